@@ -1,0 +1,1 @@
+"""Maya: a multilingual vision language model. Start reading at `model.py`."""

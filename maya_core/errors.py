@@ -1,0 +1,106 @@
+"""Everything that can go wrong because of what a user gave us, one class per remedy.
+
+    MayaError
+    ├── ImageError                 a picture cannot be used
+    │   ├── ImageUnreadable        not a picture, cut off, or damaged
+    │   ├── ImageTypeUnsupported   a kind of file we do not open
+    │   ├── ImageTooLarge          more bytes, pixels or length of side than we take
+    │   ├── ImageShapeUnsupported  far longer than wide (or the reverse)
+    │   └── ImageAnimated          more than one frame
+    ├── PromptError                a question cannot be asked
+    │   ├── PromptEmpty            no text
+    │   ├── PromptTooLong          more text than the model or the limit takes
+    │   └── ImageCountMismatch     image slots and images disagree
+    ├── CheckpointError            a model cannot be loaded
+    │   ├── CheckpointNotFound     no such folder or repository, or files are missing from it
+    │   ├── CheckpointMismatch     keys are missing, unexpected or misshapen
+    │   └── CheckpointUnsafe       loading it would run foreign code
+    ├── DownloadError              a model cannot be fetched
+    │   ├── RepositoryGated        its licence must be accepted first
+    │   └── DownloadInterrupted    the network or the disk gave out; trying again continues
+    ├── DataError                  a training record cannot be used
+    └── GenerationError            the model gave something that is not an answer (NaN)
+
+The message of each is one English sentence that names the numbers and says what to do; it never holds the
+user's own text. The app shows its own translated sentence, chosen by class.
+"""
+
+
+class MayaError(Exception):
+    """Base of all errors that a user can cause and mend."""
+
+
+class ImageError(MayaError):
+    """A picture cannot be used."""
+
+
+class ImageUnreadable(ImageError):
+    """The file is not a picture, is cut off, or is damaged."""
+
+
+class ImageTypeUnsupported(ImageError):
+    """The file is of a kind that is not opened."""
+
+
+class ImageTooLarge(ImageError):
+    """The file has more bytes, pixels or length of side than is taken."""
+
+
+class ImageShapeUnsupported(ImageError):
+    """The picture is far longer than wide, or the reverse."""
+
+
+class ImageAnimated(ImageError):
+    """The file has more than one frame."""
+
+
+class PromptError(MayaError):
+    """A question cannot be asked as it stands."""
+
+
+class PromptEmpty(PromptError):
+    """There is no text in the question."""
+
+
+class PromptTooLong(PromptError):
+    """The text is longer than the limit, or than the model's context."""
+
+
+class ImageCountMismatch(PromptError):
+    """Image slots in the prompt and images given disagree."""
+
+
+class CheckpointError(MayaError):
+    """A model cannot be loaded."""
+
+
+class CheckpointNotFound(CheckpointError):
+    """There is no such folder or repository, or files are missing from it."""
+
+
+class CheckpointMismatch(CheckpointError):
+    """Keys are missing, unexpected or of the wrong shape; the message names them."""
+
+
+class CheckpointUnsafe(CheckpointError):
+    """Loading it would run code that came with the weights."""
+
+
+class DownloadError(MayaError):
+    """A model cannot be fetched."""
+
+
+class RepositoryGated(DownloadError):
+    """The repository's licence must be accepted on its page, and a token given, first."""
+
+
+class DownloadInterrupted(DownloadError):
+    """The network or the disk gave out; the same command continues where it stopped."""
+
+
+class DataError(MayaError):
+    """A training record cannot be used; the message names it."""
+
+
+class GenerationError(MayaError):
+    """The model gave something that is not an answer, such as NaN."""

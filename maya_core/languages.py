@@ -1,0 +1,74 @@
+"""The ten languages of Maya, and what each needs to be written properly.
+
+Stage 1 of the paper (arXiv 2505.08910) trains on captions in eight of them; Bengali and Urdu join in stage 2.
+Names, plural rules and directions come from Unicode CLDR through Babel.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+from babel import Locale
+
+Direction = Literal["ltr", "rtl"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Language:
+    """One language: its BCP 47 code, its ISO 15924 script, and whether stage 1 trains on it."""
+
+    code: str
+    script: str
+    pretrained: bool = True
+
+    @cached_property
+    def locale(self) -> Locale:
+        """Babel's locale: plural rules, number, date and list formats."""
+        return Locale.parse(f"{self.code}_{self.script}", sep="_") if self.code == "zh" else Locale(self.code)
+
+    @property
+    def native_name(self) -> str:
+        """The language's name for itself, as a picker shows it."""
+        name = Locale(self.code).get_display_name(self.code)
+        assert name is not None
+        return name[:1].upper() + name[1:]
+
+    @property
+    def english_name(self) -> str:
+        name = Locale(self.code).get_display_name("en")
+        assert name is not None
+        return name
+
+    @property
+    def direction(self) -> Direction:
+        return "rtl" if self.locale.text_direction == "rtl" else "ltr"
+
+    def plural(self, number: int) -> str:
+        """CLDR plural category of a whole number: zero, one, two, few, many or other."""
+        return str(self.locale.plural_form(number))
+
+
+LANGUAGES: tuple[Language, ...] = (
+    Language(code="en", script="Latn"),
+    Language(code="zh", script="Hans"),
+    Language(code="fr", script="Latn"),
+    Language(code="es", script="Latn"),
+    Language(code="ru", script="Cyrl"),
+    Language(code="hi", script="Deva"),
+    Language(code="ja", script="Jpan"),
+    Language(code="ar", script="Arab"),
+    Language(code="bn", script="Beng", pretrained=False),
+    Language(code="ur", script="Arab", pretrained=False),
+)
+CODES: tuple[str, ...] = tuple(language.code for language in LANGUAGES)
+PRETRAINED_CODES: tuple[str, ...] = tuple(language.code for language in LANGUAGES if language.pretrained)
+
+_BY_CODE = {language.code: language for language in LANGUAGES}
+
+
+def get_language(tag: str) -> Language:
+    """The language for a BCP 47 tag or a POSIX locale (`zh-HK`, `bn_BD.UTF-8`); ValueError where it is not one of ours."""
+    code = tag.replace("_", "-").split("-")[0].split(".")[0].lower()
+    if code not in _BY_CODE:
+        raise ValueError(f"{tag!r} is not one of Maya's languages; choose one of {', '.join(CODES)}.")
+    return _BY_CODE[code]
