@@ -1,6 +1,140 @@
 """Configuration: `MayaConfig` describes a model, `GenerationOptions` describes how an answer is drawn from it."""
 
 from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+from huggingface_hub.dataclasses import strict
+from transformers import AutoConfig, CohereConfig, PreTrainedConfig, SiglipVisionConfig
+
+# google/siglip-base-patch16-256-multilingual, the published tower: 92,930,304 parameters with its pooling head.
+PUBLISHED_VISION: dict[str, Any] = {
+    "hidden_size": 768,
+    "intermediate_size": 3072,
+    "num_hidden_layers": 12,
+    "num_attention_heads": 12,
+    "image_size": 256,
+    "patch_size": 16,
+}
+# CohereForAI/aya-23-8B, the published language model: 8,028,033,024 parameters, head tied to the table.
+PUBLISHED_TEXT: dict[str, Any] = {
+    "vocab_size": 256000,
+    "hidden_size": 4096,
+    "intermediate_size": 14336,
+    "num_hidden_layers": 32,
+    "num_attention_heads": 32,
+    "num_key_value_heads": 8,
+    "max_position_embeddings": 8192,
+    "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0},
+    "layer_norm_eps": 1e-5,
+    "logit_scale": 0.0625,
+    "eos_token_id": 255001,
+}
+
+
+@strict
+class ConnectorConfig(PreTrainedConfig):
+    """The part between vision tower and language model.
+
+    kind: `mlp` is a stack of linear layers with GELU between them (the paper's, with depth 2).
+    depth: number of linear layers, 1 or more.
+    hidden_act: the activation between them, by transformers' name.
+    """
+
+    model_type = "maya_connector"
+
+    kind: Literal["mlp"] = "mlp"
+    depth: int = 2
+    hidden_act: str = "gelu"
+
+    def __post_init__(self, **kwargs: Any) -> None:
+        super().__post_init__(**kwargs)
+        if self.depth < 1:
+            raise ValueError(f"connector depth must be at least 1, not {self.depth}.")
+
+
+@strict
+class MayaConfig(PreTrainedConfig):
+    """Shapes and choices of one Maya; every field is checked here, so modules only take numbers.
+
+    vision_config, connector_config, text_config: of SigLIP's vision part, the connector, and Cohere.
+    image_token_id: the id that stands once in `input_ids` for every visual token.
+    vision_feature_layer: which of the tower's hidden states is read: -1 the last layer's output, -2 the one before, ...
+    vision_feature_select_strategy: `full` keeps every patch; `default` drops the first one, as the published weights
+        were trained (the original code takes SigLIP's first patch for a class token).
+    image_aspect_ratio: `pad` centres a picture on a grey square before resizing, `stretch` resizes it as it is.
+    prompt_format: `maya-v1` as the published weights were trained, or `chat` with Cohere's turn tokens.
+    """
+
+    model_type = "maya"
+    sub_configs_defaults: ClassVar[dict[str, Any]] = {
+        "vision_config": SiglipVisionConfig,
+        "connector_config": ConnectorConfig,
+        "text_config": CohereConfig,
+    }
+
+    vision_config: dict[str, Any] | PreTrainedConfig | None = None
+    connector_config: dict[str, Any] | PreTrainedConfig | None = None
+    text_config: dict[str, Any] | PreTrainedConfig | None = None
+    image_token_id: int = 255999
+    vision_feature_layer: int = -2
+    vision_feature_select_strategy: Literal["default", "full"] = "full"
+    image_aspect_ratio: Literal["pad", "stretch"] = "pad"
+    prompt_format: Literal["maya-v1", "chat"] = "chat"
+    tie_word_embeddings: bool = True
+
+    def __post_init__(self, **kwargs: Any) -> None:
+        super().__post_init__(**kwargs)
+        vision, text = self.vision, self.text
+        if not 1 <= -self.vision_feature_layer <= vision.num_hidden_layers + 1:
+            raise ValueError(
+                f"vision_feature_layer {self.vision_feature_layer} does not exist in a tower of "
+                f"{vision.num_hidden_layers} layers; choose -1 to -{vision.num_hidden_layers + 1}."
+            )
+        if not 0 <= self.image_token_id < text.vocab_size:
+            raise ValueError(f"image_token_id {self.image_token_id} is outside the table of {text.vocab_size} rows.")
+        if vision.image_size % vision.patch_size:
+            raise ValueError(f"image_size {vision.image_size} is not a multiple of patch_size {vision.patch_size}.")
+
+    @property
+    def vision(self) -> SiglipVisionConfig:
+        """`vision_config`, with its type."""
+        assert isinstance(self.vision_config, SiglipVisionConfig)
+        return self.vision_config
+
+    @property
+    def connector(self) -> ConnectorConfig:
+        """`connector_config`, with its type."""
+        assert isinstance(self.connector_config, ConnectorConfig)
+        return self.connector_config
+
+    @property
+    def text(self) -> CohereConfig:
+        """`text_config`, with its type."""
+        assert isinstance(self.text_config, CohereConfig)
+        return self.text_config
+
+    def visual_tokens(self, height: int, width: int) -> int:
+        """How many visual tokens an image of height x width pixels gives; ValueError off the patch grid."""
+        patch = self.vision.patch_size
+        if height % patch or width % patch:
+            raise ValueError(f"An image of {height} x {width} pixels is not a multiple of the {patch} px patch.")
+        dropped = 1 if self.vision_feature_select_strategy == "default" else 0
+        return (height // patch) * (width // patch) - dropped
+
+    @classmethod
+    def published(cls, **changes: Any) -> "MayaConfig":
+        """The configuration of the published 8B model (arXiv 2505.08910)."""
+        fields: dict[str, Any] = {
+            "vision_config": dict(PUBLISHED_VISION),
+            "text_config": dict(PUBLISHED_TEXT),
+            "vision_feature_select_strategy": "default",
+            "prompt_format": "maya-v1",
+        }
+        return cls(**(fields | changes))
+
+
+AutoConfig.register("maya_connector", ConnectorConfig)
+AutoConfig.register("maya", MayaConfig)
 
 
 @dataclass(frozen=True, kw_only=True)
