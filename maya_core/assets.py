@@ -1,0 +1,10 @@
+"""Where the files that come with Maya lie: the embedded model, the emoji, example pictures."""
+
+import sys
+from pathlib import Path
+
+
+def asset_path(name: str) -> Path:
+    """The path of `assets/NAME`: in the source tree, or in an installed Maya's share folder."""
+    source = Path(__file__).resolve().parent.parent / "assets" / name
+    return source if source.exists() else Path(sys.prefix) / "share" / "maya" / "assets" / name

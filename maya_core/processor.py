@@ -1,0 +1,201 @@
+"""`MayaProcessor`: pictures and messages in, tensors out. Labels are made together with the ids, never recovered."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from transformers import AutoProcessor, PreTrainedTokenizerFast
+
+from maya_core.config import MayaConfig
+from maya_core.errors import CheckpointNotFound, PromptTooLong
+from maya_core.images import pad_to_square
+from maya_core.prompt import Message, Piece, clean_text, prompt_pieces
+
+IGNORED = -100  # a label that is not learnt, by torch's convention
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImagePreparation:
+    """How a picture becomes pixels: square side in px, resampling (Pillow's number, 3 is bicubic), mean and std."""
+
+    size: int
+    resample: int = Image.Resampling.BICUBIC
+    mean: tuple[float, ...] = (0.5, 0.5, 0.5)
+    std: tuple[float, ...] = (0.5, 0.5, 0.5)
+    aspect_ratio: Literal["pad", "stretch"] = "pad"
+
+    def pixels(self, image: Image.Image) -> Tensor:
+        """RGB picture -> (3, size, size) float32, (x / 255 - mean) / std."""
+        square = pad_to_square(image) if self.aspect_ratio == "pad" else image
+        resized = square.resize((self.size, self.size), resample=Image.Resampling(self.resample))
+        values_HWC = np.asarray(resized, dtype=np.float32) / 255
+        values_HWC = (values_HWC - np.float32(self.mean)) / np.float32(self.std)
+        return torch.from_numpy(values_HWC).permute(2, 0, 1).contiguous()
+
+    @classmethod
+    def from_json(cls, fields: dict[str, Any], *, size: int, aspect_ratio: Literal["pad", "stretch"]) -> "ImagePreparation":
+        """From a `preprocessor_config.json` in SigLIP's layout; what it does not say keeps SigLIP's values."""
+        given = fields.get("size", size)
+        return cls(
+            size=given if isinstance(given, int) else given["height"],
+            resample=fields.get("resample", Image.Resampling.BICUBIC),
+            mean=tuple(fields.get("image_mean", (0.5, 0.5, 0.5))),
+            std=tuple(fields.get("image_std", (0.5, 0.5, 0.5))),
+            aspect_ratio=aspect_ratio,
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "image_processor_type": "SiglipImageProcessor",
+            "do_resize": True,
+            "do_rescale": True,
+            "do_normalize": True,
+            "rescale_factor": 1 / 255,
+            "resample": int(self.resample),
+            "size": {"height": self.size, "width": self.size},
+            "image_mean": list(self.mean),
+            "image_std": list(self.std),
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Encoded:
+    """One conversation. input_ids and labels: (T,) int64; pixel_values: (images, 3, H, W) or None."""
+
+    input_ids: Tensor
+    labels: Tensor
+    pixel_values: Tensor | None
+
+
+class MayaProcessor:
+    """Turns conversations into what the model takes; made by `checkpoint`, or with `from_pretrained`."""
+
+    def __init__(
+        self, config: MayaConfig, preparation: ImagePreparation, tokenizer: PreTrainedTokenizerFast | None
+    ) -> None:
+        self.config = config
+        self.preparation = preparation
+        self.tokenizer = tokenizer
+        self.image_slots = config.visual_tokens(preparation.size, preparation.size)
+
+    # --- one conversation ---
+
+    def encode(self, messages: Sequence[Message], *, answer_next: bool) -> Encoded:
+        """Ids, labels and pixels of one conversation.
+
+        answer_next: end the prompt where the assistant speaks (for generation) or with its last answer (for training).
+        Raises PromptError; PromptTooLong where the ids exceed the model's positions.
+        """
+        pieces = prompt_pieces(messages, self.config.prompt_format, answer_next=answer_next)
+        ids: list[int] = []
+        labels: list[int] = []
+        for piece in pieces:
+            piece_ids = self._piece_ids(piece)
+            ids += piece_ids
+            labels += piece_ids if piece.learnt else [IGNORED] * len(piece_ids)
+        most = self.config.text.max_position_embeddings
+        if len(ids) > most:
+            raise PromptTooLong(f"The conversation takes {len(ids)} tokens, more than the model's {most}; start anew.")
+        images = [image for message in messages for image in message.images]
+        return Encoded(
+            input_ids=torch.tensor(ids),
+            labels=torch.tensor(labels),
+            pixel_values=torch.stack([self.preparation.pixels(image) for image in images]) if images else None,
+        )
+
+    def user_message(self, text: str, images: Sequence[Image.Image] = ()) -> Message:
+        """A user's turn from what was typed, cleaned; raises PromptEmpty or PromptTooLong."""
+        return Message(role="user", text=clean_text(text), images=tuple(images))
+
+    def _piece_ids(self, piece: Piece) -> list[int]:
+        if piece.kind == "image":
+            return [self.config.image_token_id] * self.image_slots
+        tokenizer = self.require_tokenizer()
+        if piece.kind == "control":
+            return [control_id(tokenizer, piece.text)]
+        ids: list[int] = tokenizer(piece.text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
+        return ids
+
+    def require_tokenizer(self) -> PreTrainedTokenizerFast:
+        """The tokenizer; CheckpointNotFound where the checkpoint came without one."""
+        if self.tokenizer is None:
+            raise CheckpointNotFound(
+                "This checkpoint has no tokenizer.json; copy the tokenizer files of its language model into its folder."
+            )
+        return self.tokenizer
+
+    # --- many conversations ---
+
+    def collate(self, encoded: Sequence[Encoded], *, padding_side: Literal["left", "right"]) -> dict[str, Tensor]:
+        """A batch: input_ids, labels, attention_mask (B, T) and pixel_values (images, 3, H, W) where there are any.
+
+        Left for generation, so that all prompts end at the same place; right for training.
+        """
+        longest = max(len(one.input_ids) for one in encoded)
+        pad = self.config.text.pad_token_id or 0
+
+        def padded(ids_T: Tensor, value: int) -> Tensor:
+            missing = longest - len(ids_T)
+            return torch.nn.functional.pad(ids_T, (missing, 0) if padding_side == "left" else (0, missing), value=value)
+
+        batch = {
+            "input_ids": torch.stack([padded(one.input_ids, pad) for one in encoded]),
+            "labels": torch.stack([padded(one.labels, IGNORED) for one in encoded]),
+            "attention_mask": torch.stack([padded(torch.ones_like(one.input_ids), 0) for one in encoded]),
+        }
+        pixels = [one.pixel_values for one in encoded if one.pixel_values is not None]
+        return batch | ({"pixel_values": torch.cat(pixels)} if pixels else {})
+
+    def __call__(self, conversations: Sequence[Sequence[Message]]) -> dict[str, Tensor]:
+        """A left-padded batch of prompts, ready for `generate`: input_ids, attention_mask, pixel_values."""
+        batch = self.collate([self.encode(one, answer_next=True) for one in conversations], padding_side="left")
+        del batch["labels"]
+        return batch
+
+    # --- files ---
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write preprocessor_config.json and the tokenizer's files into `folder`."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "preprocessor_config.json").write_text(json.dumps(self.preparation.to_json(), indent=2) + "\n")
+        if self.tokenizer is not None:
+            self.tokenizer.save_pretrained(str(folder))
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path, *, config: MayaConfig | None = None, **_: Any) -> "MayaProcessor":
+        """From a local folder in our layout; `config` where it is not the folder's own."""
+        folder = Path(folder)
+        config = config or MayaConfig.from_pretrained(folder)
+        preprocessor = folder / "preprocessor_config.json"
+        fields = json.loads(preprocessor.read_text()) if preprocessor.is_file() else {}
+        return cls(
+            config,
+            ImagePreparation.from_json(
+                fields, size=config.vision.image_size, aspect_ratio=config.image_aspect_ratio
+            ),
+            load_tokenizer(folder),
+        )
+
+
+def load_tokenizer(folder: Path) -> PreTrainedTokenizerFast | None:
+    """The tokenizer of a folder, from tokenizer.json alone (no code, no network); None where there is none."""
+    file = folder / "tokenizer.json"
+    return PreTrainedTokenizerFast(tokenizer_file=str(file)) if file.is_file() else None
+
+
+def control_id(tokenizer: PreTrainedTokenizerFast, name: str) -> int:
+    """The id of a control token; CheckpointNotFound where the tokenizer does not have it."""
+    known: dict[str, int] = tokenizer.get_added_vocab()
+    if name not in known:
+        raise CheckpointNotFound(f"The tokenizer has no control token {name}; it is not one of Maya's language models.")
+    return known[name]
+
+
+AutoProcessor.register(MayaConfig, MayaProcessor)

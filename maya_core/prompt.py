@@ -1,0 +1,180 @@
+"""From messages to prompt pieces. A piece is text, a control token or an image; which of them are learnt is said here.
+
+`maya-v1` is the Vicuna style that the published weights were trained with (LLaVA's `v1` conversation, with Cohere's end
+of turn). `chat` is Cohere's own turn format, for new training. What a user types is always text: a control token's name
+in it is tokenised as ordinary characters.
+"""
+
+import re
+import unicodedata
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from PIL import Image
+
+from maya_core.errors import PromptEmpty, PromptError, PromptTooLong
+
+Role = Literal["system", "user", "assistant"]
+PromptFormat = Literal["maya-v1", "chat"]
+
+MAX_CHARACTERS = 8000
+
+BOS = "<BOS_TOKEN>"
+START_OF_TURN = "<|START_OF_TURN_TOKEN|>"
+END_OF_TURN = "<|END_OF_TURN_TOKEN|>"
+ROLE_TOKENS: dict[Role, str] = {
+    "system": "<|SYSTEM_TOKEN|>",
+    "user": "<|USER_TOKEN|>",
+    "assistant": "<|CHATBOT_TOKEN|>",
+}
+IMAGE = "<image>"
+
+MAYA_V1_SYSTEM = (
+    "A chat between a curious user and an artificial intelligence assistant. "
+    "The assistant gives helpful, detailed, and polite answers to the user's questions."
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Message:
+    """One turn: who speaks, the words, and the pictures (RGB, from `images.open_image`) shown with them."""
+
+    role: Role
+    text: str
+    images: tuple[Image.Image, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Piece:
+    """A part of a prompt. kind: `text`, `control` (one control token, by name) or `image` (all slots of one picture).
+
+    learnt: whether the model is trained to write this piece.
+    """
+
+    kind: Literal["text", "control", "image"]
+    text: str = ""
+    learnt: bool = False
+
+
+def prompt_pieces(messages: Sequence[Message], prompt_format: PromptFormat, *, answer_next: bool) -> tuple[Piece, ...]:
+    """The pieces of a conversation, neighbouring text joined where both are learnt or both are not.
+
+    answer_next: end where the assistant is to speak. Raises PromptError where turns are out of order.
+    """
+    _check_turns(messages, answer_next=answer_next)
+    pieces = _maya_v1(messages, answer_next) if prompt_format == "maya-v1" else _chat(messages, answer_next)
+    return tuple(_joined(pieces))
+
+
+def _maya_v1(messages: Sequence[Message], answer_next: bool) -> Iterator[Piece]:
+    system = messages[0].text if messages[0].role == "system" else MAYA_V1_SYSTEM
+    yield Piece(kind="control", text=BOS)
+    yield Piece(kind="text", text=f"{system} ")
+    for message in messages:
+        if message.role == "user":
+            yield Piece(kind="text", text="USER: ")
+            yield from _shown(message)
+            yield Piece(kind="text", text=f"{message.text} ASSISTANT:")
+        elif message.role == "assistant":
+            yield Piece(kind="text", text=f" {message.text}", learnt=True)
+            yield Piece(kind="control", text=END_OF_TURN, learnt=True)
+
+
+def _chat(messages: Sequence[Message], answer_next: bool) -> Iterator[Piece]:
+    yield Piece(kind="control", text=BOS)
+    for message in messages:
+        learnt = message.role == "assistant"
+        yield from _turn_start(message.role)
+        yield from _shown(message)
+        yield Piece(kind="text", text=message.text, learnt=learnt)
+        yield Piece(kind="control", text=END_OF_TURN, learnt=learnt)
+    if answer_next:
+        yield from _turn_start("assistant")
+
+
+def _turn_start(role: Role) -> Iterator[Piece]:
+    yield Piece(kind="control", text=START_OF_TURN)
+    yield Piece(kind="control", text=ROLE_TOKENS[role])
+
+
+def _shown(message: Message) -> Iterator[Piece]:
+    for _ in message.images:
+        yield Piece(kind="image")
+        yield Piece(kind="text", text="\n")
+
+
+def _joined(pieces: Iterator[Piece]) -> Iterator[Piece]:
+    """Text is tokenised in the longest runs there are, as the original code did, so that no merge is lost."""
+    held: Piece | None = None
+    for piece in pieces:
+        if held and held.kind == piece.kind == "text" and held.learnt == piece.learnt:
+            held = Piece(kind="text", text=held.text + piece.text, learnt=held.learnt)
+            continue
+        if held:
+            yield held
+        held = piece
+    if held:
+        yield held
+
+
+def _check_turns(messages: Sequence[Message], *, answer_next: bool) -> None:
+    turns = [message for message in messages if message.role != "system"]
+    if not turns:
+        raise PromptEmpty("There is nothing to answer; pass at least one user message.")
+    if any(message.role == "system" for message in messages[1:]):
+        raise PromptError("A system message stands after the first place; put it first.")
+    for number, message in enumerate(turns):
+        expected = "assistant" if number % 2 else "user"
+        if message.role != expected:
+            raise PromptError(
+                f"Turn {number + 1} is from the {message.role} but should be from the {expected}; "
+                "user and assistant take turns, the user first."
+            )
+        if message.images and message.role == "assistant":
+            raise PromptError(f"Turn {number + 1} shows pictures but is the assistant's; only a user shows pictures.")
+    last = "user" if answer_next else "assistant"
+    if turns[-1].role != last:
+        raise PromptError(f"The conversation ends with the {turns[-1].role}; it should end with the {last}.")
+
+
+# Letters that no one types on purpose and that change what others see: controls but tab and newline, noncharacters,
+# lone surrogates, invisible tag letters. Joiners (ZWJ, ZWNJ) stay: Hindi, Bengali, Urdu and emoji are spelt with them.
+_UNWANTED = re.compile(
+    "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufdd0-\ufdef\U000e0000-\U000e007f\ufeff"
+    + "".join(chr(plane * 0x10000 + 0xFFFE) + chr(plane * 0x10000 + 0xFFFF) for plane in range(17))
+    + "]"
+)
+_BIDI_OPENERS = {"\u202a": "\u202c", "\u202b": "\u202c", "\u202d": "\u202c", "\u202e": "\u202c"} | dict.fromkeys(
+    ("\u2066", "\u2067", "\u2068"), "\u2069"
+)
+
+
+def clean_text(text: str) -> str:
+    """A user's text as it enters a prompt: NFC (never NFKC, which would make control tokens out of full-width
+    letters), line ends as \\n, invisible and illegal characters removed, bidi controls closed.
+
+    Idempotent. Raises PromptEmpty where nothing is left and PromptTooLong above MAX_CHARACTERS.
+    """
+    if len(text) > MAX_CHARACTERS:
+        raise PromptTooLong(f"The text has {len(text)} characters, more than {MAX_CHARACTERS}; shorten it.")
+    text = _UNWANTED.sub("", text.replace("\r\n", "\n").replace("\r", "\n"))
+    text = _closed_bidi(unicodedata.normalize("NFC", text)).strip()
+    if not text:
+        raise PromptEmpty("The question is empty; type some words.")
+    return text
+
+
+def _closed_bidi(text: str) -> str:
+    """Drop closers that close nothing and add those that are missing, so that no direction leaks out of the text."""
+    open_closers: list[str] = []
+    kept: list[str] = []
+    for letter in text:
+        if letter in _BIDI_OPENERS:
+            open_closers.append(_BIDI_OPENERS[letter])
+        elif letter in "\u202c\u2069":
+            if not open_closers or open_closers[-1] != letter:
+                continue
+            open_closers.pop()
+        kept.append(letter)
+    return "".join(kept) + "".join(reversed(open_closers))

@@ -1,0 +1,61 @@
+"""Recipes: functions that return complete, frozen configurations. A study is a `replace` of one."""
+
+from maya_core.config import MayaConfig
+from maya_core.train import TrainConfig
+
+TINY_IMAGE_SIZE = 128
+
+
+def tiny_model(*, vocab_size: int, image_token_id: int, end_id: int, bos_id: int, pad_id: int) -> MayaConfig:
+    """The embedded model: the published architecture with every size made small (about 8 M parameters)."""
+    return MayaConfig(
+        vision_config={
+            "hidden_size": 192,
+            "intermediate_size": 768,
+            "num_hidden_layers": 6,
+            "num_attention_heads": 3,
+            "image_size": TINY_IMAGE_SIZE,
+            "patch_size": 16,
+            "vision_use_head": False,
+        },
+        text_config={
+            "vocab_size": vocab_size,
+            "hidden_size": 256,
+            "intermediate_size": 704,
+            "num_hidden_layers": 4,
+            "num_attention_heads": 4,
+            "num_key_value_heads": 2,
+            "max_position_embeddings": 2048,
+            "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0},
+            "logit_scale": 0.5,
+            "bos_token_id": bos_id,
+            "eos_token_id": end_id,
+            "pad_token_id": pad_id,
+        },
+        image_token_id=image_token_id,
+        vision_feature_layer=-1,
+    )
+
+
+def tiny_tower(*, steps: int = 2000) -> TrainConfig:
+    """The tower alone, from nothing: which emoji lies on which patch, by its name in the pretrained languages."""
+    return TrainConfig(
+        steps=steps,
+        batch_size=128,
+        learning_rates={"tower": 1e-3, "names": 2e-3},
+        weight_decay=0.05,
+        betas=(0.9, 0.98),
+        seed=1,
+    )
+
+
+def tiny_answers(*, steps: int = 2400) -> TrainConfig:
+    """All parts, on conversations in ten languages."""
+    return TrainConfig(
+        steps=steps,
+        batch_size=64,
+        learning_rates={"model.vision_tower": 3e-4, "model.connector": 1.5e-3, "model.language_model": 1.5e-3},
+        weight_decay=0.05,
+        betas=(0.9, 0.98),
+        seed=2,
+    )
