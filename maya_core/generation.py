@@ -4,10 +4,12 @@ Shape letters: B batch, T positions, V vocabulary.
 """
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import takewhile
 from typing import Any
 
 import torch
+from tokenizers import Tokenizer
 from tokenizers.decoders import DecodeStream
 from torch import Tensor
 from transformers import DynamicCache
@@ -40,22 +42,34 @@ class ChatSession:
         Raises PromptError for what cannot be asked, GenerationError where the model gives NaN.
         """
         inputs = self.processor([messages])
-        decoder = DecodeStream(skip_special_tokens=True)
+        steps = tokens(self.model, inputs, options)
+        uncancelled = takewhile(lambda _: cancel is None or not cancel.is_set(), steps)
         backend = self.processor.require_tokenizer().backend_tokenizer
-        first = True
-        for token_B in tokens(self.model, inputs, options):
-            if cancel is not None and cancel.is_set():
-                return
-            piece = decoder.step(backend, int(token_B[0]))
-            if piece and first:
-                piece = piece.lstrip()  # maya-v1 answers start with the space that parts them from `ASSISTANT:`
-            if piece:
-                first = False
-                yield piece
+        # a maya-v1 answer starts with the space that parts it from `ASSISTANT:`
+        yield from without_leading_space(text_pieces((int(token_B[0]) for token_B in uncancelled), backend))
 
     def answer(self, messages: Sequence[Message], options: GenerationOptions = GREEDY) -> str:
         """The whole answer to the last message."""
         return "".join(self.stream(messages, options))
+
+
+def text_pieces(ids: Iterable[int], tokenizer: Tokenizer) -> Iterator[str]:
+    """Text as it becomes readable: a character whose bytes come in several tokens is held back until it is whole."""
+    decoder = DecodeStream(skip_special_tokens=True)
+    for token in ids:
+        piece = decoder.step(tokenizer, token)
+        if piece:
+            yield piece
+
+
+def without_leading_space(pieces: Iterable[str]) -> Iterator[str]:
+    """The same text, without the white space that it starts with."""
+    started = False
+    for piece in pieces:
+        shown = piece if started else piece.lstrip()
+        if shown:
+            started = True
+            yield shown
 
 
 def generate_batch(

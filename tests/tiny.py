@@ -1,12 +1,18 @@
 """Tiny random models for tests: the real architecture, made in milliseconds."""
 
+from functools import lru_cache
 from typing import Any
 
 import torch
+from PIL import Image
 from torch import nn
+from transformers import PreTrainedTokenizerFast
 
 from maya_core.config import MayaConfig
+from maya_core.generation import ChatSession
 from maya_core.model import MayaForConditionalGeneration
+from maya_core.processor import ImagePreparation, MayaProcessor
+from training.tokenizer import train_tokenizer
 
 VISION = {
     "hidden_size": 32,
@@ -49,3 +55,41 @@ def tiny_model(*, seed: int = 0, spread: float = 0.3, **changes: Any) -> MayaFor
 def parameters(module: nn.Module) -> int:
     """How many numbers a module holds, a shared tensor once."""
     return sum(parameter.numel() for parameter in module.parameters())
+
+
+SENTENCES = (
+    "What is in the picture? A dog.",
+    "图中有什么？一只狗。",
+    "Qu'y a-t-il sur l'image ? Un chien.",
+    "¿Qué hay en la imagen? Un perro.",
+    "Что на картинке? Собака.",
+    "तस्वीर में क्या है? कुत्ता।",
+    "絵には何がありますか？犬です。",
+    "ماذا في الصورة؟ كلب.",
+    "ছবিতে কী আছে? কুকুর।",
+    "تصویر میں کیا ہے؟ کتا۔",
+)
+
+
+@lru_cache
+def tiny_tokenizer() -> PreTrainedTokenizerFast:
+    """A byte-level tokenizer with Cohere's control tokens, of fewer than 511 entries."""
+    return train_tokenizer(500, SENTENCES)
+
+
+def tiny_session(*, prompt_format: str = "chat", **changes: Any) -> ChatSession:
+    """A random model with a real tokenizer: it answers nonsense, by all the rules."""
+    tokenizer = tiny_tokenizer()
+    known = tokenizer.get_added_vocab()
+    text = {
+        "eos_token_id": known["<|END_OF_TURN_TOKEN|>"],
+        "bos_token_id": known["<BOS_TOKEN>"],
+        "pad_token_id": known["<PAD>"],
+    }
+    image_token_id = known["<image>"]
+    model = tiny_model(text=text, image_token_id=image_token_id, prompt_format=prompt_format, **changes)
+    return ChatSession(model, MayaProcessor(model.config, ImagePreparation(size=64), tokenizer))
+
+
+def picture(colour: tuple[int, int, int] = (200, 40, 40), size: tuple[int, int] = (64, 64)) -> Image.Image:
+    return Image.new("RGB", size, colour)
