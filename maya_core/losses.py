@@ -42,15 +42,3 @@ def next_token_loss(hidden_BTE: Tensor, labels_BT: Tensor, head_VE: Tensor, logi
 def _chunk_loss(hidden_SE: Tensor, targets_S: Tensor, head_VE: Tensor, logit_scale: float) -> Tensor:
     logits_SV = functional.linear(hidden_SE, head_VE).float() * logit_scale
     return functional.cross_entropy(logits_SV, targets_S, reduction="sum")
-
-
-def sigmoid_pair_loss(similarity_SC: Tensor, positive_S: Tensor) -> LossSum:
-    """SigLIP's loss (arXiv 2303.15343): every (picture, name) pair is a yes-or-no question of its own.
-
-    similarity_SC: scaled and biased similarities. positive_S: the column that belongs to each row, -1 for none.
-    """
-    target_SC = torch.zeros_like(similarity_SC)
-    rows_S = positive_S >= 0
-    target_SC[rows_S, positive_S[rows_S]] = 1
-    total = functional.binary_cross_entropy_with_logits(similarity_SC, target_SC, reduction="sum")
-    return LossSum(total, torch.tensor(len(positive_S)))

@@ -170,7 +170,7 @@ class Recorder:
         self.total, self.count = 0.0, 0
 
     def add(self, state: RunState, loss: LossSum, grad_norm: float) -> None:
-        self.total += float(loss.total)
+        self.total += float(loss.total.detach())
         self.count += int(loss.count)
         if state.step % self.config.log_every and state.step != self.config.steps:
             return

@@ -34,15 +34,16 @@ def tiny_model(*, vocab_size: int, image_token_id: int, end_id: int, bos_id: int
         },
         image_token_id=image_token_id,
         vision_feature_layer=-1,
+        vision_feature_select_strategy="full",
     )
 
 
-def tiny_tower(*, steps: int = 2000) -> TrainConfig:
-    """The tower alone, from nothing: which emoji lies on which patch, by its name in the pretrained languages."""
+def tiny_tower(*, steps: int = 1400) -> TrainConfig:
+    """The tower alone, from nothing: which emoji lies on which patch."""
     return TrainConfig(
         steps=steps,
-        batch_size=128,
-        learning_rates={"tower": 1e-3, "names": 2e-3},
+        batch_size=96,
+        learning_rates={"tower": 1.5e-3, "head": 1.5e-3},
         weight_decay=0.05,
         betas=(0.9, 0.98),
         seed=1,

@@ -8,7 +8,6 @@ import json
 import logging
 import platform
 import time
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -16,23 +15,23 @@ from typing import Annotated, Any
 import torch
 import tyro
 from torch import Tensor, nn
+from transformers import SiglipVisionConfig, SiglipVisionModel
 
 from maya_core.assets import asset_path
 from maya_core.checkpoint import save_model
 from maya_core.data import Batch, ConversationCollator
-from maya_core.languages import CODES, PRETRAINED_CODES
-from maya_core.losses import LossSum, sigmoid_pair_loss
+from maya_core.languages import CODES
+from maya_core.losses import LossSum
 from maya_core.metrics import StepRecord
 from maya_core.model import MayaForConditionalGeneration
 from maya_core.processor import ImagePreparation, MayaProcessor
 from maya_core.train import AnswerObjective, TrainConfig, train
-from training.emoji_vqa.dataset import EmojiConversations
 from training.emoji_vqa.scenes import make_scene, patch_labels, render
 from training.emoji_vqa.vocabulary import load_vocabulary
 from training.recipes import TINY_IMAGE_SIZE, tiny_answers, tiny_model, tiny_tower
-from training.tokenizer import train_tokenizer
 
 SCENES = 1_000_000  # training scenes there are; a run sees a part of them
+EMPTY_PATCH_WEIGHT = 0.1  # most patches are empty, and they are easy
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,59 +66,28 @@ class EmojiScenes:
         return {"pixel_values": torch.stack(pixels), "concepts": torch.stack(labels)}
 
 
-class NameEncoder(nn.Module):
-    """Names as vectors: the mean of their tokens' vectors, one table entry a token, through one layer."""
-
-    def __init__(self, name_ids: Iterable[list[int]], concepts: int, vocab_size: int, width: int) -> None:
-        super().__init__()
-        ids = list(name_ids)
-        self.concepts = concepts
-        self.flat_ids: Tensor
-        self.offsets: Tensor
-        self.register_buffer("flat_ids", torch.tensor([token for name in ids for token in name]), persistent=False)
-        starts = torch.tensor([0] + [len(name) for name in ids[:-1]]).cumsum(0)
-        self.register_buffer("offsets", starts, persistent=False)
-        self.table = nn.EmbeddingBag(vocab_size, width, mode="mean")
-        self.layer = nn.Linear(width, width)
-
-    def forward(self) -> Tensor:
-        """(languages, concepts, width), of length 1."""
-        vectors = self.layer(self.table(self.flat_ids, self.offsets))
-        return nn.functional.normalize(vectors, dim=-1).view(-1, self.concepts, vectors.shape[-1])
-
-
 class TowerObjective(nn.Module):
-    """SigLIP's sigmoid loss (arXiv 2303.15343) between patches and the names of what lies on them.
+    """Say for every patch which concept lies on it, or none.
 
-    A whole-picture loss needs far more pictures; here the scene says which patch belongs to which name.
+    A whole-picture contrast, as SigLIP was trained, needs far more pictures; here the scene itself knows the answer.
     """
 
-    def __init__(self, model: MayaForConditionalGeneration, names: NameEncoder, width: int) -> None:
+    def __init__(self, tower: SiglipVisionModel, concepts: int) -> None:
         super().__init__()
-        self.model = [model]  # in a list, so that the tower alone is a part of this module
-        self.tower = model.vision_tower
-        self.names = nn.ModuleDict({"encoder": names})
-        self.names["scale"] = _Scalar(2.5)  # exp(2.5) = 12, sharp enough to start with
-        self.names["bias"] = _Scalar(-6.0)  # about log of one in 400: most pairs do not belong together
-        self.names["norm"] = nn.LayerNorm(width)
+        self.tower = tower
+        self.head = nn.Linear(tower.config.hidden_size, concepts + 1)  # the last one is "none"
+        weight = torch.ones(concepts + 1)
+        weight[-1] = EMPTY_PATCH_WEIGHT
+        self.weight: Tensor
+        self.register_buffer("weight", weight, persistent=False)
 
     def forward(self, batch: Batch) -> LossSum:
         """batch: pixel_values (B, 3, H, W) and concepts (B, N), -1 where nothing lies."""
-        features = self.names["norm"](self.model[0].vision_features(batch["pixel_values"]))
-        patches = nn.functional.normalize(features.flatten(0, 1).float(), dim=-1)
-        names = self.names["encoder"]().float()
-        language = int(batch["concepts"].sum()) % len(names)  # a draw that the data makes, so a resumed run repeats it
-        similarity = patches @ names[language].T * self.names["scale"]().exp() + self.names["bias"]()
-        return sigmoid_pair_loss(similarity, batch["concepts"].flatten())
-
-
-class _Scalar(nn.Module):
-    def __init__(self, value: float) -> None:
-        super().__init__()
-        self.value = nn.Parameter(torch.tensor(value))
-
-    def forward(self) -> Tensor:
-        return self.value
+        features_BND = self.tower(batch["pixel_values"]).last_hidden_state
+        logits_PC = self.head(features_BND.flatten(0, 1)).float()
+        target_P = batch["concepts"].flatten() % logits_PC.shape[1]  # -1 becomes the last class
+        total = nn.functional.cross_entropy(logits_PC, target_P, weight=self.weight, reduction="sum")
+        return LossSum(total, self.weight[target_P].sum())
 
 
 def build_model(options: TinyOptions) -> tuple[MayaForConditionalGeneration, MayaProcessor]:
@@ -138,18 +106,14 @@ def build_model(options: TinyOptions) -> tuple[MayaForConditionalGeneration, May
     return model, MayaProcessor(config, ImagePreparation(size=TINY_IMAGE_SIZE), tokenizer)
 
 
-def train_tower(
-    model: MayaForConditionalGeneration, processor: MayaProcessor, config: TrainConfig, run_dir: Path
-) -> None:
-    """Stage 0: the vision tower."""
-    vocabulary = load_vocabulary()
-    tokenizer = processor.require_tokenizer()
-    names = [concept.names[code] for code in PRETRAINED_CODES for concept in vocabulary]
-    name_ids = tokenizer(names, add_special_tokens=False)["input_ids"]
-    width = model.config.vision.hidden_size
-    encoder = NameEncoder(name_ids, len(vocabulary), model.config.text.vocab_size, width)
-    scenes = EmojiScenes(processor.preparation, size=SCENES, patch_size=model.config.vision.patch_size)
-    train(TowerObjective(model, encoder, width), scenes, scenes.collate, config, run_dir, on_record=_printer("tower"))
+def train_tower(vision: SiglipVisionConfig, config: TrainConfig, run_dir: Path) -> SiglipVisionModel:
+    """Stage 0: the vision tower, from nothing."""
+    torch.manual_seed(config.seed)
+    tower = SiglipVisionModel(vision)
+    scenes = EmojiScenes(ImagePreparation(size=vision.image_size), size=SCENES, patch_size=vision.patch_size)
+    objective = TowerObjective(tower, len(load_vocabulary()))
+    train(objective, scenes, scenes.collate, config, run_dir, on_record=_printer("tower"))
+    return tower
 
 
 def train_answers(

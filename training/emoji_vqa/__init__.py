@@ -1,1 +1,1 @@
-
+"""EmojiVQA: pictures of emoji with questions and answers in ten languages, made from a seed, at any size."""
