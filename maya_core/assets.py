@@ -6,5 +6,5 @@ from pathlib import Path
 
 def asset_path(name: str) -> Path:
     """The path of `assets/NAME`: in the source tree, or in an installed Maya's share folder."""
-    source = Path(__file__).resolve().parent.parent / "assets" / name
-    return source if source.exists() else Path(sys.prefix) / "share" / "maya" / "assets" / name
+    source = Path(__file__).resolve().parent.parent / "assets"
+    return (source if source.is_dir() else Path(sys.prefix) / "share" / "maya" / "assets") / name

@@ -101,7 +101,9 @@ def local_folder(path_or_repo: str | Path) -> Path:
     if folder.is_dir():
         return folder
     if isinstance(path_or_repo, Path) or path_or_repo.startswith((".", "/", "~")) or path_or_repo.count("/") != 1:
-        raise CheckpointNotFound(f"There is no folder {path_or_repo}; give a model's folder or a repository owner/name.")
+        raise CheckpointNotFound(
+            f"There is no folder {path_or_repo}; give a model's folder or a repository owner/name."
+        )
     return fetch(path_or_repo)
 
 
@@ -124,7 +126,9 @@ def _fill(
 ) -> None:
     """Put every tensor in its place, one at a time; refuse what is missing, unexpected or misshapen, by name."""
     tied = model.config.text.tie_word_embeddings
-    expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items() if not (tied and name == _HEAD)}
+    expected = {
+        name: tuple(tensor.shape) for name, tensor in model.state_dict().items() if not (tied and name == _HEAD)
+    }
     found: set[str] = set()
     unexpected: list[str] = []
     misshapen: list[str] = []
@@ -144,7 +148,9 @@ def _fill(
     problems = {"missing": missing, "unexpected": sorted(unexpected), "misshapen": sorted(misshapen)}
     if any(problems.values()):
         said = "; ".join(f"{len(names)} {kind}: {_some(names)}" for kind, names in problems.items() if names)
-        raise CheckpointMismatch(f"The weights in {source.name} do not fit their config.json ({said}); get a whole copy.")
+        raise CheckpointMismatch(
+            f"The weights in {source.name} do not fit their config.json ({said}); get a whole copy."
+        )
     model.tie_weights()
 
 
@@ -193,7 +199,9 @@ def load_connector(model: MayaForConditionalGeneration, file: Path) -> None:
     tensors = {name.removeprefix("connector."): tensor for name, tensor in read_stage1_projector(file).items()}
     own = model.connector.state_dict()
     wrong = sorted(
-        name for name in own.keys() | tensors.keys() if name not in own or name not in tensors or own[name].shape != tensors[name].shape
+        name
+        for name in own.keys() | tensors.keys()
+        if name not in own or name not in tensors or own[name].shape != tensors[name].shape
     )
     if wrong:
         raise CheckpointMismatch(f"{file.name} does not fit this model's connector: {_some(wrong)}.")
@@ -212,13 +220,12 @@ def _safetensors(folder: Path) -> Tensors:
 
 def _weight_files(folder: Path) -> list[Path]:
     index = folder / "model.safetensors.index.json"
-    if index.is_file():
-        names = sorted(set(_read_json(index).get("weight_map", {}).values()))
-    else:
-        names = ["model.safetensors"]
+    names = sorted(set(_read_json(index).get("weight_map", {}).values())) if index.is_file() else ["model.safetensors"]
     absent = [name for name in names if Path(name).name != name or not (folder / name).is_file()]
     if absent or not names:
-        raise CheckpointNotFound(f"{_some(absent) or 'every weight file'} is missing from {folder.name}; get a whole copy.")
+        raise CheckpointNotFound(
+            f"{_some(absent) or 'every weight file'} is missing from {folder.name}; get a whole copy."
+        )
     return [folder / name for name in names]
 
 

@@ -36,7 +36,9 @@ def fetch(source: str, *, pins: Path | None = None) -> Path:
     """
     match = _REPO.fullmatch(source)
     if not match:
-        raise CheckpointNotFound(f"{source!r} is neither a folder nor a repository named owner/name or owner/name@commit.")
+        raise CheckpointNotFound(
+            f"{source!r} is neither a folder nor a repository named owner/name or owner/name@commit."
+        )
     repo = match["repo"]
     pins = pins or Path(platformdirs.user_data_dir("maya")) / "pins.json"
     try:

@@ -1,20 +1,6 @@
 """The one place that opens a picture. What comes out is RGB, upright, of bounded size, with nothing but its pixels."""
 
-import io
-import warnings
-from pathlib import Path
-from typing import Any, BinaryIO
-
-import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
-
-from maya_core.errors import (
-    ImageAnimated,
-    ImageShapeUnsupported,
-    ImageTooLarge,
-    ImageTypeUnsupported,
-    ImageUnreadable,
-)
+from PIL import Image
 
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")
 MOST_BYTES = 20 * 1024 * 1024

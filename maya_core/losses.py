@@ -33,9 +33,11 @@ def next_token_loss(hidden_BTE: Tensor, labels_BT: Tensor, head_VE: Tensor, logi
     targets_S = targets_BT[supervised_BT]
     total = hidden_SE.new_zeros((), dtype=torch.float32)
     for hidden_chunk, target_chunk in zip(hidden_SE.split(CHUNK), targets_S.split(CHUNK), strict=True):
-        total = total + checkpoint(
-            _chunk_loss, hidden_chunk, target_chunk, head_VE, logit_scale, use_reentrant=False
-        ) if len(hidden_SE) > CHUNK else total + _chunk_loss(hidden_chunk, target_chunk, head_VE, logit_scale)
+        total = (
+            total + checkpoint(_chunk_loss, hidden_chunk, target_chunk, head_VE, logit_scale, use_reentrant=False)
+            if len(hidden_SE) > CHUNK
+            else total + _chunk_loss(hidden_chunk, target_chunk, head_VE, logit_scale)
+        )
     return LossSum(total, supervised_BT.sum())
 
 

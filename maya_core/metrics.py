@@ -26,7 +26,11 @@ class MetricsLog:
 
     def __init__(self, path: Path, *, resumed_at: int) -> None:
         self.path = path
-        kept = [line for line in path.read_text().splitlines() if json.loads(line)["step"] <= resumed_at] if path.exists() else []
+        kept = (
+            [line for line in path.read_text().splitlines() if json.loads(line)["step"] <= resumed_at]
+            if path.exists()
+            else []
+        )
         path.write_text("".join(f"{line}\n" for line in kept))
         self.seconds_before = float(json.loads(kept[-1])["seconds"]) if kept else 0.0
 

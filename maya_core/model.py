@@ -12,7 +12,6 @@ V vocabulary.
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import torch
 from torch import Tensor, nn
 from transformers import (
     AutoModelForImageTextToText,

@@ -215,9 +215,7 @@ def save(
     shutil.rmtree(old, ignore_errors=True)
 
 
-def resume(
-    objective: nn.Module, optimizer: torch.optim.Optimizer, config: TrainConfig, run_dir: Path
-) -> RunState:
+def resume(objective: nn.Module, optimizer: torch.optim.Optimizer, config: TrainConfig, run_dir: Path) -> RunState:
     """Load the run's checkpoint, if it has one; a fresh state otherwise."""
     folder = next((run_dir / name for name in ("checkpoint", "checkpoint.old") if (run_dir / name).exists()), None)
     if folder is None:
@@ -261,7 +259,9 @@ def _own_tensors(module: nn.Module) -> dict[str, Tensor]:
 
 def _flat_optimizer(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     states: dict[int, dict[str, Tensor]] = optimizer.state_dict()["state"]
-    return {f"{number}.{name}": tensor.contiguous() for number, state in states.items() for name, tensor in state.items()}
+    return {
+        f"{number}.{name}": tensor.contiguous() for number, state in states.items() for name, tensor in state.items()
+    }
 
 
 def _restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:

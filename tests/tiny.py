@@ -36,7 +36,9 @@ TEXT = {
 }
 
 
-def tiny_config(*, vision: dict[str, Any] | None = None, text: dict[str, Any] | None = None, **changes: Any) -> MayaConfig:
+def tiny_config(
+    *, vision: dict[str, Any] | None = None, text: dict[str, Any] | None = None, **changes: Any
+) -> MayaConfig:
     fields = {"vision_config": VISION | (vision or {}), "text_config": TEXT | (text or {}), "image_token_id": 511}
     return MayaConfig(**(fields | changes))
 

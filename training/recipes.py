@@ -50,7 +50,7 @@ def tiny_tower(*, steps: int = 1400) -> TrainConfig:
     )
 
 
-def tiny_answers(*, steps: int = 2400) -> TrainConfig:
+def tiny_answers(*, steps: int = 2000) -> TrainConfig:
     """All parts, on conversations in ten languages."""
     return TrainConfig(
         steps=steps,

@@ -1,13 +1,12 @@
 """Train the embedded Maya from nothing: `python -m training.tiny`.
 
-Tokenizer, then the tower on emoji and their names, then all parts on conversations about scenes. Every stage is seeded
-and resumes where it stopped; the result is written to `assets/maya-tiny` (or --out).
+Tokenizer; then the tower alone, on which emoji lies where; then all parts together on conversations about scenes, in ten
+languages. Every stage is seeded and resumes where it stopped; the result is written to `assets/maya-tiny` (or --out).
 """
 
 import json
 import logging
 import platform
-import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -26,11 +25,14 @@ from maya_core.metrics import StepRecord
 from maya_core.model import MayaForConditionalGeneration
 from maya_core.processor import ImagePreparation, MayaProcessor
 from maya_core.train import AnswerObjective, TrainConfig, train
+from training.emoji_vqa.dataset import EmojiConversations
 from training.emoji_vqa.scenes import make_scene, patch_labels, render
 from training.emoji_vqa.vocabulary import load_vocabulary
-from training.recipes import TINY_IMAGE_SIZE, tiny_answers, tiny_model, tiny_tower
+from training.recipes import tiny_answers, tiny_model, tiny_tower
+from training.tokenizer import train_tokenizer
 
 SCENES = 1_000_000  # training scenes there are; a run sees a part of them
+TURNS = (3, 6)  # questions about one scene
 EMPTY_PATCH_WEIGHT = 0.1  # most patches are empty, and they are easy
 
 
@@ -90,22 +92,6 @@ class TowerObjective(nn.Module):
         return LossSum(total, self.weight[target_P].sum())
 
 
-def build_model(options: TinyOptions) -> tuple[MayaForConditionalGeneration, MayaProcessor]:
-    """The untrained model and its processor."""
-    tokenizer = train_tokenizer(options.vocabulary)
-    ids = tokenizer.get_added_vocab()
-    config = tiny_model(
-        vocab_size=-(-len(tokenizer) // 64) * 64,
-        image_token_id=ids["<image>"],
-        end_id=ids["<|END_OF_TURN_TOKEN|>"],
-        bos_id=ids["<BOS_TOKEN>"],
-        pad_id=ids["<PAD>"],
-    )
-    torch.manual_seed(0)
-    model = MayaForConditionalGeneration(config)
-    return model, MayaProcessor(config, ImagePreparation(size=TINY_IMAGE_SIZE), tokenizer)
-
-
 def train_tower(vision: SiglipVisionConfig, config: TrainConfig, run_dir: Path) -> SiglipVisionModel:
     """Stage 0: the vision tower, from nothing."""
     torch.manual_seed(config.seed)
@@ -116,12 +102,33 @@ def train_tower(vision: SiglipVisionConfig, config: TrainConfig, run_dir: Path) 
     return tower
 
 
+def untrained(vocabulary: int) -> tuple[MayaForConditionalGeneration, MayaProcessor]:
+    """The model before any training, and its processor with a tokenizer of at most `vocabulary` entries."""
+    tokenizer = train_tokenizer(vocabulary)
+    ids = tokenizer.get_added_vocab()
+    config = tiny_model(
+        vocab_size=-(-len(tokenizer) // 64) * 64,
+        image_token_id=ids["<image>"],
+        end_id=ids["<|END_OF_TURN_TOKEN|>"],
+        bos_id=ids["<BOS_TOKEN>"],
+        pad_id=ids["<PAD>"],
+    )
+    torch.manual_seed(0)
+    model = MayaForConditionalGeneration(config)
+    return model, MayaProcessor(config, ImagePreparation(size=config.vision.image_size), tokenizer)
+
+
 def train_answers(
     model: MayaForConditionalGeneration, processor: MayaProcessor, config: TrainConfig, run_dir: Path
 ) -> None:
-    """All parts, on conversations."""
+    """Stage 1: all parts, on conversations."""
     conversations = EmojiConversations(
-        "train", size=SCENES, languages=CODES, turns=(3, 8), seed=config.seed, image_size=TINY_IMAGE_SIZE
+        split="train",
+        size=SCENES,
+        languages=CODES,
+        turns=TURNS,
+        seed=config.seed,
+        image_size=processor.preparation.size,
     )
     collate = ConversationCollator(processor)
     train(AnswerObjective(model), conversations, collate, config, run_dir, on_record=_printer("answers"))
@@ -142,19 +149,18 @@ def _printer(stage: str) -> Any:
 def main() -> None:
     logging.basicConfig(level=logging.INFO)
     options = tyro.cli(TinyOptions, description=__doc__)
-    started = time.monotonic()
-    model, processor = build_model(options)
-    workers = options.workers
-    train_tower(model, processor, replace(tiny_tower(steps=options.tower_steps), workers=workers), options.run / "tower")
-    answers = replace(tiny_answers(steps=options.answer_steps), workers=workers)
-    train_answers(model, processor, answers, options.run / "answers")
+    model, processor = untrained(options.vocabulary)
+    tower_config = replace(tiny_tower(steps=options.tower_steps), workers=options.workers)
+    tower = train_tower(model.config.vision, tower_config, options.run / "tower")
+    model.vision_tower.load_state_dict(tower.state_dict())
+    answers_config = replace(tiny_answers(steps=options.answer_steps), workers=options.workers)
+    train_answers(model, processor, answers_config, options.run / "answers")
     out = options.out or asset_path("maya-tiny")
     save_model(model, processor, out, dtype=torch.bfloat16)
-    seconds = sum(_seconds(options.run / stage) for stage in ("tower", "answers"))
+    minutes = {stage: round(_seconds(options.run / stage) / 60, 1) for stage in ("tower", "answers")}
     report = {
         "parameters": model.num_parameters(),
-        "training_minutes": round(seconds / 60, 1),
-        "this_call_minutes": round((time.monotonic() - started) / 60, 1),
+        "minutes": minutes | {"all": round(sum(minutes.values()), 1)},
         "hardware": f"{torch.get_num_threads()} CPU threads, {platform.machine()}",
         "torch": torch.__version__,
     }

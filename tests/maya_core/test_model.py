@@ -63,7 +63,11 @@ def test_image_embeddings_stand_at_the_slots_in_order(model):
 
 @pytest.mark.parametrize(
     ("tokens", "images", "numbers"),
-    [(with_image(7), 2, "16 image slots.*32 visual"), (ids(5, 7), 1, "0 image slots.*16"), (with_image(7), 0, "16 .* 0 visual")],
+    [
+        (with_image(7), 2, "16 image slots.*32 visual"),
+        (ids(5, 7), 1, "0 image slots.*16"),
+        (with_image(7), 0, "16 .* 0 visual"),
+    ],
 )
 def test_slots_and_images_that_disagree_raise_with_both_numbers(model, tokens, images, numbers):
     with pytest.raises(ImageCountMismatch, match=numbers):
@@ -71,7 +75,9 @@ def test_slots_and_images_that_disagree_raise_with_both_numbers(model, tokens, i
 
 
 def test_another_picture_changes_the_answer(model):
-    assert not torch.allclose(last_logits(model, with_image(7), pixels()), last_logits(model, with_image(7), pixels(seed=1)))
+    assert not torch.allclose(
+        last_logits(model, with_image(7), pixels()), last_logits(model, with_image(7), pixels(seed=1))
+    )
 
 
 def test_left_padded_batch_answers_as_each_alone(model):
@@ -109,7 +115,9 @@ def test_off_the_patch_grid_is_refused_with_both_numbers(model):
 
 def test_generation_with_cache_is_generation_without(model):
     cached = model.generate(with_image(7, 8), pixel_values=pixels(), max_new_tokens=8, do_sample=False)
-    uncached = model.generate(with_image(7, 8), pixel_values=pixels(), max_new_tokens=8, do_sample=False, use_cache=False)
+    uncached = model.generate(
+        with_image(7, 8), pixel_values=pixels(), max_new_tokens=8, do_sample=False, use_cache=False
+    )
     assert cached.tolist() == uncached.tolist()
     tokens = with_image(7, 8)
     for _ in range(8):

@@ -214,7 +214,9 @@ def test_vision_shapes_of_the_published_tower_are_built_in(copy):
     config = json.loads((copy / "config.json").read_text())
     name = "google/siglip-base-patch16-256-multilingual"
     (copy / "config.json").write_text(json.dumps(config | {"mm_vision_tower": name}))
-    with pytest.raises(CheckpointMismatch, match=r"patch_embedding\.weight is \[32, 3, 16, 16\], should be \[768, 3, 16, 16\]"):
+    with pytest.raises(
+        CheckpointMismatch, match=r"patch_embedding\.weight is \[32, 3, 16, 16\], should be \[768, 3, 16, 16\]"
+    ):
         load_model(copy)
 
 

@@ -16,6 +16,7 @@ from PIL import Image
 
 from maya_core.assets import asset_path
 from maya_core.languages import CODES
+from training.emoji_vqa.scoring import normalise
 
 VENDORS = {"noto": "emoji-datasource-google/img/google/64", "twemoji": "emoji-datasource-twitter/img/twitter/64"}
 SPRITE = 64  # px
@@ -35,8 +36,8 @@ CATEGORIES: Mapping[str, Sequence[str]] = {
     "weather": ("sky & weather",),
     "clothing": ("clothing",),
     "instrument": ("musical-instrument",),
-    "sport": ("sport", "game"),
-    "tool": ("tool", "household", "office", "writing", "science", "medical", "lock", "light & video", "computer",
+    "play": ("sport", "game"),
+    "object": ("tool", "household", "office", "writing", "science", "medical", "lock", "light & video", "computer",
              "phone", "music", "sound", "book-paper", "mail", "time", "dishware", "hotel", "event", "award-medal",
              "arts & crafts", "money", "other-object", "place-map"),
 }  # fmt: skip
@@ -88,7 +89,9 @@ class Concept:
 @cache
 def load_vocabulary() -> tuple[Concept, ...]:
     """All concepts, in the order of their sprites."""
-    return tuple(Concept(**fields) for fields in json.loads((asset_path("emoji") / "vocabulary.json").read_text("utf-8")))
+    return tuple(
+        Concept(**fields) for fields in json.loads((asset_path("emoji") / "vocabulary.json").read_text("utf-8"))
+    )
 
 
 @cache
@@ -105,12 +108,6 @@ def _box(number: int) -> tuple[int, int, int, int]:
     return left, top, left + SPRITE, top + SPRITE
 
 
-def folded(name: str) -> str:
-    """A name as comparisons see it: compatibility forms, no case, no optional Arabic marks."""
-    text = unicodedata.normalize("NFKC", name).casefold()
-    return "".join(character for character in text if not 0x064B <= ord(character) <= 0x0652 and character != "ـ")
-
-
 # --- building ---
 
 
@@ -119,9 +116,7 @@ def build(npm: Path, out: Path) -> int:
     candidates = sorted(_candidates(npm), key=_order)
     chosen = _distinct(candidates)[:MOST_CONCEPTS]
     chosen.sort(key=lambda found: (list(CATEGORIES).index(found["category"]), found["id"]))
-    concepts = [
-        Concept(**{key: found[key] for key in ("id", "emoji", "category", "names")}) for found in chosen
-    ]
+    concepts = [Concept(**{key: found[key] for key in ("id", "emoji", "category", "names")}) for found in chosen]
     out.mkdir(parents=True, exist_ok=True)
     lines = ",\n".join(json.dumps(asdict(concept), ensure_ascii=False) for concept in concepts)
     (out / "vocabulary.json").write_text(f"[\n{lines}\n]\n", "utf-8")
@@ -148,7 +143,9 @@ def _candidates(npm: Path) -> list[dict[str, Any]]:
             continue
         own = {code: CORRECTIONS.get(concept_id, {}).get(code, names[code][plain]) for code in CODES}
         if all(_is_short(name) for name in own.values()):
-            sprites = {vendor: Image.open(file).convert("RGBA").resize((SPRITE, SPRITE)) for vendor, file in files.items()}
+            sprites = {
+                vendor: Image.open(file).convert("RGBA").resize((SPRITE, SPRITE)) for vendor, file in files.items()
+            }
             found.append({"id": concept_id, "emoji": emoji, "category": category, "names": own, "sprites": sprites})
     return found
 
@@ -179,7 +176,7 @@ def _distinct(candidates: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     pictures: list[np.ndarray[Any, Any]] = []
     bodies = {found["names"]["en"] for found in candidates}
     for found in candidates:
-        keys = {(code, folded(name)) for code, name in found["names"].items()}
+        keys = {(code, normalise(name, code)) for code, name in found["names"].items()}
         face_of = found["names"]["en"].removesuffix(" face")
         if keys & seen or (face_of != found["names"]["en"] and face_of in bodies):
             continue

@@ -1,0 +1,72 @@
+"""EmojiVQA as a data set: a conversation for each scene, and a list of single questions to be scored."""
+
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+from maya_core.data import Sample
+from maya_core.languages import CODES
+from maya_core.prompt import Message
+from training.emoji_vqa.questions import Family, Question, ask, families_for
+from training.emoji_vqa.scenes import Scene, Split, make_scene, render
+
+# How often each family is trained: what needs the names is hard, a colour is not.
+WEIGHTS: dict[Family, int] = {
+    "name": 6, "place": 5, "exists": 3, "count_all": 1, "count": 2, "colour": 1, "category": 2, "relation": 3, "describe": 3,
+}  # fmt: skip
+TRANSFER_LANGUAGES = ("bn", "ur")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EmojiConversations:
+    """Conversation `index` is about scene `index` of the split: some turns in one of `languages`.
+
+    turns: fewest and most questions. Equal arguments give equal conversations.
+    """
+
+    split: Split
+    size: int
+    languages: Sequence[str] = field(default=CODES)
+    turns: tuple[int, int] = (3, 8)
+    seed: int = 0
+    image_size: int = 128
+
+    def __len__(self) -> int:
+        return self.size
+
+    def __getitem__(self, index: int) -> Sample:
+        scene = make_scene(self.split, index, size=self.image_size)
+        return Sample(messages=conversation(scene, self.questions(scene)))
+
+    def questions(self, scene: Scene) -> list[Question]:
+        """The questions of a conversation, none of them twice."""
+        rng = random.Random(f"conversation/{self.seed}/{scene.split}/{scene.index}")
+        language = rng.choice(self.languages)
+        families = families_for(scene)
+        weights = [WEIGHTS[family] for family in families]
+        drawn = rng.choices(families, weights, k=rng.randint(*self.turns))
+        asked = [ask(scene, family, language, rng) for family in drawn]
+        return list({question.text: question for question in asked}.values())
+
+
+def conversation(scene: Scene, questions: Sequence[Question]) -> tuple[Message, ...]:
+    """Questions and answers as messages; the picture goes with the first."""
+    messages: list[Message] = []
+    for question in questions:
+        images = () if messages else (render(scene),)
+        messages.append(Message(role="user", text=question.text, images=images))
+        messages.append(Message(role="assistant", text=question.answer))
+    return tuple(messages)
+
+
+def single_questions(
+    split: Split, scenes: int, languages: Sequence[str] | None = None, *, image_size: int = 128
+) -> Iterator[tuple[Scene, Question]]:
+    """For scenes 0 to `scenes`, each in the next language in turn: one question of every family that it allows."""
+    languages = languages or (TRANSFER_LANGUAGES if split == "transfer" else CODES)
+    for index in range(scenes):
+        scene = make_scene(split, index, size=image_size)
+        language = languages[index % len(languages)]
+        rng = random.Random(f"question/{split}/{index}")
+        for family in families_for(scene):
+            yield scene, ask(scene, family, language, rng)
