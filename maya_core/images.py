@@ -1,13 +1,69 @@
-"""The one place that opens a picture. What comes out is RGB, upright, of bounded size, with nothing but its pixels."""
+"""The one place that opens a picture. What comes out is RGB, upright, of bounded size, with nothing but its pixels.
 
-from PIL import Image
+Everything is decided by the file's first bytes and header, never by its name, and before a pixel is decoded.
+"""
+
+import io
+import struct
+import warnings
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from maya_core.errors import (
+    ImageAnimated,
+    ImageShapeUnsupported,
+    ImageTooLarge,
+    ImageTypeUnsupported,
+    ImageUnreadable,
+)
 
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")
 MOST_BYTES = 20 * 1024 * 1024
 MOST_PIXELS = 40_000_000
+MOST_JPEG_PIXELS = 89_000_000  # a baseline JPEG can be decoded at a smaller scale; above this Pillow itself warns
 LONGEST_SIDE = 20_000  # px
 MOST_LONGER = 50  # times, the long side of the short one
-GREY = (127, 127, 127)  # SigLIP's mean, as the published model pads
+DRAFT_SIDE = 2048  # px; a large JPEG is decoded at the smallest scale that is not below this
+GREY = (127, 127, 127)  # SigLIP's mean of 0.5, as upstream pads
+WHITE = (255, 255, 255)
+
+# What Pillow's decoders raise on damaged files.
+_DAMAGED = (
+    OSError,
+    EOFError,
+    SyntaxError,
+    ValueError,
+    TypeError,
+    LookupError,
+    OverflowError,
+    NotImplementedError,
+    struct.error,
+    zlib.error,
+    Warning,
+)
+_BOMBS = (Image.DecompressionBombWarning, Image.DecompressionBombError)
+# First bytes of kinds that are pictures but are not opened: PostScript, PDF, SVG, HEIF and AVIF, Photoshop, icons.
+_OTHER_KINDS = (b"%!PS", b"%PDF", b"<svg", b"<?xml", b"8BPS", b"\x00\x00\x01\x00", b"\xc5\xd0\xd3\xc6", b"II*\x00\x10\x00\x00\x00CR")
+
+
+def open_image(source: str | Path | bytes | BinaryIO) -> Image.Image:
+    """A picture from a path, its bytes or an open file, as RGB: turned upright by EXIF, transparency on white.
+
+    Raises an ImageError whose class says what is wrong; the message names limits and figures, never the file's content.
+    """
+    data = _read(source)
+    with _pillow_errors(data), Image.open(io.BytesIO(data), formats=FORMATS) as picture:
+        _check_header(picture)
+        if picture.format in ("JPEG", "MPO"):
+            picture.draft("RGB", (DRAFT_SIDE, DRAFT_SIDE))
+        picture.load()
+        return _only_pixels(_as_rgb(ImageOps.exif_transpose(picture)))
 
 
 def pad_to_square(image: Image.Image, colour: tuple[int, int, int] = GREY) -> Image.Image:
@@ -19,3 +75,89 @@ def pad_to_square(image: Image.Image, colour: tuple[int, int, int] = GREY) -> Im
     square = Image.new("RGB", (side, side), colour)
     square.paste(image, ((side - width) // 2, (side - height) // 2))
     return square
+
+
+def _read(source: str | Path | bytes | BinaryIO) -> bytes:
+    if isinstance(source, bytes):
+        data = source
+    elif isinstance(source, str | Path):
+        data = _read_file(Path(source))
+    else:
+        data = source.read(MOST_BYTES + 1)
+    if not data:
+        raise ImageUnreadable("The file is empty; choose another picture.")
+    if len(data) > MOST_BYTES:
+        raise ImageTooLarge(f"The file has more than {MOST_BYTES // 1024**2} MB; save the picture smaller.")
+    return data
+
+
+def _read_file(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return file.read(MOST_BYTES + 1)
+    except (OSError, ValueError):  # ValueError: a NUL in the name
+        raise ImageUnreadable("There is no file of this name that can be read; check the path.") from None
+
+
+@contextmanager
+def _pillow_errors(data: bytes) -> Iterator[None]:
+    """Pillow's exceptions and warnings as ours."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            yield
+    except UnidentifiedImageError:
+        if data.lstrip()[:12].startswith(_OTHER_KINDS) or data[4:8] == b"ftyp":
+            raise ImageTypeUnsupported(f"This kind of picture is not opened; save it as one of {_known()}.") from None
+        raise ImageUnreadable(f"The file is not a picture that can be read; choose one of {_known()}.") from None
+    except _BOMBS:
+        raise ImageTooLarge(f"The picture has more than {MOST_JPEG_PIXELS // 10**6} million pixels; save it smaller.") from None
+    except _DAMAGED:
+        raise ImageUnreadable("The picture is damaged or cut off; export or download it again.") from None
+
+
+def _known() -> str:
+    return ", ".join(FORMATS)
+
+
+def _check_header(picture: Image.Image) -> None:
+    width, height = picture.size
+    pixels = width * height
+    baseline_jpeg = picture.format in ("JPEG", "MPO") and not picture.info.get("progressive")
+    most = MOST_JPEG_PIXELS if baseline_jpeg else MOST_PIXELS
+    if pixels > most or max(width, height) > LONGEST_SIDE:
+        raise ImageTooLarge(
+            f"The picture is {width} x {height} pixels; at most {most // 10**6} million and {LONGEST_SIDE} a side are taken."
+        )
+    if max(width, height) > MOST_LONGER * min(width, height):
+        raise ImageShapeUnsupported(
+            f"The picture is {width} x {height} pixels, more than {MOST_LONGER} times longer than wide; cut a part out of it."
+        )
+    # An MPO is a camera's JPEG with a preview or a second view behind it: its first frame is the picture.
+    if picture.format != "MPO" and getattr(picture, "is_animated", False):
+        raise ImageAnimated("The picture moves or has several pages; save one of them as a picture of its own.")
+
+
+def _as_rgb(picture: Image.Image) -> Image.Image:
+    if picture.mode.startswith("I"):
+        return _from_16_bit(picture)
+    if picture.mode == "F":
+        raise ImageTypeUnsupported("The picture holds measurements instead of colours; save it with 8 or 16 bits.")
+    if picture.has_transparency_data:
+        layers = picture.convert("RGBA")
+        ground = Image.new("RGBA", picture.size, (*WHITE, 255))
+        return Image.alpha_composite(ground, layers).convert("RGB")
+    return picture.convert("RGB")
+
+
+def _from_16_bit(picture: Image.Image) -> Image.Image:
+    """Grey of 16 bits to 8, by scale; Pillow's own conversion would cut off all above 255."""
+    values = np.asarray(picture).astype(np.float64) / 257
+    return Image.fromarray(values.round().clip(0, 255).astype(np.uint8)).convert("RGB")
+
+
+def _only_pixels(picture: Image.Image) -> Image.Image:
+    """A copy without metadata."""
+    clean = Image.new("RGB", picture.size)
+    clean.paste(picture)
+    return clean
