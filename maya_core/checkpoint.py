@@ -26,8 +26,9 @@ from maya_core.assets import asset_path
 from maya_core.config import PUBLISHED_VISION, MayaConfig
 from maya_core.errors import CheckpointError, CheckpointMismatch, CheckpointNotFound
 from maya_core.generation import ChatSession
+from maya_core.hardware import best_dtype, inspect_machine
 from maya_core.hub import fetch
-from maya_core.model import MayaForConditionalGeneration
+from maya_core.model import MayaForConditionalGeneration, parameter_counts
 from maya_core.processor import ImagePreparation, MayaProcessor, load_tokenizer
 
 PUBLISHED_TYPE = "llava_cohere"
@@ -93,6 +94,14 @@ def load_session(
     processor = load_processor(source)
     processor.require_tokenizer()
     return ChatSession(load_model(source, dtype=dtype, device=device), processor)
+
+
+def load_best(path_or_repo: str | Path | None = None) -> ChatSession:
+    """`load_session` on the best device of this machine, in the number format that suits it."""
+    folder = local_folder(asset_path(EMBEDDED) if path_or_repo is None else path_or_repo)
+    machine = inspect_machine()
+    dtype = best_dtype(machine, sum(parameter_counts(load_config(folder)).values()))
+    return load_session(folder, dtype=dtype, device=machine.device)
 
 
 def local_folder(path_or_repo: str | Path) -> Path:

@@ -49,7 +49,16 @@ _DAMAGED = (
 )
 _BOMBS = (Image.DecompressionBombWarning, Image.DecompressionBombError)
 # First bytes of kinds that are pictures but are not opened: PostScript, PDF, SVG, HEIF and AVIF, Photoshop, icons.
-_OTHER_KINDS = (b"%!PS", b"%PDF", b"<svg", b"<?xml", b"8BPS", b"\x00\x00\x01\x00", b"\xc5\xd0\xd3\xc6", b"II*\x00\x10\x00\x00\x00CR")
+_OTHER_KINDS = (
+    b"%!PS",
+    b"%PDF",
+    b"<svg",
+    b"<?xml",
+    b"8BPS",
+    b"\x00\x00\x01\x00",
+    b"\xc5\xd0\xd3\xc6",
+    b"II*\x00\x10\x00\x00\x00CR",
+)
 
 
 def open_image(source: str | Path | bytes | BinaryIO) -> Image.Image:
@@ -111,7 +120,9 @@ def _pillow_errors(data: bytes) -> Iterator[None]:
             raise ImageTypeUnsupported(f"This kind of picture is not opened; save it as one of {_known()}.") from None
         raise ImageUnreadable(f"The file is not a picture that can be read; choose one of {_known()}.") from None
     except _BOMBS:
-        raise ImageTooLarge(f"The picture has more than {MOST_JPEG_PIXELS // 10**6} million pixels; save it smaller.") from None
+        raise ImageTooLarge(
+            f"The picture has more than {MOST_JPEG_PIXELS // 10**6} million pixels; save it smaller."
+        ) from None
     except _DAMAGED:
         raise ImageUnreadable("The picture is damaged or cut off; export or download it again.") from None
 
@@ -131,7 +142,7 @@ def _check_header(picture: Image.Image) -> None:
         )
     if max(width, height) > MOST_LONGER * min(width, height):
         raise ImageShapeUnsupported(
-            f"The picture is {width} x {height} pixels, more than {MOST_LONGER} times longer than wide; cut a part out of it."
+            f"The picture is {width} x {height} pixels, more than {MOST_LONGER} times longer than wide; cut out a part."
         )
     # An MPO is a camera's JPEG with a preview or a second view behind it: its first frame is the picture.
     if picture.format != "MPO" and getattr(picture, "is_animated", False):

@@ -12,6 +12,7 @@ V vocabulary.
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor, nn
 from transformers import (
     AutoModelForImageTextToText,
@@ -179,3 +180,12 @@ def _is_decoded_token(input_ids_BT: Tensor, past_key_values: Cache | None) -> bo
 
 
 AutoModelForImageTextToText.register(MayaConfig, MayaForConditionalGeneration)
+
+
+def parameter_counts(config: MayaConfig) -> dict[str, int]:
+    """How many parameters each of the three parts has; a tied head counts once. Nothing is allocated."""
+    with torch.device("meta"):
+        model = MayaForConditionalGeneration(config)
+    model.tie_weights()
+    parts = ("vision_tower", "connector", "language_model")
+    return {part: sum(parameter.numel() for parameter in getattr(model, part).parameters()) for part in parts}

@@ -5,6 +5,7 @@ import io
 import struct
 import time
 import zlib
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -205,12 +206,13 @@ def test_a_polyglot_comes_out_as_pixels_alone():
     assert b"script" not in encoded(opened, "PNG")
 
 
-@given(st.binary(max_size=300), st.sampled_from([b"", b"\x89PNG\r\n\x1a\n", b"GIF89a", b"\xff\xd8\xff", b"BM", b"II*\x00", b"RIFF"]))
+@given(
+    st.binary(max_size=300),
+    st.sampled_from([b"", b"\x89PNG\r\n\x1a\n", b"GIF89a", b"\xff\xd8\xff", b"BM", b"II*\x00", b"RIFF"]),
+)
 def test_any_bytes_give_a_picture_or_an_image_error(body, start):
-    try:
+    with suppress(ImageError):  # any other exception fails
         assert open_image(start + body).mode == "RGB"
-    except ImageError as error:
-        assert str(error)
 
 
 def test_padding_puts_the_picture_in_the_middle():

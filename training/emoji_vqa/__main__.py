@@ -14,16 +14,17 @@ app = tyro.extras.SubcommandApp()
 
 @app.command
 def build(npm: Path, out: Path = Path("assets")) -> None:
-    """Make assets/emoji and assets/fonts anew from npm packages.
+    """Make assets/emoji, assets/fonts and assets/examples anew from npm packages.
 
     Args:
         npm: the node_modules folder that holds the packages named in assets/emoji/README.md
         out: the assets folder
     """
-    from training.emoji_vqa import fonts, vocabulary
+    from training.emoji_vqa import fonts, preview, vocabulary
 
     print(f"{vocabulary.build(npm, out / 'emoji')} concepts")
     fonts.build_fonts(npm, out / "fonts")
+    preview.save_examples(out / "examples")
 
 
 @app.command

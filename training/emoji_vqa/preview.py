@@ -16,6 +16,7 @@ SIDE = 256  # px, of a picture
 WIDTH = 900  # px, of a row
 LINE = 46  # px; Nastaliq is tall
 QUESTIONS = 5  # a scene
+EXAMPLES = (19, 8, 31)  # validation scenes that the app offers to try
 MARGIN = 16
 INK, ANSWER_INK, PAPER = (30, 30, 30), (0, 95, 115), (255, 255, 255)
 
@@ -65,3 +66,10 @@ def save_preview(out: Path, split: Split) -> None:
     """Write the contact sheet; the file's suffix says the format."""
     out.parent.mkdir(parents=True, exist_ok=True)
     contact_sheet(split).save(out)
+
+
+def save_examples(out: Path) -> None:
+    """Write the pictures that the app offers to try."""
+    out.mkdir(parents=True, exist_ok=True)
+    for number, index in enumerate(EXAMPLES, start=1):
+        render(make_scene("validation", index, size=SIDE)).save(out / f"{number}.png", optimize=True)

@@ -1,0 +1,77 @@
+"""Keeps the page to the person at this computer: no foreign names, no foreign pages, no foreign content.
+
+A page on the web can make its own name point to 127.0.0.1 (DNS rebinding) or post a form across sites; both would reach
+a server that answers to anything. Content-Security-Policy keeps an answer from loading anything from elsewhere.
+"""
+
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import PlainTextResponse
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+CONTENT_SECURITY_POLICY = "; ".join(
+    (
+        "default-src 'self'",
+        "img-src 'self' data: blob:",
+        "media-src 'self' data: blob:",
+        "script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:",
+        "style-src 'self' 'unsafe-inline'",
+        "font-src 'self' data:",
+        "connect-src 'self' data: blob:",
+        "base-uri 'self'",
+        "form-action 'self'",
+        "object-src 'none'",
+        "frame-ancestors 'none'",
+    )
+)
+HEADERS = {
+    "content-security-policy": CONTENT_SECURITY_POLICY,
+    "referrer-policy": "no-referrer",
+    "x-content-type-options": "nosniff",
+    "cross-origin-resource-policy": "same-origin",
+}
+OWN_NAMES = ("127.0.0.1", "localhost")
+
+
+class LocalOnly:
+    """ASGI middleware: exact Host, exact Origin, no cross-site requests, and strict headers on every answer."""
+
+    def __init__(self, app: App) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] not in ("http", "websocket"):
+            await self.app(scope, receive, send)
+            return
+        if not is_own(Headers(scope=scope), port=scope["server"][1]):
+            await PlainTextResponse("This page belongs to another computer.", status_code=403)(scope, receive, send)
+            return
+
+        async def send_with_headers(message: MutableMapping[str, Any]) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                for name, value in HEADERS.items():
+                    headers[name] = value
+            await send(message)
+
+        await self.app(scope, receive, send_with_headers)
+
+
+def is_own(headers: Headers, *, port: int) -> bool:
+    """Whether a request came from our own page, or from no page at all, and asks for us by our own name."""
+    hosts = {f"{name}:{port}" for name in OWN_NAMES}
+    if headers.get("host", "").lower() not in hosts:
+        return False
+    origin = headers.get("origin")
+    if origin is not None and origin.lower() not in {f"http://{host}" for host in hosts}:
+        return False
+    if headers.get("sec-fetch-site", "none") in ("none", "same-origin"):
+        return True
+    # A link from another page may open ours, but nothing else.
+    return headers.get("sec-fetch-mode") == "navigate" and headers.get("sec-fetch-dest") == "document"

@@ -1,0 +1,173 @@
+"""The `maya` command. Heavy libraries are imported inside the commands, so that `maya --help` is instant."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import tyro
+
+from maya_core.errors import MayaError
+
+if TYPE_CHECKING:
+    from maya_core.config import MayaConfig
+
+Model = Annotated[
+    str | None,
+    tyro.conf.arg(
+        help="a model's folder, or a hub repository (owner/name) to download; the embedded Maya if not given"
+    ),
+]
+
+app = tyro.extras.SubcommandApp()
+
+
+@app.command
+def ask(
+    picture: tyro.conf.Positional[Path],
+    question: tyro.conf.Positional[str],
+    model: Model = None,
+    max_new_tokens: int = 256,
+    temperature: float = 0.0,
+) -> None:
+    """Ask a question about a picture; the answer comes in the question's language, word by word.
+
+    Args:
+        picture: the file of the picture
+        question: in one of Maya's ten languages
+        max_new_tokens: longest answer
+        temperature: 0 gives the likeliest answer, more gives more varied ones
+    """
+    from maya_core.checkpoint import load_best
+    from maya_core.config import GenerationOptions
+    from maya_core.images import open_image
+
+    image = open_image(picture)
+    session = load_best(model)
+    message = session.processor.user_message(question, [image])
+    options = GenerationOptions(max_new_tokens=max_new_tokens, temperature=temperature)
+    for piece in session.stream([message], options):
+        print(piece, end="", flush=True)
+    print()
+
+
+@app.command
+def info(model: Model = None) -> None:
+    """Say what a model is: its parts, its sizes, its prompt format."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from maya_core.checkpoint import load_config, local_folder
+    from maya_core.model import parameter_counts
+
+    folder = local_folder(model or _embedded())
+    config = load_config(folder)
+    counts = parameter_counts(config)
+    table = Table(show_header=False)
+    rows = {
+        "model": folder.name,
+        **{part.replace("_", " "): f"{count:,} parameters" for part, count in counts.items()},
+        "all": f"{sum(counts.values()):,} parameters",
+        "picture": f"{config.vision.image_size} px, {_visual_tokens(config)} visual tokens",
+        "context": f"{config.text.max_position_embeddings} tokens",
+        "prompt format": config.prompt_format,
+        "on disk": f"{sum(file.stat().st_size for file in folder.rglob('*') if file.is_file()) / 1e6:,.1f} MB",
+    }
+    for name, value in rows.items():
+        table.add_row(name, value)
+    Console().print(table)
+
+
+@app.command
+def doctor() -> None:
+    """Say what this machine has, and which model would be used on it."""
+    import platform
+
+    import torch
+    from rich.console import Console
+    from rich.table import Table
+
+    from maya_core.checkpoint import load_config, local_folder
+    from maya_core.config import MayaConfig
+    from maya_core.hardware import GIB, best_dtype, bytes_needed, inspect_machine
+    from maya_core.model import parameter_counts
+
+    machine = inspect_machine()
+    embedded = sum(parameter_counts(load_config(local_folder(_embedded()))).values())
+    published = sum(parameter_counts(MayaConfig.published()).values())
+    needed = bytes_needed(published, torch.bfloat16)
+    fits = "fits" if needed <= machine.memory else "does not fit"
+    rows = {
+        "system": f"{platform.system()} {platform.machine()}",
+        "software": f"Python {platform.python_version()}, torch {torch.__version__}",
+        "device": f"{machine.device}: {machine.name}, {machine.memory / GIB:.0f} GiB, {machine.cores} CPU cores",
+        "model used": f"the embedded Maya, {embedded:,} parameters, {_name(best_dtype(machine, embedded))} on {machine.device}",
+        "Maya 8B": f"{fits}: needs about {needed / GIB:.0f} GiB in bfloat16; use it with --model FOLDER",
+        "network": "not used, unless --model names a repository on the hub",
+    }
+    table = Table(show_header=False)
+    for name, value in rows.items():
+        table.add_row(name, value)
+    Console().print(table)
+
+
+@app.command
+def convert(
+    source: tyro.conf.Positional[str], destination: tyro.conf.Positional[Path], projector: Path | None = None
+) -> None:
+    """Write a published checkpoint in Maya's own layout.
+
+    Args:
+        source: folder or repository of the checkpoint
+        destination: the folder to write
+        projector: a stage-1 mm_projector.bin to put in
+    """
+    from maya_core.checkpoint import convert as write
+
+    write(source, destination, projector=projector)
+    print(destination)
+
+
+@app.command
+def export(
+    source: tyro.conf.Positional[str],
+    destination: tyro.conf.Positional[Path],
+    format: Literal["llava"] = "llava",  # the flag's name
+) -> None:
+    """Write a model for use without Maya: `llava` is a class of transformers itself.
+
+    Args:
+        source: folder or repository of the model
+        destination: the folder to write
+        format: the layout to write
+    """
+    from maya_core.checkpoint import export_llava
+
+    export_llava(source, destination)
+    print(destination)
+
+
+def main() -> None:
+    """Run a command; what a user can mend is said in one sentence, with exit status 2."""
+    try:
+        app.cli(prog="maya", description="Maya answers questions about pictures in ten languages, on this computer.")
+    except MayaError as error:
+        print(error, file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print(file=sys.stderr)
+        sys.exit(130)
+
+
+def _embedded() -> Path:
+    from maya_core.assets import asset_path
+    from maya_core.checkpoint import EMBEDDED
+
+    return asset_path(EMBEDDED)
+
+
+def _visual_tokens(config: "MayaConfig") -> int:
+    return config.visual_tokens(config.vision.image_size, config.vision.image_size)
+
+
+def _name(dtype: object) -> str:
+    return str(dtype).removeprefix("torch.")

@@ -1,0 +1,51 @@
+"""What this machine can compute on, and in which number format a model of a given size runs there."""
+
+import os
+import platform
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+
+GIB = 1024**3
+WORKING_SHARE = 1.2  # of the weights: activations and the cache of a long conversation come on top
+SMALL = 10**9  # parameters; below this a CPU computes in float32, which it does faster than bfloat16
+
+Device = Literal["cuda", "mps", "cpu"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Machine:
+    """device: where models run; name: of the processor or GPU; memory: bytes there; cores: of the CPU."""
+
+    device: Device
+    name: str
+    memory: int
+    cores: int
+
+
+def inspect_machine() -> Machine:
+    """The best device of this machine: CUDA, else Apple's, else the CPU."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if torch.cuda.is_available():
+        found = torch.cuda.get_device_properties(0)
+        return Machine(device="cuda", name=found.name, memory=found.total_memory, cores=cores)
+    if torch.backends.mps.is_available():
+        return Machine(device="mps", name="Apple GPU", memory=_main_memory(), cores=cores)
+    return Machine(device="cpu", name=platform.processor() or platform.machine(), memory=_main_memory(), cores=cores)
+
+
+def best_dtype(machine: Machine, parameters: int) -> torch.dtype:
+    """float32 for a small model on a CPU, bfloat16 otherwise."""
+    return torch.float32 if machine.device == "cpu" and parameters < SMALL else torch.bfloat16
+
+
+def bytes_needed(parameters: int, dtype: torch.dtype) -> int:
+    """Memory for a model's weights and the work on one conversation; an estimate."""
+    return round(parameters * dtype.itemsize * WORKING_SHARE)
+
+
+def _main_memory() -> int:
+    if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return 0
