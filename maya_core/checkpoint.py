@@ -9,6 +9,7 @@ weights. Weights are safetensors; the one pickle, a stage-1 `mm_projector.bin`, 
 
 import json
 import os
+import pickle
 import re
 import shutil
 from collections.abc import Iterator, Mapping
@@ -63,10 +64,11 @@ def load_model(
     folder = local_folder(path_or_repo)
     config = load_config(folder)
     with init_empty_weights():
-        model = MayaForConditionalGeneration(config)
+        model: MayaForConditionalGeneration = MayaForConditionalGeneration(config)
     _fill(model, _tensors(folder), dtype, torch.device(device), source=folder)
     model.to(device)  # the computed buffers; weights are there already
-    return model.eval()
+    model.eval()
+    return model
 
 
 def load_processor(path_or_repo: str | Path) -> MayaProcessor:
@@ -78,7 +80,7 @@ def load_processor(path_or_repo: str | Path) -> MayaProcessor:
     )
     fields = _read_json(preprocessor) if preprocessor else {}
     preparation = ImagePreparation.from_json(
-        fields, size=config.vision.image_size, aspect_ratio=config.image_aspect_ratio
+        fields, size=config.image_size, aspect_ratio=config.image_aspect_ratio
     )
     return MayaProcessor(config, preparation, load_tokenizer(folder))
 
@@ -198,7 +200,7 @@ def read_stage1_projector(file: Path) -> dict[str, Tensor]:
     """The connector's tensors, under our names, from a stage-1 `mm_projector.bin` (a pickle; only tensors are read)."""
     try:
         stored: Mapping[str, Tensor] = torch.load(file, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, ValueError, torch.serialization.pickle.UnpicklingError) as error:
+    except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
         raise CheckpointError(f"{file.name} is not a projector file ({type(error).__name__}).") from None
     return {our_name("model." + name[name.index("mm_projector") :]): tensor for name, tensor in stored.items()}
 
@@ -405,7 +407,7 @@ def export_llava(source: str | Path, destination: str | Path) -> None:
         vision_config=config.vision,
         text_config=text,
         image_token_index=config.image_token_id,
-        image_seq_length=config.visual_tokens(config.vision.image_size, config.vision.image_size),
+        image_seq_length=config.visual_tokens(config.image_size, config.image_size),
         vision_feature_layer=config.vision_feature_layer,
         vision_feature_select_strategy=config.vision_feature_select_strategy,
         projector_hidden_act=config.connector.hidden_act,

@@ -67,7 +67,7 @@ def info(model: Model = None) -> None:
         "model": folder.name,
         **{part.replace("_", " "): f"{count:,} parameters" for part, count in counts.items()},
         "all": f"{sum(counts.values()):,} parameters",
-        "picture": f"{config.vision.image_size} px, {_visual_tokens(config)} visual tokens",
+        "picture": f"{config.image_size} px, {_visual_tokens(config)} visual tokens",
         "context": f"{config.text.max_position_embeddings} tokens",
         "prompt format": config.prompt_format,
         "on disk": f"{sum(file.stat().st_size for file in folder.rglob('*') if file.is_file()) / 1e6:,.1f} MB",
@@ -166,7 +166,7 @@ def _embedded() -> Path:
 
 
 def _visual_tokens(config: "MayaConfig") -> int:
-    return config.visual_tokens(config.vision.image_size, config.vision.image_size)
+    return config.visual_tokens(config.image_size, config.image_size)
 
 
 def _name(dtype: object) -> str:

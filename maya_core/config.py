@@ -92,8 +92,8 @@ class MayaConfig(PreTrainedConfig):
             )
         if not 0 <= self.image_token_id < text.vocab_size:
             raise ValueError(f"image_token_id {self.image_token_id} is outside the table of {text.vocab_size} rows.")
-        if vision.image_size % vision.patch_size:
-            raise ValueError(f"image_size {vision.image_size} is not a multiple of patch_size {vision.patch_size}.")
+        if self.image_size % self.patch_size:
+            raise ValueError(f"image_size {self.image_size} is not a multiple of patch_size {self.patch_size}.")
 
     @property
     def vision(self) -> SiglipVisionConfig:
@@ -113,9 +113,19 @@ class MayaConfig(PreTrainedConfig):
         assert isinstance(self.text_config, CohereConfig)
         return self.text_config
 
+    @property
+    def image_size(self) -> int:
+        """Side in px of the square pictures that the tower was trained on."""
+        return int(self.vision.image_size)
+
+    @property
+    def patch_size(self) -> int:
+        """Side of a patch in px."""
+        return int(self.vision.patch_size)
+
     def visual_tokens(self, height: int, width: int) -> int:
         """How many visual tokens an image of height x width pixels gives; ValueError off the patch grid."""
-        patch = self.vision.patch_size
+        patch = self.patch_size
         if height % patch or width % patch:
             raise ValueError(f"An image of {height} x {width} pixels is not a multiple of the {patch} px patch.")
         dropped = 1 if self.vision_feature_select_strategy == "default" else 0

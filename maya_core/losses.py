@@ -32,7 +32,7 @@ def next_token_loss(hidden_BTE: Tensor, labels_BT: Tensor, head_VE: Tensor, logi
     hidden_SE = hidden_BTE[:, :-1][supervised_BT]
     targets_S = targets_BT[supervised_BT]
     total = hidden_SE.new_zeros((), dtype=torch.float32)
-    for hidden_chunk, target_chunk in zip(hidden_SE.split(CHUNK), targets_S.split(CHUNK), strict=True):
+    for hidden_chunk, target_chunk in zip(torch.split(hidden_SE, CHUNK), torch.split(targets_S, CHUNK), strict=True):
         total = (
             total + checkpoint(_chunk_loss, hidden_chunk, target_chunk, head_VE, logit_scale, use_reentrant=False)
             if len(hidden_SE) > CHUNK

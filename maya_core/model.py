@@ -39,7 +39,7 @@ class MayaOutput(ModelOutput):
     hidden_states: Tensor | None = None
 
 
-class MayaForConditionalGeneration(PreTrainedModel, GenerationMixin):  # type: ignore[misc]  # untyped bases
+class MayaForConditionalGeneration(PreTrainedModel, GenerationMixin):
     """Maya (arXiv 2505.08910): SigLIP, a connector, and Cohere with its `logit_scale`."""
 
     config_class = MayaConfig
@@ -161,17 +161,20 @@ class MayaForConditionalGeneration(PreTrainedModel, GenerationMixin):  # type: i
         return inputs
 
     def get_input_embeddings(self) -> nn.Module:
-        return self.language_model.get_input_embeddings()  # type: ignore[no-any-return]
+        table: nn.Module = self.language_model.get_input_embeddings()
+        return table
 
     def set_input_embeddings(self, value: nn.Module) -> None:
         self.language_model.set_input_embeddings(value)
 
     def get_output_embeddings(self) -> nn.Module:
-        return self.language_model.get_output_embeddings()  # type: ignore[no-any-return]
+        head: nn.Module = self.language_model.get_output_embeddings()
+        return head
 
     def get_decoder(self) -> nn.Module:
         """The language model without its head; training reads hidden states from it."""
-        return self.language_model.model  # type: ignore[no-any-return]
+        decoder: nn.Module = self.language_model.model
+        return decoder
 
 
 def _is_decoded_token(input_ids_BT: Tensor, past_key_values: Cache | None) -> bool:

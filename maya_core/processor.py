@@ -35,7 +35,7 @@ class ImagePreparation:
         square = pad_to_square(image) if self.aspect_ratio == "pad" else image
         resized = square.resize((self.size, self.size), resample=Image.Resampling(self.resample))
         values_HWC = np.asarray(resized, dtype=np.float32) / 255
-        values_HWC = (values_HWC - np.float32(self.mean)) / np.float32(self.std)
+        values_HWC = (values_HWC - np.array(self.mean, np.float32)) / np.array(self.std, np.float32)
         return torch.from_numpy(np.ascontiguousarray(values_HWC.transpose(2, 0, 1)))
 
     @classmethod
@@ -190,7 +190,7 @@ class MayaProcessor:
         fields = json.loads(preprocessor.read_text()) if preprocessor.is_file() else {}
         return cls(
             config,
-            ImagePreparation.from_json(fields, size=config.vision.image_size, aspect_ratio=config.image_aspect_ratio),
+            ImagePreparation.from_json(fields, size=config.image_size, aspect_ratio=config.image_aspect_ratio),
             load_tokenizer(folder),
         )
 

@@ -101,7 +101,7 @@ def train(
     run_dir.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(config.seed)
     groups = parameter_groups(objective, config.learning_rates, weight_decay=config.weight_decay)
-    optimizer = torch.optim.AdamW(groups, betas=config.betas)  # type: ignore[arg-type]
+    optimizer = torch.optim.AdamW(groups, betas=config.betas)
     state = resume(objective, optimizer, config, run_dir)
     metrics = MetricsLog(run_dir / "metrics.jsonl", resumed_at=state.step)
     recorder = Recorder(metrics, config, on_record)

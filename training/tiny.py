@@ -115,7 +115,7 @@ def untrained(vocabulary: int) -> tuple[MayaForConditionalGeneration, MayaProces
     )
     torch.manual_seed(0)
     model = MayaForConditionalGeneration(config)
-    return model, MayaProcessor(config, ImagePreparation(size=config.vision.image_size), tokenizer)
+    return model, MayaProcessor(config, ImagePreparation(size=config.image_size), tokenizer)
 
 
 def train_answers(
