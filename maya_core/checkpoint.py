@@ -79,9 +79,7 @@ def load_processor(path_or_repo: str | Path) -> MayaProcessor:
         folder / "preprocessor_config.json", _local_tower(folder, _read_config(folder)) / "preprocessor_config.json"
     )
     fields = _read_json(preprocessor) if preprocessor else {}
-    preparation = ImagePreparation.from_json(
-        fields, size=config.image_size, aspect_ratio=config.image_aspect_ratio
-    )
+    preparation = ImagePreparation.from_json(fields, size=config.image_size, aspect_ratio=config.image_aspect_ratio)
     return MayaProcessor(config, preparation, load_tokenizer(folder))
 
 

@@ -82,9 +82,9 @@ def generate_batch(
     if not conversations:
         return []
     steps = list(tokens(model, processor(conversations), options))
-    tokenizer = processor.require_tokenizer()
+    backend = processor.require_tokenizer().backend_tokenizer
     ids_BT = torch.stack(steps, dim=1).tolist() if steps else [[] for _ in conversations]
-    return [str(tokenizer.decode(ids, skip_special_tokens=True)).strip() for ids in ids_BT]
+    return ["".join(without_leading_space(text_pieces(ids, backend))) for ids in ids_BT]
 
 
 @torch.inference_mode()

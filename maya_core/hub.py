@@ -48,12 +48,12 @@ def fetch(source: str, *, pins: Path | None = None) -> Path:
         raise RepositoryGated(
             f"{repo} is gated: accept its licence on its page at huggingface.co/{repo}, run `hf auth login`, and try again."
         ) from None
-    except (RepositoryNotFoundError, RevisionNotFoundError, EntryNotFoundError):
-        raise CheckpointNotFound(f"There is no repository {repo} at that commit on the hub; check the name.") from None
     except (LocalEntryNotFoundError, OfflineModeIsEnabled):
         raise DownloadInterrupted(
             f"{repo} is not on this computer and the hub cannot be reached; connect to the network and try again."
         ) from None
+    except (RepositoryNotFoundError, RevisionNotFoundError, EntryNotFoundError):
+        raise CheckpointNotFound(f"There is no repository {repo} at that commit on the hub; check the name.") from None
     except (HfHubHTTPError, httpx.HTTPError, OSError) as error:
         raise DownloadInterrupted(
             f"Fetching {repo} stopped ({type(error).__name__}); what has come is kept, the same command continues."

@@ -160,7 +160,7 @@ def clean_text(text: str) -> str:
         raise PromptTooLong(f"The text has {len(text)} characters, more than {MAX_CHARACTERS}; shorten it.")
     text = _UNWANTED.sub("", text.replace("\r\n", "\n").replace("\r", "\n"))
     text = _closed_bidi(unicodedata.normalize("NFC", text)).strip()
-    if not text:
+    if all(letter.isspace() or unicodedata.category(letter) == "Cf" for letter in text):
         raise PromptEmpty("The question is empty; type some words.")
     return text
 
