@@ -100,7 +100,7 @@ def doctor() -> None:
         "system": f"{platform.system()} {platform.machine()}",
         "software": f"Python {platform.python_version()}, torch {torch.__version__}",
         "device": f"{machine.device}: {machine.name}, {machine.memory / GIB:.0f} GiB, {machine.cores} CPU cores",
-        "model used": f"the embedded Maya, {embedded:,} parameters, {_name(best_dtype(machine, embedded))} on {machine.device}",
+        "model used": f"the embedded Maya, {embedded:,} parameters, {_name(best_dtype(machine, embedded))}",
         "Maya 8B": f"{fits}: needs about {needed / GIB:.0f} GiB in bfloat16; use it with --model FOLDER",
         "network": "not used, unless --model names a repository on the hub",
     }

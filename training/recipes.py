@@ -50,13 +50,25 @@ def tiny_tower(*, steps: int = 1400) -> TrainConfig:
     )
 
 
-def tiny_answers(*, steps: int = 2000) -> TrainConfig:
-    """All parts, on conversations in ten languages."""
+def tiny_names(*, steps: int = 700) -> TrainConfig:
+    """Connector and language model, on names and captions; the tower rests, or early gradients undo it."""
     return TrainConfig(
         steps=steps,
         batch_size=64,
-        learning_rates={"model.vision_tower": 3e-4, "model.connector": 1.5e-3, "model.language_model": 1.5e-3},
+        learning_rates={"model.connector": 1.5e-3, "model.language_model": 1.5e-3},
         weight_decay=0.05,
         betas=(0.9, 0.98),
         seed=2,
+    )
+
+
+def tiny_answers(*, steps: int = 1200) -> TrainConfig:
+    """All parts, on conversations of every kind in ten languages."""
+    return TrainConfig(
+        steps=steps,
+        batch_size=64,
+        learning_rates={"model.vision_tower": 2e-4, "model.connector": 1e-3, "model.language_model": 1e-3},
+        weight_decay=0.05,
+        betas=(0.9, 0.98),
+        seed=3,
     )

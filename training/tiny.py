@@ -1,7 +1,8 @@
 """Train the embedded Maya from nothing: `python -m training.tiny`.
 
-Tokenizer; then the tower alone, on which emoji lies where; then all parts together on conversations about scenes, in ten
-languages. Every stage is seeded and resumes where it stopped; the result is written to `assets/maya-tiny` (or --out).
+Four stages: the tokenizer; the tower alone, on which emoji lies where; connector and language model on names and
+captions; all parts on conversations of every kind, in ten languages. Every stage is seeded and resumes where it stopped;
+the result is written to `assets/maya-tiny` (or --out).
 """
 
 import json
@@ -19,7 +20,6 @@ from transformers import SiglipVisionConfig, SiglipVisionModel
 from maya_core.assets import asset_path
 from maya_core.checkpoint import save_model
 from maya_core.data import Batch, ConversationCollator
-from maya_core.languages import CODES
 from maya_core.losses import LossSum
 from maya_core.metrics import StepRecord
 from maya_core.model import MayaForConditionalGeneration
@@ -28,11 +28,10 @@ from maya_core.train import AnswerObjective, TrainConfig, train
 from training.emoji_vqa.dataset import EmojiConversations
 from training.emoji_vqa.scenes import make_scene, patch_labels, render
 from training.emoji_vqa.vocabulary import load_vocabulary
-from training.recipes import tiny_answers, tiny_model, tiny_tower
+from training.recipes import tiny_answers, tiny_model, tiny_names, tiny_tower
 from training.tokenizer import train_tokenizer
 
 SCENES = 1_000_000  # training scenes there are; a run sees a part of them
-TURNS = (3, 6)  # questions about one scene
 EMPTY_PATCH_WEIGHT = 0.1  # most patches are empty, and they are easy
 
 
@@ -43,6 +42,7 @@ class TinyOptions:
     run: Annotated[Path, tyro.conf.arg(help="folder of the run: checkpoints, records")] = Path("runs/tiny")
     out: Annotated[Path | None, tyro.conf.arg(help="where the model goes; assets/maya-tiny if not given")] = None
     tower_steps: int = tiny_tower().steps
+    name_steps: int = tiny_names().steps
     answer_steps: int = tiny_answers().steps
     vocabulary: Annotated[int, tyro.conf.arg(help="most entries of the tokenizer")] = 8192
     workers: int = 1
@@ -118,20 +118,30 @@ def untrained(vocabulary: int) -> tuple[MayaForConditionalGeneration, MayaProces
     return model, MayaProcessor(config, ImagePreparation(size=config.image_size), tokenizer)
 
 
-def train_answers(
-    model: MayaForConditionalGeneration, processor: MayaProcessor, config: TrainConfig, run_dir: Path
+def standardise_features(model: MayaForConditionalGeneration, processor: MayaProcessor, scenes: int = 64) -> None:
+    """Scale the first layer of the connector to the tower's features, so that it starts from mean 0 and spread 1.
+
+    A tower's raw features are tens of times larger than word embeddings; an untrained language model drowns in them.
+    """
+    pixels = [processor.preparation.pixels(render(make_scene("train", index))) for index in range(scenes)]
+    with torch.no_grad():
+        features_PD = model.vision_features(torch.stack(pixels)).flatten(0, 1)
+        mean_D, spread_D = features_PD.mean(0), features_PD.std(0)
+        first = next(layer for layer in model.connector.modules() if isinstance(layer, nn.Linear))
+        first.weight /= spread_D
+        first.bias.copy_(-first.weight @ mean_D)
+
+
+def train_on(
+    conversations: EmojiConversations,
+    model: MayaForConditionalGeneration,
+    processor: MayaProcessor,
+    config: TrainConfig,
+    run_dir: Path,
 ) -> None:
-    """Stage 1: all parts, on conversations."""
-    conversations = EmojiConversations(
-        split="train",
-        size=SCENES,
-        languages=CODES,
-        turns=TURNS,
-        seed=config.seed,
-        image_size=processor.preparation.size,
-    )
+    """One stage of training on conversations."""
     collate = ConversationCollator(processor)
-    train(AnswerObjective(model), conversations, collate, config, run_dir, on_record=_printer("answers"))
+    train(AnswerObjective(model), conversations, collate, config, run_dir, on_record=_printer(run_dir.name))
 
 
 def _printer(stage: str) -> Any:
@@ -153,11 +163,20 @@ def main() -> None:
     tower_config = replace(tiny_tower(steps=options.tower_steps), workers=options.workers)
     tower = train_tower(model.config.vision, tower_config, options.run / "tower")
     model.vision_tower.load_state_dict(tower.state_dict())
+    standardise_features(model, processor)
+    # Stage 1: names and captions, the tower frozen.
+    names_config = replace(tiny_names(steps=options.name_steps), workers=options.workers)
+    names = EmojiConversations(
+        split="train", size=SCENES, families=("name", "place", "describe"), turns=(1, 3), seed=names_config.seed
+    )
+    train_on(names, model, processor, names_config, options.run / "names")
+    # Stage 2: every kind of question, all parts.
     answers_config = replace(tiny_answers(steps=options.answer_steps), workers=options.workers)
-    train_answers(model, processor, answers_config, options.run / "answers")
+    answers = EmojiConversations(split="train", size=SCENES, turns=(3, 6), seed=answers_config.seed)
+    train_on(answers, model, processor, answers_config, options.run / "answers")
     out = options.out or asset_path("maya-tiny")
     save_model(model, processor, out, dtype=torch.bfloat16)
-    minutes = {stage: round(_seconds(options.run / stage) / 60, 1) for stage in ("tower", "answers")}
+    minutes = {stage: round(_seconds(options.run / stage) / 60, 1) for stage in ("tower", "names", "answers")}
     report = {
         "parameters": model.num_parameters(),
         "minutes": minutes | {"all": round(sum(minutes.values()), 1)},

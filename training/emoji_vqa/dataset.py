@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from maya_core.data import Sample
 from maya_core.languages import CODES
 from maya_core.prompt import Message
-from training.emoji_vqa.questions import Family, Question, ask, families_for
+from training.emoji_vqa.questions import FAMILIES, Family, Question, ask, families_for
 from training.emoji_vqa.scenes import Scene, Split, make_scene, render
 
 # How often each family is trained: what needs the names is hard, a colour is not.
@@ -21,12 +21,14 @@ TRANSFER_LANGUAGES = ("bn", "ur")
 class EmojiConversations:
     """Conversation `index` is about scene `index` of the split: some turns in one of `languages`.
 
-    turns: fewest and most questions. Equal arguments give equal conversations.
+    families: what is asked, where the scene allows it. turns: fewest and most questions. Equal arguments give equal
+    conversations.
     """
 
     split: Split
     size: int
     languages: Sequence[str] = field(default=CODES)
+    families: Sequence[Family] = field(default=FAMILIES)
     turns: tuple[int, int] = (3, 8)
     seed: int = 0
     image_size: int = 128
@@ -42,7 +44,8 @@ class EmojiConversations:
         """The questions of a conversation, none of them twice."""
         rng = random.Random(f"conversation/{self.seed}/{scene.split}/{scene.index}")
         language = rng.choice(self.languages)
-        families = families_for(scene)
+        allowed = families_for(scene)
+        families = [family for family in self.families if family in allowed] or allowed
         weights = [WEIGHTS[family] for family in families]
         drawn = rng.choices(families, weights, k=rng.randint(*self.turns))
         asked = [ask(scene, family, language, rng) for family in drawn]
