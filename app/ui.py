@@ -17,6 +17,10 @@ EXAMPLE_QUESTIONS = (
     "How many things are in the picture?",
     "What colour is the background?",
 )
+ABOUT = (
+    "The answers are made on this computer. Nothing that you show or type leaves it.",
+    "The small model that comes with Maya knows drawings of everyday things, not photographs.",
+)
 IDLE = {"submit_btn": True, "stop_btn": False}
 BUSY = {"submit_btn": False, "stop_btn": True}
 SET_LANGUAGE = "(code) => { window.mayaSetLanguage(code); return code; }"
@@ -119,11 +123,7 @@ def _examples(code: str) -> list[dict[str, Any]]:
 
 
 def _about(code: str) -> str:
-    sentences = (
-        "The answers are made on this computer. Nothing that you show or type leaves it.",
-        "The small model that comes with Maya knows drawings of everyday things, not photographs.",
-    )
-    return " ".join(translate(sentence, code) for sentence in sentences)
+    return " ".join(translate(sentence, code) for sentence in ABOUT)
 
 
 def page_head() -> str:
