@@ -50,7 +50,18 @@ def tiny_tower(*, steps: int = 1400) -> TrainConfig:
     )
 
 
-def tiny_names(*, steps: int = 700) -> TrainConfig:
+def tiny_words(*, steps: int = 300) -> TrainConfig:
+    """Connector and table of words, on patches and names."""
+    return TrainConfig(
+        steps=steps,
+        batch_size=64,
+        learning_rates={"model.connector": 2e-3, "model.language_model.model.embed_tokens": 4e-3},
+        betas=(0.9, 0.98),
+        seed=4,
+    )
+
+
+def tiny_names(*, steps: int = 300) -> TrainConfig:
     """Connector and language model, on names and captions; the tower rests, or early gradients undo it."""
     return TrainConfig(
         steps=steps,
@@ -62,7 +73,7 @@ def tiny_names(*, steps: int = 700) -> TrainConfig:
     )
 
 
-def tiny_answers(*, steps: int = 1200) -> TrainConfig:
+def tiny_answers(*, steps: int = 1050) -> TrainConfig:
     """All parts, on conversations of every kind in ten languages."""
     return TrainConfig(
         steps=steps,

@@ -1,13 +1,14 @@
 """Train the embedded Maya from nothing: `python -m training.tiny`.
 
-Four stages: the tokenizer; the tower alone, on which emoji lies where; connector and language model on names and
-captions; all parts on conversations of every kind, in ten languages. Every stage is seeded and resumes where it stopped;
-the result is written to `assets/maya-tiny` (or --out).
+Four stages: the tower alone, on which emoji lies where; the connector and the table of words, on names in ten languages;
+connector and language model on names and captions; all parts on conversations of every kind. Every stage is seeded and
+resumes where it stopped; the result is written to `assets/maya-tiny` (or --out).
 """
 
 import json
 import logging
 import platform
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -20,6 +21,7 @@ from transformers import SiglipVisionConfig, SiglipVisionModel
 from maya_core.assets import asset_path
 from maya_core.checkpoint import save_model
 from maya_core.data import Batch, ConversationCollator
+from maya_core.languages import CODES
 from maya_core.losses import LossSum
 from maya_core.metrics import StepRecord
 from maya_core.model import MayaForConditionalGeneration
@@ -28,7 +30,7 @@ from maya_core.train import AnswerObjective, TrainConfig, train
 from training.emoji_vqa.dataset import EmojiConversations
 from training.emoji_vqa.scenes import make_scene, patch_labels, render
 from training.emoji_vqa.vocabulary import load_vocabulary
-from training.recipes import tiny_answers, tiny_model, tiny_names, tiny_tower
+from training.recipes import tiny_answers, tiny_model, tiny_names, tiny_tower, tiny_words
 from training.tokenizer import train_tokenizer
 
 SCENES = 1_000_000  # training scenes there are; a run sees a part of them
@@ -42,6 +44,7 @@ class TinyOptions:
     run: Annotated[Path, tyro.conf.arg(help="folder of the run: checkpoints, records")] = Path("runs/tiny")
     out: Annotated[Path | None, tyro.conf.arg(help="where the model goes; assets/maya-tiny if not given")] = None
     tower_steps: int = tiny_tower().steps
+    word_steps: int = tiny_words().steps
     name_steps: int = tiny_names().steps
     answer_steps: int = tiny_answers().steps
     vocabulary: Annotated[int, tyro.conf.arg(help="most entries of the tokenizer")] = 8192
@@ -102,6 +105,39 @@ def train_tower(vision: SiglipVisionConfig, config: TrainConfig, run_dir: Path) 
     return tower
 
 
+class WordObjective(nn.Module):
+    """Bring the connector's image of a patch near the names, in every language, of what lies on it.
+
+    The connector projects patches into the word space; here both are taught that directly, without a sentence between.
+    """
+
+    def __init__(self, model: MayaForConditionalGeneration, names: Sequence[Sequence[Sequence[int]]]) -> None:
+        """names: token ids by language and concept."""
+        super().__init__()
+        self.model = model
+        flat = [list(name) for concepts in names for name in concepts]
+        self.languages, self.concepts = len(names), len(names[0])
+        self.ids_T: Tensor
+        self.starts_N: Tensor
+        self.register_buffer("ids_T", torch.tensor([token for name in flat for token in name]), persistent=False)
+        starts = torch.tensor([0] + [len(name) for name in flat[:-1]]).cumsum(0)
+        self.register_buffer("starts_N", starts, persistent=False)
+
+    def forward(self, batch: Batch) -> LossSum:
+        """batch: pixel_values (B, 3, H, W) and concepts (B, N), -1 where nothing lies."""
+        labels_P = batch["concepts"].flatten()
+        shown = labels_P >= 0
+        embeds_PE = self.model.image_embeds(batch["pixel_values"]).flatten(0, 1)[shown].float()
+        table_VE = self.model.get_input_embeddings().weight
+        names_NE = nn.functional.embedding_bag(self.ids_T, table_VE, self.starts_N, mode="mean")
+        scale = self.model.config.text.logit_scale
+        logits = nn.functional.layer_norm(embeds_PE, embeds_PE.shape[-1:]) @ names_NE.T * scale
+        by_language = logits.view(-1, self.languages, self.concepts).transpose(1, 2)
+        target = labels_P[shown, None].expand(-1, self.languages)
+        total = nn.functional.cross_entropy(by_language, target, reduction="sum")
+        return LossSum(total, torch.tensor(target.numel()))
+
+
 def untrained(vocabulary: int) -> tuple[MayaForConditionalGeneration, MayaProcessor]:
     """The model before any training, and its processor with a tokenizer of at most `vocabulary` entries."""
     tokenizer = train_tokenizer(vocabulary)
@@ -130,6 +166,19 @@ def standardise_features(model: MayaForConditionalGeneration, processor: MayaPro
         first = next(layer for layer in model.connector.modules() if isinstance(layer, nn.Linear))
         first.weight /= spread_D
         first.bias.copy_(-first.weight @ mean_D)
+
+
+def train_words(
+    model: MayaForConditionalGeneration, processor: MayaProcessor, config: TrainConfig, run_dir: Path
+) -> None:
+    """The connector and the table of words, on names of things in ten languages."""
+    tokenizer = processor.require_tokenizer()
+    names = [
+        tokenizer([concept.names[code] for concept in load_vocabulary()], add_special_tokens=False)["input_ids"]
+        for code in CODES
+    ]
+    scenes = EmojiScenes(processor.preparation, size=SCENES, patch_size=model.config.patch_size)
+    train(WordObjective(model, names), scenes, scenes.collate, config, run_dir, on_record=_printer("words"))
 
 
 def train_on(
@@ -164,6 +213,8 @@ def main() -> None:
     tower = train_tower(model.config.vision, tower_config, options.run / "tower")
     model.vision_tower.load_state_dict(tower.state_dict())
     standardise_features(model, processor)
+    words_config = replace(tiny_words(steps=options.word_steps), workers=options.workers)
+    train_words(model, processor, words_config, options.run / "words")
     # Stage 1: names and captions, the tower frozen.
     names_config = replace(tiny_names(steps=options.name_steps), workers=options.workers)
     names = EmojiConversations(
@@ -176,7 +227,7 @@ def main() -> None:
     train_on(answers, model, processor, answers_config, options.run / "answers")
     out = options.out or asset_path("maya-tiny")
     save_model(model, processor, out, dtype=torch.bfloat16)
-    minutes = {stage: round(_seconds(options.run / stage) / 60, 1) for stage in ("tower", "names", "answers")}
+    minutes = {stage: round(_seconds(options.run / stage) / 60, 1) for stage in ("tower", "words", "names", "answers")}
     report = {
         "parameters": model.num_parameters(),
         "minutes": minutes | {"all": round(sum(minutes.values()), 1)},
