@@ -171,3 +171,7 @@ def _visual_tokens(config: "MayaConfig") -> int:
 
 def _name(dtype: object) -> str:
     return str(dtype).removeprefix("torch.")
+
+
+if __name__ == "__main__":
+    main()

@@ -73,12 +73,12 @@ def tiny_names(*, steps: int = 300) -> TrainConfig:
     )
 
 
-def tiny_answers(*, steps: int = 1050) -> TrainConfig:
+def tiny_answers(*, steps: int = 1350) -> TrainConfig:
     """All parts, on conversations of every kind in ten languages."""
     return TrainConfig(
         steps=steps,
         batch_size=64,
-        learning_rates={"model.vision_tower": 2e-4, "model.connector": 1e-3, "model.language_model": 1e-3},
+        learning_rates={"model.vision_tower": 2e-4, "model.connector": 1.5e-3, "model.language_model": 1.5e-3},
         weight_decay=0.05,
         betas=(0.9, 0.98),
         seed=3,

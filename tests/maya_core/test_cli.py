@@ -1,0 +1,89 @@
+"""The `maya` command, as people type it, on a small random model."""
+
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+
+import maya_core.cli as cli
+from maya_core.assets import asset_path
+from maya_core.checkpoint import load_model, save_model
+from tests.tiny import picture, tiny_session
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A random model in our layout, and a picture."""
+    session = tiny_session()
+    out = tmp_path_factory.mktemp("cli") / "random-maya"
+    save_model(session.model, session.processor, out, dtype=torch.float32)
+    picture().save(out.parent / "photo.png")
+    return out
+
+
+def maya(monkeypatch, capsys, *arguments) -> str:
+    monkeypatch.setattr(sys, "argv", ["maya", *map(str, arguments)])
+    cli.main()
+    return capsys.readouterr().out
+
+
+def test_ask_prints_the_answer(folder, monkeypatch, capsys):
+    said = maya(
+        monkeypatch, capsys, "ask", folder.parent / "photo.png", "यह क्या है?", "--model", folder, "--max-new-tokens", 5
+    )
+    assert said.endswith("\n")
+    assert said.strip()
+
+
+def test_info_names_the_parts(folder, monkeypatch, capsys):
+    said = maya(monkeypatch, capsys, "info", "--model", folder)
+    assert all(word in said for word in ("random-maya", "vision tower", "connector", "language model", "visual tokens"))
+
+
+def test_convert_and_export_write_models(folder, monkeypatch, capsys, tmp_path):
+    maya(monkeypatch, capsys, "convert", folder, tmp_path / "ours")
+    assert load_model(tmp_path / "ours").num_parameters() == load_model(folder).num_parameters()
+    maya(monkeypatch, capsys, "export", folder, tmp_path / "stock", "--format", "llava")
+    assert '"llava"' in (tmp_path / "stock" / "config.json").read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (("ask", "no-such.png", "What?"), "There is no file of this name"),
+        (("ask", "{photo}", "  ", "--model", "{folder}"), "The question is empty"),
+        (("info", "--model", "./nowhere"), "There is no folder"),
+        (("convert", "./nowhere", "out"), "There is no folder"),
+    ],
+)
+def test_trouble_is_one_sentence_and_status_2(folder, monkeypatch, capsys, arguments, sentence):
+    filled = [part.format(photo=folder.parent / "photo.png", folder=folder) for part in arguments]
+    with pytest.raises(SystemExit) as stopped:
+        maya(monkeypatch, capsys, *filled)
+    assert stopped.value.code == 2
+    said = capsys.readouterr().err
+    assert said.startswith(sentence)
+    assert len(said.splitlines()) == 1
+
+
+def run(*arguments) -> tuple[str, float]:
+    started = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, "-m", "maya_core.cli", *arguments], capture_output=True, text=True, check=True
+    )
+    return done.stdout, time.monotonic() - started
+
+
+def test_doctor_names_device_and_model():
+    said, _ = run("doctor")
+    assert "embedded Maya" in said
+    assert "GiB" in said
+
+
+def test_the_embedded_maya_answers_from_a_cold_start():
+    """The bound is the promise of the README's first command: 15 s on two cores."""
+    said, seconds = run("ask", str(asset_path("examples") / "1.png"), "यह क्या है?")
+    assert said.strip()
+    assert seconds < 15
