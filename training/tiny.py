@@ -34,6 +34,7 @@ from training.recipes import tiny_answers, tiny_model, tiny_names, tiny_tower, t
 from training.tokenizer import train_tokenizer
 
 SCENES = 1_000_000  # training scenes there are; a run sees a part of them
+TRAINING_REPORT = "training.json"
 EMPTY_PATCH_WEIGHT = 0.1  # most patches are empty, and they are easy
 
 
@@ -234,6 +235,7 @@ def main() -> None:
         "hardware": f"{torch.get_num_threads()} CPU threads, {platform.machine()}",
         "torch": torch.__version__,
     }
+    (out / TRAINING_REPORT).write_text(json.dumps(report, indent=2) + "\n")
     print(json.dumps(report, indent=2))
 
 
