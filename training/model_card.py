@@ -24,8 +24,9 @@ pipeline_tag: image-text-to-text
 
 # {name}
 
-The Maya that comes with the project: SigLIP's vision architecture, a two-layer connector and Cohere's language architecture, all small, trained from nothing
-on EmojiVQA. It answers questions about drawings in ten languages on any computer.
+The Maya that comes with the project: SigLIP's vision architecture, a two-layer connector and Cohere's language
+architecture, all small, trained from nothing on EmojiVQA. It answers questions about drawings in ten languages on any
+computer.
 
 - {parameters:,} parameters, {megabytes:.1f} MB in bfloat16; pictures of {image_size} px.
 - Data: EmojiVQA, scenes of emoji (Noto, Twemoji) with names from Unicode CLDR, made from a seed; see `assets/emoji`.
@@ -39,8 +40,8 @@ Exact match in percent; each answer normalised by its language's rules. Scenes o
 {tables}
 ## What it cannot do
 
-It knows drawings of the things in `assets/emoji/vocabulary.json` and the questions of EmojiVQA. It does not know photographs, other things, or anything about
-the world; asked about them, it gives a wrong answer with confidence.
+It knows drawings of the things in `assets/emoji/vocabulary.json` and the questions of EmojiVQA. It does not know
+photographs, other things, or anything about the world; asked about them, it gives a wrong answer with confidence.
 """
 
 
