@@ -55,12 +55,6 @@ def test_maya_core_imports_only_downwards():
                 assert ORDER.index(parts[1]) < ORDER.index(own), f"{own} imports {parts[1]}"
 
 
-def test_nothing_in_the_tree_needs_what_lies_beside_it():
-    for package in ("app", "maya_core", "training", "tests"):
-        for file in files(package):
-            assert "../shared" not in file.read_text("utf-8").replace('"../shared"', "")
-
-
 @pytest.mark.parametrize(
     "module", ["maya_core.cli", "app.__main__", "app.i18n", "app.chat", "training.emoji_vqa.__main__"]
 )
