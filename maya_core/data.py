@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from maya_core.processor import MayaProcessor
-from maya_core.prompt import Message
+from maya_core.processor import IGNORED, MayaProcessor
+from maya_core.prompt import Message, Piece, prompt_pieces
 
 Batch = dict[str, Tensor]
 
@@ -24,6 +24,13 @@ class Sample:
     """One training conversation; it ends with an answer."""
 
     messages: tuple[Message, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PackedSample:
+    """Many conversations about one picture, which each of them shows first; none sees another."""
+
+    conversations: tuple[tuple[Message, ...], ...]
 
 
 class SampleDataset(Protocol):
@@ -77,3 +84,68 @@ class ConversationCollator:
     def __call__(self, samples: Sequence[Sample]) -> Batch:
         encoded = [self.processor.encode(sample.messages, answer_next=False) for sample in samples]
         return self.processor.collate(encoded, padding_side="right")
+
+
+@dataclass(frozen=True)
+class PackedCollator:
+    """Packed samples -> one batch in which a picture's tokens stand once for all its conversations.
+
+    Beside input_ids, labels and pixel_values: position_ids (B, T), counted on from the picture in each conversation, and
+    visible (B, 1, T, T), true where a position may look: back at the picture and at its own conversation. A conversation
+    so gives the loss that it gives alone, at a fraction of the work.
+    """
+
+    processor: MayaProcessor
+
+    def __call__(self, samples: Sequence[PackedSample]) -> Batch:
+        packed = [self._pack(sample) for sample in samples]
+        longest = max(len(one["input_ids"]) for one in packed)
+        pad = self.processor.config.text.pad_token_id or 0
+        padding = {"input_ids": pad, "labels": IGNORED, "positions": 0, "branch": -1}
+        stacked = {
+            name: torch.tensor([one[name] + [value] * (longest - len(one[name])) for one in packed])
+            for name, value in padding.items()
+        }
+        images = [sample.conversations[0][0].images[0] for sample in samples]
+        return {
+            "input_ids": stacked["input_ids"],
+            "labels": stacked["labels"],
+            "position_ids": stacked["positions"],
+            "visible": _visible(stacked["branch"]),
+            "pixel_values": torch.stack([self.processor.preparation.pixels(image) for image in images]),
+        }
+
+    def _pack(self, sample: PackedSample) -> dict[str, list[int]]:
+        """Ids, labels, positions and branches (0: the picture's, which all share) of one sample."""
+        prompt_format = self.processor.config.prompt_format
+        pieces = [prompt_pieces(turns, prompt_format, answer_next=False) for turns in sample.conversations]
+        ids = self.processor.ids_of([piece for one in pieces for piece in one])
+        shared = [piece.kind for piece in pieces[0]].index("image") + 1
+        packed: dict[str, list[int]] = {"input_ids": [], "labels": [], "positions": [], "branch": []}
+        start = 0
+        for branch, conversation in enumerate(pieces, start=1):
+            position = start
+            for number, piece in enumerate(conversation):
+                piece_ids = next(ids)
+                if number >= shared or branch == 1:
+                    _append(packed, piece, piece_ids, position, branch=branch if number >= shared else 0)
+                    position += len(piece_ids)
+                if number + 1 == shared and branch == 1:
+                    start = position
+        return packed
+
+
+def _append(packed: dict[str, list[int]], piece: Piece, ids: list[int], position: int, *, branch: int) -> None:
+    packed["input_ids"] += ids
+    packed["labels"] += ids if piece.learnt else [IGNORED] * len(ids)
+    packed["positions"] += range(position, position + len(ids))
+    packed["branch"] += [branch] * len(ids)
+
+
+def _visible(branch_BT: Tensor) -> Tensor:
+    """(B, T) branches -> (B, 1, T, T): backwards only, and only the shared part and the own branch."""
+    length = branch_BT.shape[1]
+    backwards_TT = torch.ones(length, length, dtype=torch.bool).tril()
+    own_BTT = branch_BT[:, :, None] == branch_BT[:, None, :]
+    shared_B1T = (branch_BT == 0)[:, None, :]
+    return ((own_BTT | shared_B1T) & backwards_TT)[:, None]

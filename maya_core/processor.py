@@ -98,7 +98,7 @@ class MayaProcessor:
         pieces = prompt_pieces(messages, self.config.prompt_format, answer_next=answer_next)
         ids: list[int] = []
         labels: list[int] = []
-        for piece, piece_ids in zip(pieces, self._ids_of(pieces), strict=True):
+        for piece, piece_ids in zip(pieces, self.ids_of(pieces), strict=True):
             ids += piece_ids
             labels += piece_ids if piece.learnt else [IGNORED] * len(piece_ids)
         most = self.config.text.max_position_embeddings
@@ -115,7 +115,7 @@ class MayaProcessor:
         """A user's turn from what was typed, cleaned; raises PromptEmpty or PromptTooLong."""
         return Message(role="user", text=clean_text(text), images=tuple(images))
 
-    def _ids_of(self, pieces: Sequence[Piece]) -> Iterator[list[int]]:
+    def ids_of(self, pieces: Sequence[Piece]) -> Iterator[list[int]]:
         """The ids of each piece; all text in one call, because a call costs more than a sentence."""
         texts = [piece.text for piece in pieces if piece.kind == "text"]
         tokenizer = self.require_tokenizer() if texts else None

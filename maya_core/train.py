@@ -60,14 +60,20 @@ class AnswerObjective(nn.Module):
         self.model = model
 
     def forward(self, batch: Batch) -> LossSum:
-        """batch: input_ids, labels, attention_mask (B, T) and pixel_values (images, C, H, W) where there are any.
+        """batch: input_ids and labels (B, T), pixel_values (images, C, H, W) where there are any; position_ids (B, T) and
+        visible (B, 1, T, T) where it is packed.
 
-        The batch is padded on the right, where causal attention hides padding by itself: no mask is passed.
+        The batch is padded on the right, where causal attention hides padding by itself: no other mask is needed.
         """
         pixels = batch.get("pixel_values")
         image_embeds = None if pixels is None else self.model.image_embeds(pixels)
         embeds_BTE = self.model.embed(batch["input_ids"], image_embeds)
-        hidden_BTE = self.model.get_decoder()(inputs_embeds=embeds_BTE, use_cache=False).last_hidden_state
+        hidden_BTE = self.model.get_decoder()(
+            inputs_embeds=embeds_BTE,
+            attention_mask=batch.get("visible"),
+            position_ids=batch.get("position_ids"),
+            use_cache=False,
+        ).last_hidden_state
         head_VE = self.model.get_output_embeddings().weight
         assert isinstance(head_VE, Tensor)
         scale = self.model.config.text.logit_scale

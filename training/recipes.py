@@ -1,5 +1,7 @@
 """Recipes: functions that return complete, frozen configurations. A study is a `replace` of one."""
 
+from dataclasses import replace
+
 from maya_core.config import MayaConfig
 from maya_core.train import TrainConfig
 
@@ -61,11 +63,11 @@ def tiny_words(*, steps: int = 300) -> TrainConfig:
     )
 
 
-def tiny_names(*, steps: int = 300) -> TrainConfig:
-    """Connector and language model, on names and captions; the tower rests, or early gradients undo it."""
+def tiny_questions(*, steps: int = 450) -> TrainConfig:
+    """Connector and language model, on questions of every kind; the tower rests, or early gradients undo it."""
     return TrainConfig(
         steps=steps,
-        batch_size=64,
+        batch_size=40,
         learning_rates={"model.connector": 1.5e-3, "model.language_model": 1.5e-3},
         weight_decay=0.05,
         betas=(0.9, 0.98),
@@ -73,13 +75,10 @@ def tiny_names(*, steps: int = 300) -> TrainConfig:
     )
 
 
-def tiny_answers(*, steps: int = 1350) -> TrainConfig:
-    """All parts, on conversations of every kind in ten languages."""
-    return TrainConfig(
-        steps=steps,
-        batch_size=64,
-        learning_rates={"model.vision_tower": 2e-4, "model.connector": 1.5e-3, "model.language_model": 1.5e-3},
-        weight_decay=0.05,
-        betas=(0.9, 0.98),
+def tiny_answers(*, steps: int = 600) -> TrainConfig:
+    """All parts, on the same."""
+    return replace(
+        tiny_questions(steps=steps),
+        learning_rates={"model.vision_tower": 2e-4, "model.connector": 1e-3, "model.language_model": 1e-3},
         seed=3,
     )

@@ -1,8 +1,8 @@
 """Train the embedded Maya from nothing: `python -m training.tiny`.
 
 Four stages: the tower alone, on which emoji lies where; the connector and the table of words, on names in ten languages;
-connector and language model on names and captions; all parts on conversations of every kind. Every stage is seeded and
-resumes where it stopped; the result is written to `assets/maya-tiny` (or --out).
+connector and language model on questions of every kind; then all parts. Every stage is seeded and resumes where it
+stopped; the result is written to `assets/maya-tiny` (or --out).
 """
 
 import json
@@ -20,17 +20,17 @@ from transformers import SiglipVisionConfig, SiglipVisionModel
 
 from maya_core.assets import asset_path
 from maya_core.checkpoint import save_model
-from maya_core.data import Batch, ConversationCollator
+from maya_core.data import Batch, PackedCollator
 from maya_core.languages import CODES
 from maya_core.losses import LossSum
 from maya_core.metrics import StepRecord
 from maya_core.model import MayaForConditionalGeneration
 from maya_core.processor import ImagePreparation, MayaProcessor
 from maya_core.train import AnswerObjective, TrainConfig, train
-from training.emoji_vqa.dataset import EmojiConversations
+from training.emoji_vqa.dataset import EmojiQuestions
 from training.emoji_vqa.scenes import make_scene, patch_labels, render
 from training.emoji_vqa.vocabulary import load_vocabulary
-from training.recipes import tiny_answers, tiny_model, tiny_names, tiny_tower, tiny_words
+from training.recipes import tiny_answers, tiny_model, tiny_questions, tiny_tower, tiny_words
 from training.tokenizer import train_tokenizer
 
 SCENES = 1_000_000  # training scenes there are; a run sees a part of them
@@ -46,7 +46,7 @@ class TinyOptions:
     out: Annotated[Path | None, tyro.conf.arg(help="where the model goes; assets/maya-tiny if not given")] = None
     tower_steps: int = tiny_tower().steps
     word_steps: int = tiny_words().steps
-    name_steps: int = tiny_names().steps
+    question_steps: int = tiny_questions().steps
     answer_steps: int = tiny_answers().steps
     vocabulary: Annotated[int, tyro.conf.arg(help="most entries of the tokenizer")] = 8192
     workers: int = 1
@@ -182,18 +182,6 @@ def train_words(
     train(WordObjective(model, names), scenes, scenes.collate, config, run_dir, on_record=_printer("words"))
 
 
-def train_on(
-    conversations: EmojiConversations,
-    model: MayaForConditionalGeneration,
-    processor: MayaProcessor,
-    config: TrainConfig,
-    run_dir: Path,
-) -> None:
-    """One stage of training on conversations."""
-    collate = ConversationCollator(processor)
-    train(AnswerObjective(model), conversations, collate, config, run_dir, on_record=_printer(run_dir.name))
-
-
 def _printer(stage: str) -> Any:
     def show(record: StepRecord) -> None:
         if record.step % 50 == 0:
@@ -216,19 +204,19 @@ def main() -> None:
     standardise_features(model, processor)
     words_config = replace(tiny_words(steps=options.word_steps), workers=options.workers)
     train_words(model, processor, words_config, options.run / "words")
-    # Stage 1: names and captions, the tower frozen.
-    names_config = replace(tiny_names(steps=options.name_steps), workers=options.workers)
-    names = EmojiConversations(
-        split="train", size=SCENES, families=("name", "place", "describe"), turns=(1, 3), seed=names_config.seed
-    )
-    train_on(names, model, processor, names_config, options.run / "names")
-    # Stage 2: every kind of question, all parts.
-    answers_config = replace(tiny_answers(steps=options.answer_steps), workers=options.workers)
-    answers = EmojiConversations(split="train", size=SCENES, turns=(3, 6), seed=answers_config.seed)
-    train_on(answers, model, processor, answers_config, options.run / "answers")
+    for stage, recipe, steps in (
+        ("questions", tiny_questions, options.question_steps),
+        ("answers", tiny_answers, options.answer_steps),
+    ):
+        config = replace(recipe(steps=steps), workers=options.workers)
+        questions = EmojiQuestions(split="train", size=SCENES, seed=config.seed, image_size=model.config.image_size)
+        collate = PackedCollator(processor)
+        train(AnswerObjective(model), questions, collate, config, options.run / stage, on_record=_printer(stage))
     out = options.out or asset_path("maya-tiny")
     save_model(model, processor, out, dtype=torch.bfloat16)
-    minutes = {stage: round(_seconds(options.run / stage) / 60, 1) for stage in ("tower", "words", "names", "answers")}
+    minutes = {
+        stage: round(_seconds(options.run / stage) / 60, 1) for stage in ("tower", "words", "questions", "answers")
+    }
     report = {
         "parameters": model.num_parameters(),
         "minutes": minutes | {"all": round(sum(minutes.values()), 1)},

@@ -4,7 +4,9 @@ import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from maya_core.data import Sample
+from PIL import Image
+
+from maya_core.data import PackedSample, Sample
 from maya_core.languages import CODES
 from maya_core.prompt import Message
 from training.emoji_vqa.questions import FAMILIES, Family, Question, ask, families_for
@@ -52,11 +54,48 @@ class EmojiConversations:
         return list({question.text: question for question in asked}.values())
 
 
+@dataclass(frozen=True, kw_only=True)
+class EmojiQuestions:
+    """Many short conversations about scene `index`, each in a language of its own, none seeing another.
+
+    conversations: how many. followed: the share of them that go on with a second question.
+    """
+
+    split: Split
+    size: int
+    languages: Sequence[str] = field(default=CODES)
+    conversations: int = 12
+    followed: float = 0.25
+    seed: int = 0
+    image_size: int = 128
+
+    def __len__(self) -> int:
+        return self.size
+
+    def __getitem__(self, index: int) -> PackedSample:
+        scene = make_scene(self.split, index, size=self.image_size)
+        picture = render(scene)
+        rng = random.Random(f"questions/{self.seed}/{self.split}/{index}")
+        families = families_for(scene)
+        weights = [WEIGHTS[family] for family in families]
+        asked = []
+        for _ in range(self.conversations):
+            language = rng.choice(self.languages)
+            drawn = rng.choices(families, weights, k=2 if rng.random() < self.followed else 1)
+            questions = [ask(scene, family, language, rng) for family in drawn]
+            asked.append(as_messages(picture, questions))
+        return PackedSample(conversations=tuple(asked))
+
+
 def conversation(scene: Scene, questions: Sequence[Question]) -> tuple[Message, ...]:
     """Questions and answers as messages; the picture goes with the first."""
+    return as_messages(render(scene), questions)
+
+
+def as_messages(picture: Image.Image, questions: Sequence[Question]) -> tuple[Message, ...]:
     messages: list[Message] = []
     for question in questions:
-        images = () if messages else (render(scene),)
+        images = () if messages else (picture,)
         messages.append(Message(role="user", text=question.text, images=images))
         messages.append(Message(role="assistant", text=question.answer))
     return tuple(messages)
