@@ -63,8 +63,9 @@ def tiny_words(*, steps: int = 300) -> TrainConfig:
     )
 
 
-def tiny_questions(*, steps: int = 450) -> TrainConfig:
-    """Connector and language model, on questions of every kind; the tower rests, or early gradients undo it."""
+def tiny_names(*, steps: int = 400) -> TrainConfig:
+    """Connector and language model, on names alone: nothing else to learn but to look. The tower rests, or early
+    gradients undo it."""
     return TrainConfig(
         steps=steps,
         batch_size=40,
@@ -75,10 +76,10 @@ def tiny_questions(*, steps: int = 450) -> TrainConfig:
     )
 
 
-def tiny_answers(*, steps: int = 600) -> TrainConfig:
-    """All parts, on the same."""
+def tiny_answers(*, steps: int = 1500) -> TrainConfig:
+    """All parts, on questions of every kind."""
     return replace(
-        tiny_questions(steps=steps),
+        tiny_names(steps=steps),
         learning_rates={"model.vision_tower": 2e-4, "model.connector": 1e-3, "model.language_model": 1e-3},
         seed=3,
     )

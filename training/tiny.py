@@ -1,7 +1,7 @@
 """Train the embedded Maya from nothing: `python -m training.tiny`.
 
 Four stages: the tower alone, on which emoji lies where; the connector and the table of words, on names in ten languages;
-connector and language model on questions of every kind; then all parts. Every stage is seeded and resumes where it
+connector and language model on questions for names; all parts on questions of every kind. Every stage is seeded and resumes where it
 stopped; the result is written to `assets/maya-tiny` (or --out).
 """
 
@@ -28,12 +28,14 @@ from maya_core.model import MayaForConditionalGeneration
 from maya_core.processor import ImagePreparation, MayaProcessor
 from maya_core.train import AnswerObjective, TrainConfig, train
 from training.emoji_vqa.dataset import EmojiQuestions
+from training.emoji_vqa.questions import FAMILIES, Family
 from training.emoji_vqa.scenes import make_scene, patch_labels, render
 from training.emoji_vqa.vocabulary import load_vocabulary
-from training.recipes import tiny_answers, tiny_model, tiny_questions, tiny_tower, tiny_words
+from training.recipes import tiny_answers, tiny_model, tiny_names, tiny_tower, tiny_words
 from training.tokenizer import train_tokenizer
 
 SCENES = 1_000_000  # training scenes there are; a run sees a part of them
+NAMES: tuple[Family, ...] = ("name", "place", "describe")
 TRAINING_REPORT = "training.json"
 EMPTY_PATCH_WEIGHT = 0.1  # most patches are empty, and they are easy
 
@@ -46,7 +48,7 @@ class TinyOptions:
     out: Annotated[Path | None, tyro.conf.arg(help="where the model goes; assets/maya-tiny if not given")] = None
     tower_steps: int = tiny_tower().steps
     word_steps: int = tiny_words().steps
-    question_steps: int = tiny_questions().steps
+    name_steps: int = tiny_names().steps
     answer_steps: int = tiny_answers().steps
     vocabulary: Annotated[int, tyro.conf.arg(help="most entries of the tokenizer")] = 8192
     workers: int = 1
@@ -204,19 +206,19 @@ def main() -> None:
     standardise_features(model, processor)
     words_config = replace(tiny_words(steps=options.word_steps), workers=options.workers)
     train_words(model, processor, words_config, options.run / "words")
-    for stage, recipe, steps in (
-        ("questions", tiny_questions, options.question_steps),
-        ("answers", tiny_answers, options.answer_steps),
+    for stage, recipe, steps, families in (
+        ("names", tiny_names, options.name_steps, NAMES),
+        ("answers", tiny_answers, options.answer_steps, FAMILIES),
     ):
         config = replace(recipe(steps=steps), workers=options.workers)
-        questions = EmojiQuestions(split="train", size=SCENES, seed=config.seed, image_size=model.config.image_size)
+        questions = EmojiQuestions(
+            split="train", size=SCENES, families=families, seed=config.seed, image_size=model.config.image_size
+        )
         collate = PackedCollator(processor)
         train(AnswerObjective(model), questions, collate, config, options.run / stage, on_record=_printer(stage))
     out = options.out or asset_path("maya-tiny")
     save_model(model, processor, out, dtype=torch.bfloat16)
-    minutes = {
-        stage: round(_seconds(options.run / stage) / 60, 1) for stage in ("tower", "words", "questions", "answers")
-    }
+    minutes = {stage: round(_seconds(options.run / stage) / 60, 1) for stage in ("tower", "words", "names", "answers")}
     report = {
         "parameters": model.num_parameters(),
         "minutes": minutes | {"all": round(sum(minutes.values()), 1)},

@@ -46,24 +46,30 @@ class EmojiConversations:
         """The questions of a conversation, none of them twice."""
         rng = random.Random(f"conversation/{self.seed}/{scene.split}/{scene.index}")
         language = rng.choice(self.languages)
-        allowed = families_for(scene)
-        families = [family for family in self.families if family in allowed] or allowed
+        families = _allowed(scene, self.families)
         weights = [WEIGHTS[family] for family in families]
         drawn = rng.choices(families, weights, k=rng.randint(*self.turns))
         asked = [ask(scene, family, language, rng) for family in drawn]
         return list({question.text: question for question in asked}.values())
 
 
+def _allowed(scene: Scene, wanted: Sequence[Family]) -> list[Family]:
+    """Those of the wanted families that the scene allows; all that it allows where that is none."""
+    allowed = families_for(scene)
+    return [family for family in wanted if family in allowed] or list(allowed)
+
+
 @dataclass(frozen=True, kw_only=True)
 class EmojiQuestions:
     """Many short conversations about scene `index`, each in a language of its own, none seeing another.
 
-    conversations: how many. followed: the share of them that go on with a second question.
+    families: what is asked, where the scene allows it. conversations: how many. followed: the share of them that go on with a second question.
     """
 
     split: Split
     size: int
     languages: Sequence[str] = field(default=CODES)
+    families: Sequence[Family] = field(default=FAMILIES)
     conversations: int = 12
     followed: float = 0.25
     seed: int = 0
@@ -76,7 +82,7 @@ class EmojiQuestions:
         scene = make_scene(self.split, index, size=self.image_size)
         picture = render(scene)
         rng = random.Random(f"questions/{self.seed}/{self.split}/{index}")
-        families = families_for(scene)
+        families = _allowed(scene, self.families)
         weights = [WEIGHTS[family] for family in families]
         asked = []
         for _ in range(self.conversations):
