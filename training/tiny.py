@@ -1,8 +1,8 @@
 """Train the embedded Maya from nothing: `python -m training.tiny`.
 
 Four stages: the tower alone, on which emoji lies where; the connector and the table of words, on names in ten languages;
-connector and language model on questions for names; all parts on questions of every kind. Every stage is seeded and resumes where it
-stopped; the result is written to `assets/maya-tiny` (or --out).
+connector and language model on questions for names; all parts on questions of every kind. Every stage is seeded and
+resumes where it stopped; the result is written to `assets/maya-tiny` (or --out).
 """
 
 import json

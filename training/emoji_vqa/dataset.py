@@ -63,7 +63,8 @@ def _allowed(scene: Scene, wanted: Sequence[Family]) -> list[Family]:
 class EmojiQuestions:
     """Many short conversations about scene `index`, each in a language of its own, none seeing another.
 
-    families: what is asked, where the scene allows it. conversations: how many. followed: the share of them that go on with a second question.
+    families: what is asked, where the scene allows it. conversations: how many. followed: the share of them that go on
+    with a second question.
     """
 
     split: Split
