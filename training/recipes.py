@@ -30,6 +30,7 @@ def tiny_model(*, vocab_size: int, image_token_id: int, end_id: int, bos_id: int
             "max_position_embeddings": 2048,
             "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0},
             "logit_scale": 0.5,
+            "initializer_range": 0.06,  # 1 / sqrt(hidden_size); the published 0.02 is for 16 times the width
             "bos_token_id": bos_id,
             "eos_token_id": end_id,
             "pad_token_id": pad_id,
@@ -69,7 +70,7 @@ def tiny_names(*, steps: int = 400) -> TrainConfig:
     return TrainConfig(
         steps=steps,
         batch_size=40,
-        learning_rates={"model.connector": 1.5e-3, "model.language_model": 1.5e-3},
+        learning_rates={"model.connector": 3e-3, "model.language_model": 3e-3},
         weight_decay=0.05,
         betas=(0.9, 0.98),
         seed=2,
@@ -80,6 +81,6 @@ def tiny_answers(*, steps: int = 1500) -> TrainConfig:
     """All parts, on questions of every kind."""
     return replace(
         tiny_names(steps=steps),
-        learning_rates={"model.vision_tower": 2e-4, "model.connector": 1e-3, "model.language_model": 1e-3},
+        learning_rates={"model.vision_tower": 2e-4, "model.connector": 2e-3, "model.language_model": 2e-3},
         seed=3,
     )
