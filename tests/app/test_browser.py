@@ -80,9 +80,7 @@ def ask(page, text: str, answers_so_far: int) -> str:
     box = page.locator("#maya-question textarea")
     box.fill(text)
     box.press("Enter")
-    answer = page.locator("#maya-conversation .bot .message-content, #maya-conversation .bot [data-testid=bot]").nth(
-        answers_so_far
-    )
+    answer = page.locator("#maya-conversation [data-testid=bot]").nth(answers_so_far)
     answer.wait_for(timeout=60_000)
     page.wait_for_selector("#maya-question .submit-button", timeout=60_000)
     return answer.inner_text().strip()
