@@ -1,21 +1,69 @@
-"""What trains, how fast, and when: parameter groups by part name, AdamW, cosine with warmup."""
+"""What trains, how fast, and when: parameter groups by part name, AdamW and Muon, cosine with warmup."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from itertools import chain
+from typing import Any
 
-import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.optim import AdamW, Muon, Optimizer
+
+Group = dict[str, Any]
 
 
-def parameter_groups(
-    module: nn.Module, learning_rates: Mapping[str, float], *, weight_decay: float
-) -> list[dict[str, object]]:
+def build_optimizers(
+    module: nn.Module,
+    learning_rates: Mapping[str, float],
+    *,
+    muon_rates: Mapping[str, float] | None = None,
+    weight_decay: float = 0.0,
+    betas: tuple[float, float] = (0.9, 0.999),
+) -> list[Optimizer]:
+    """AdamW for the parts of `learning_rates`; Muon for the hidden matrices of those that `muon_rates` names too.
+
+    Muon (Jordan et al., 2024) makes each update of a matrix orthogonal; trained from nothing, a small transformer needs
+    several times fewer steps. Its rates are scaled to AdamW's update size, so that both read alike.
+    """
+    muon_rates = muon_rates or {}
+    groups = parameter_groups(module, learning_rates, weight_decay=weight_decay)
+    hidden = {id(parameter) for parameter in _hidden_matrices(module)}
+    for_muon: list[Group] = []
+    for group in groups:
+        part, parameters = group["part"], group["params"]
+        if part not in muon_rates:
+            continue
+        taken = [parameter for parameter in parameters if id(parameter) in hidden]
+        group["params"] = [parameter for parameter in parameters if id(parameter) not in hidden]
+        rate = muon_rates[part]
+        if taken:
+            for_muon.append({**group, "params": taken, "lr": rate, "peak_lr": rate})
+    optimizers: list[Optimizer] = [AdamW([group for group in groups if group["params"]], betas=betas)]
+    if for_muon:
+        optimizers.append(Muon(for_muon, adjust_lr_fn="match_rms_adamw"))
+    return optimizers
+
+
+def _hidden_matrices(module: nn.Module) -> Iterator[Tensor]:
+    """Weights of linear layers that no embedding shares."""
+    tables = {id(layer.weight) for layer in module.modules() if isinstance(layer, nn.Embedding)}
+    for layer in module.modules():
+        if isinstance(layer, nn.Linear) and id(layer.weight) not in tables:
+            yield layer.weight
+
+
+def trained_parameters(optimizers: list[Optimizer]) -> list[Tensor]:
+    """All that the optimisers update."""
+    groups = chain.from_iterable(optimizer.param_groups for optimizer in optimizers)
+    return [parameter for group in groups for parameter in group["params"]]
+
+
+def parameter_groups(module: nn.Module, learning_rates: Mapping[str, float], *, weight_decay: float) -> list[Group]:
     """One or two groups a part; parts are submodules of `module`, by dotted name. All other parameters are frozen.
 
     Vectors (biases, norms) are not decayed. Raises ValueError for a part that does not exist.
     """
     module.requires_grad_(False)
-    groups: list[dict[str, object]] = []
+    groups: list[Group] = []
     for part, rate in learning_rates.items():
         try:
             parameters = list(module.get_submodule(part).parameters())
@@ -42,7 +90,8 @@ def warmup_cosine(step: int, *, steps: int, warmup: int, floor: float = 0.0) -> 
     return floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
 
 
-def set_learning_rates(optimizer: torch.optim.Optimizer, share: float) -> None:
+def set_learning_rates(optimizers: list[Optimizer], share: float) -> None:
     """Set every group's rate to `share` of its peak."""
-    for group in optimizer.param_groups:
-        group["lr"] = group["peak_lr"] * share
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            group["lr"] = group["peak_lr"] * share

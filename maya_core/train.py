@@ -5,9 +5,11 @@ An objective is a module that turns a batch into a `LossSum`; the loop neither k
 
 import json
 import logging
+import math
 import os
 import shutil
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,13 +18,14 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from maya_core.data import Batch, batch_indices, load_batches
 from maya_core.errors import CheckpointMismatch, GenerationError
 from maya_core.losses import LossSum, next_token_loss
 from maya_core.metrics import MetricsLog, StepRecord
 from maya_core.model import MayaForConditionalGeneration
-from maya_core.optim import parameter_groups, set_learning_rates, warmup_cosine
+from maya_core.optim import build_optimizers, set_learning_rates, trained_parameters, warmup_cosine
 
 log = logging.getLogger(__name__)
 
@@ -34,6 +37,7 @@ class TrainConfig:
     """One stage of training.
 
     learning_rates: peak rate by part of the objective (`model.connector`); parts not named are frozen.
+    muon_rates: peak rate of Muon for the hidden matrices of a part; parts not named train by AdamW alone.
     batch_size: conversations a step. warmup: share of `steps`. clip_norm: largest gradient norm.
     bf16: compute in bfloat16, weights and optimiser stay fp32. workers: processes that make batches.
     """
@@ -41,6 +45,7 @@ class TrainConfig:
     steps: int
     batch_size: int
     learning_rates: Mapping[str, float] = field(default_factory=dict)
+    muon_rates: Mapping[str, float] = field(default_factory=dict)
     warmup: float = 0.03
     weight_decay: float = 0.0
     betas: tuple[float, float] = (0.9, 0.999)
@@ -106,25 +111,30 @@ def train(
     """
     run_dir.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(config.seed)
-    groups = parameter_groups(objective, config.learning_rates, weight_decay=config.weight_decay)
-    optimizer = torch.optim.AdamW(groups, betas=config.betas)
-    state = resume(objective, optimizer, config, run_dir)
+    optimizers = build_optimizers(
+        objective,
+        config.learning_rates,
+        muon_rates=config.muon_rates,
+        weight_decay=config.weight_decay,
+        betas=config.betas,
+    )
+    state = resume(objective, optimizers, config, run_dir)
     metrics = MetricsLog(run_dir / "metrics.jsonl", resumed_at=state.step)
     recorder = Recorder(metrics, config, on_record)
     objective.train()
     for batch in _remaining_batches(dataset, collate, config, state):
-        set_learning_rates(optimizer, _share(state.step, config))
-        loss, grad_norm = training_step(objective, optimizer, batch, config)
+        set_learning_rates(optimizers, _share(state.step, config))
+        loss, grad_norm = training_step(objective, optimizers, batch, config)
         _count_skips(state, grad_norm)
         state.step += 1
         recorder.add(state, loss, grad_norm)
         if state.step % config.save_every == 0 or state.step == config.steps:
-            save(objective, optimizer, config, state, run_dir)
+            save(objective, optimizers, config, state, run_dir)
     objective.eval()
 
 
 def training_step(
-    objective: nn.Module, optimizer: torch.optim.Optimizer, batch: Batch, config: TrainConfig
+    objective: nn.Module, optimizers: list[Optimizer], batch: Batch, config: TrainConfig
 ) -> tuple[LossSum, float]:
     """One update; left out where the gradient is not finite. Returns the loss and the gradient's norm before clipping."""
     device = next(objective.parameters()).device
@@ -132,11 +142,11 @@ def training_step(
     with torch.autocast(device.type, torch.bfloat16, enabled=config.bf16):
         loss = objective(batch)
     (loss.total / loss.count.clamp(min=1)).backward()
-    trained = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    grad_norm = float(torch.nn.utils.clip_grad_norm_(trained, config.clip_norm))
-    if torch.isfinite(torch.tensor(grad_norm)):
-        optimizer.step()
-    optimizer.zero_grad()
+    grad_norm = float(nn.utils.clip_grad_norm_(trained_parameters(optimizers), config.clip_norm))
+    for optimizer in optimizers:
+        if math.isfinite(grad_norm):
+            optimizer.step()
+        optimizer.zero_grad()
     return loss, grad_norm
 
 
@@ -154,7 +164,7 @@ def _share(step: int, config: TrainConfig) -> float:
 
 
 def _count_skips(state: RunState, grad_norm: float) -> None:
-    if torch.isfinite(torch.tensor(grad_norm)):
+    if math.isfinite(grad_norm):
         state.skipped_in_a_row = 0
         return
     state.skipped += 1
@@ -198,7 +208,7 @@ class Recorder:
 
 
 def save(
-    objective: nn.Module, optimizer: torch.optim.Optimizer, config: TrainConfig, state: RunState, run_dir: Path
+    objective: nn.Module, optimizers: list[Optimizer], config: TrainConfig, state: RunState, run_dir: Path
 ) -> None:
     """Write the run's checkpoint beside the old one, then put it in its place."""
     fresh, kept, old = run_dir / "checkpoint.new", run_dir / "checkpoint", run_dir / "checkpoint.old"
@@ -206,7 +216,7 @@ def save(
     fresh.mkdir()
     weights = {name: tensor.detach().contiguous() for name, tensor in _own_tensors(objective).items()}
     save_file(weights, fresh / "weights.safetensors")
-    save_file(_flat_optimizer(optimizer), fresh / "optimizer.safetensors")
+    save_file(_flat_state(optimizers), fresh / "optimizer.safetensors")
     content = {
         "step": state.step,
         "skipped": state.skipped,
@@ -221,7 +231,7 @@ def save(
     shutil.rmtree(old, ignore_errors=True)
 
 
-def resume(objective: nn.Module, optimizer: torch.optim.Optimizer, config: TrainConfig, run_dir: Path) -> RunState:
+def resume(objective: nn.Module, optimizers: list[Optimizer], config: TrainConfig, run_dir: Path) -> RunState:
     """Load the run's checkpoint, if it has one; a fresh state otherwise."""
     folder = next((run_dir / name for name in ("checkpoint", "checkpoint.old") if (run_dir / name).exists()), None)
     if folder is None:
@@ -239,7 +249,7 @@ def resume(objective: nn.Module, optimizer: torch.optim.Optimizer, config: Train
     with torch.no_grad():
         for name, tensor in tensors.items():
             tensor.copy_(stored[name])
-    _restore_optimizer(optimizer, load_file(folder / "optimizer.safetensors"))
+    _restore_state(optimizers, load_file(folder / "optimizer.safetensors"))
     return RunState(content["step"], content["skipped"], content["skipped_in_a_row"])
 
 
@@ -248,6 +258,7 @@ def _identity(config: TrainConfig) -> dict[str, Any]:
     names = ("steps", "batch_size", "warmup", "weight_decay", "clip_norm", "seed", "bf16")
     return {name: getattr(config, name) for name in names} | {
         "learning_rates": dict(config.learning_rates),
+        "muon_rates": dict(config.muon_rates),
         "betas": list(config.betas),
     }
 
@@ -263,16 +274,20 @@ def _own_tensors(module: nn.Module) -> dict[str, Tensor]:
     return own
 
 
-def _flat_optimizer(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    states: dict[int, dict[str, Tensor]] = optimizer.state_dict()["state"]
+def _flat_state(optimizers: list[Optimizer]) -> dict[str, Tensor]:
+    """Every optimiser's tensors, by `<optimiser>.<parameter>.<name>`."""
     return {
-        f"{number}.{name}": tensor.contiguous() for number, state in states.items() for name, tensor in state.items()
+        f"{which}.{parameter}.{name}": tensor.contiguous()
+        for which, optimizer in enumerate(optimizers)
+        for parameter, state in optimizer.state_dict()["state"].items()
+        for name, tensor in state.items()
     }
 
 
-def _restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
-    states: dict[int, dict[str, Tensor]] = {}
+def _restore_state(optimizers: list[Optimizer], tensors: dict[str, Tensor]) -> None:
+    states: list[dict[int, dict[str, Tensor]]] = [defaultdict(dict) for _ in optimizers]
     for key, tensor in tensors.items():
-        number, name = key.split(".", 1)
-        states.setdefault(int(number), {})[name] = tensor
-    optimizer.load_state_dict({"state": states, "param_groups": optimizer.state_dict()["param_groups"]})
+        which, parameter, name = key.split(".", 2)
+        states[int(which)][int(parameter)][name] = tensor
+    for optimizer, state in zip(optimizers, states, strict=True):
+        optimizer.load_state_dict({"state": dict(state), "param_groups": optimizer.state_dict()["param_groups"]})

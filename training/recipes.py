@@ -41,13 +41,14 @@ def tiny_model(*, vocab_size: int, image_token_id: int, end_id: int, bos_id: int
     )
 
 
-def tiny_tower(*, steps: int = 1400) -> TrainConfig:
+def tiny_tower(*, steps: int = 1500) -> TrainConfig:
     """The tower alone, from nothing: which emoji lies on which patch."""
     return TrainConfig(
         steps=steps,
-        batch_size=96,
-        learning_rates={"tower": 1.5e-3, "head": 1.5e-3},
-        weight_decay=0.05,
+        batch_size=48,
+        learning_rates={"tower": 1e-2, "head": 1e-2},
+        muon_rates={"tower": 2e-2},
+        weight_decay=0.01,
         betas=(0.9, 0.98),
         seed=1,
     )
@@ -69,18 +70,20 @@ def tiny_names(*, steps: int = 400) -> TrainConfig:
     gradients undo it."""
     return TrainConfig(
         steps=steps,
-        batch_size=40,
-        learning_rates={"model.connector": 3e-3, "model.language_model": 3e-3},
-        weight_decay=0.05,
+        batch_size=20,
+        learning_rates={"model.connector": 6e-3, "model.language_model": 6e-3},
+        muon_rates={"model.connector": 2e-2, "model.language_model": 2e-2},
+        weight_decay=0.01,
         betas=(0.9, 0.98),
         seed=2,
     )
 
 
-def tiny_answers(*, steps: int = 1500) -> TrainConfig:
+def tiny_answers(*, steps: int = 2400) -> TrainConfig:
     """All parts, on questions of every kind."""
     return replace(
         tiny_names(steps=steps),
-        learning_rates={"model.vision_tower": 2e-4, "model.connector": 2e-3, "model.language_model": 2e-3},
+        learning_rates={"model.vision_tower": 5e-4, "model.connector": 5e-3, "model.language_model": 5e-3},
+        muon_rates={"model.vision_tower": 2e-3, "model.connector": 1.5e-2, "model.language_model": 1.5e-2},
         seed=3,
     )

@@ -10,7 +10,7 @@ from torch import nn
 from maya_core.data import ConversationCollator, Sample, batch_indices, sample_index
 from maya_core.errors import CheckpointMismatch, GenerationError
 from maya_core.losses import LossSum, next_token_loss
-from maya_core.optim import parameter_groups, warmup_cosine
+from maya_core.optim import build_optimizers, parameter_groups, warmup_cosine
 from maya_core.prompt import Message
 from maya_core.train import AnswerObjective, TrainConfig, train
 from tests.tiny import picture, tiny_session
@@ -76,11 +76,13 @@ def test_the_same_seed_gives_the_same_weights(tmp_path):
     assert not equal(first, other)
 
 
-def test_interrupted_and_resumed_is_uninterrupted(tmp_path):
-    whole, _ = run(tmp_path / "whole")
+@pytest.mark.parametrize("muon_rates", [{}, {"model.language_model": 1e-3}])
+def test_interrupted_and_resumed_is_uninterrupted(tmp_path, muon_rates):
+    config = replace(CONFIG, muon_rates=muon_rates)
+    whole, _ = run(tmp_path / "whole", config)
     with pytest.raises(KeyboardInterrupt):
-        run(tmp_path / "parts", stop_after=6)  # the checkpoint is of step 4
-    resumed, _ = run(tmp_path / "parts")
+        run(tmp_path / "parts", config, stop_after=6)  # the checkpoint is of step 4
+    resumed, _ = run(tmp_path / "parts", config)
     assert equal(whole, resumed)
     steps = [json.loads(line)["step"] for line in (tmp_path / "parts" / "metrics.jsonl").read_text().splitlines()]
     assert steps == [2, 4, 6, 8]
@@ -175,3 +177,24 @@ def test_the_rate_rises_then_falls():
 def test_a_part_that_does_not_exist_is_named():
     with pytest.raises(ValueError, match="no part 'conector' to train; the parts are vision_tower, connector"):
         parameter_groups(tiny_session().model, {"conector": 1.0}, weight_decay=0)
+
+
+def test_muon_takes_the_hidden_matrices_and_nothing_else():
+    model = tiny_session().model
+    rates = {"connector": 1e-3, "language_model": 1e-3}
+    adam, muon = build_optimizers(model, rates, muon_rates={"language_model": 2e-2})
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    taken = [names[id(parameter)] for group in muon.param_groups for parameter in group["params"]]
+    left = [names[id(parameter)] for group in adam.param_groups for parameter in group["params"]]
+    trained = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
+    assert sorted(taken + left) == sorted(trained)
+    assert all(name.startswith("language_model") and name.endswith("_proj.weight") for name in taken)
+    assert any("embed_tokens" in name for name in left)
+    assert any(name.startswith("connector") for name in left)
+    assert {group["lr"] for group in muon.param_groups} == {2e-2}
+
+
+def test_muon_learns(tmp_path):
+    rates = {"model.connector": 2e-2, "model.language_model": 2e-2}
+    _, records = run(tmp_path, replace(CONFIG, steps=80, learning_rates=rates, muon_rates=rates))
+    assert records[-1].loss < 0.5 * records[0].loss

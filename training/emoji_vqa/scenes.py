@@ -72,10 +72,11 @@ def is_held_out(one: int, other: int) -> bool:
     return low != high and (low * 7919 + high * 104_729) % HELD_OUT == 0
 
 
-def make_scene(split: Split, index: int, *, size: int = 128) -> Scene:
-    """Scene `index` of a split, `size` px square. Equal arguments give equal scenes, on every machine."""
+def make_scene(split: Split, index: int, *, size: int = 128, crowded: bool = False) -> Scene:
+    """Scene `index` of a split, `size` px square; a crowded one has a thing in every cell. Equal arguments give equal
+    scenes, on every machine."""
     rng = random.Random(f"emoji-vqa/{split}/{index}")
-    concepts = _concepts(rng, split)
+    concepts = _together(rng, split, [], CELLS) if crowded else _concepts(rng, split)
     cells = rng.sample(range(CELLS), len(concepts)) if len(concepts) > 1 else [4]
     things = tuple(_thing(rng, concept, cell, len(concepts)) for concept, cell in zip(concepts, cells, strict=True))
     return Scene(
@@ -92,19 +93,22 @@ def make_scene(split: Split, index: int, *, size: int = 128) -> Scene:
 
 def _concepts(rng: random.Random, split: Split) -> list[int]:
     number = rng.choices(range(1, MOST_OBJECTS + 1), weights=(30, 18, 16, 14, 12, 10))[0]
-    known = len(load_vocabulary())
-    chosen: list[int] = []
-    if split == "compositional":
-        number = max(2, number)
-        chosen = _held_out_pair(rng, known)
-    while len(chosen) < number:
-        concept = rng.randrange(known)
-        if split == "compositional" or not any(is_held_out(concept, other) for other in chosen):
-            chosen.append(concept)
+    pair = _held_out_pair(rng, len(load_vocabulary())) if split == "compositional" else []
+    chosen = _together(rng, split, pair, max(number, len(pair)))
     if number > 2 and split != "compositional" and rng.random() < 0.4:
         repeats = rng.randint(2, number)
         chosen[:repeats] = [chosen[0]] * repeats
     rng.shuffle(chosen)
+    return chosen
+
+
+def _together(rng: random.Random, split: Split, first: list[int], number: int) -> list[int]:
+    """`number` concepts, those of `first` among them, which may be together in a scene of the split."""
+    chosen = list(first)
+    while len(chosen) < number:
+        concept = rng.randrange(len(load_vocabulary()))
+        if split == "compositional" or not any(is_held_out(concept, other) for other in chosen):
+            chosen.append(concept)
     return chosen
 
 
