@@ -18,6 +18,10 @@
     ├── DownloadError              a model cannot be fetched
     │   ├── RepositoryGated        its licence must be accepted first
     │   └── DownloadInterrupted    the network or the disk gave out; trying again continues
+    ├── TrainingError              a run cannot go on
+    │   ├── RunBusy                another process works in its folder
+    │   ├── RunDiverged            step after step without a finite gradient
+    │   └── OutOfMemory            a step does not fit
     ├── DataError                  a training record cannot be used
     └── GenerationError            the model gave something that is not an answer (NaN)
 
@@ -98,8 +102,29 @@ class DownloadInterrupted(DownloadError):
     """The network or the disk gave out; the same command continues where it stopped."""
 
 
+class TrainingError(MayaError):
+    """A run cannot go on."""
+
+
+class RunBusy(TrainingError):
+    """Another process works in the run's folder."""
+
+
+class RunDiverged(TrainingError):
+    """Step after step gave no finite gradient."""
+
+
+class OutOfMemory(TrainingError):
+    """A step does not fit into memory."""
+
+
 class DataError(MayaError):
-    """A training record cannot be used; the message names it."""
+    """A training record, or a file of them, cannot be used; the message names it. kind: what is wrong, for a program
+    (`records.Kind`)."""
+
+    def __init__(self, message: str, *, kind: str = "") -> None:
+        super().__init__(message)
+        self.kind = kind
 
 
 class GenerationError(MayaError):

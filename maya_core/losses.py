@@ -1,6 +1,6 @@
 """Losses. Each gives a sum and a count, so that accumulated and distributed steps divide once, by all that was learnt.
 
-Shape letters: B batch, T positions, E width, V vocabulary, S supervised positions.
+Shape letters: B batch, T positions, E width, V vocabulary, S supervised positions, L languages.
 """
 
 from dataclasses import dataclass
@@ -10,20 +10,34 @@ from torch import Tensor
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
+from maya_core.languages import CODES
+
 CHUNK = 4096  # supervised positions whose logits exist at one time
 
 
 @dataclass(frozen=True)
 class LossSum:
-    """total: sum of losses, a scalar with gradient. count: how many it sums, a scalar."""
+    """total: sum of losses, a scalar with gradient. count: how many it sums, a scalar.
+
+    by_language: (2, L + 1) sums and counts in the order of `languages.CODES`, the last for what has none; None where the
+    objective knows no languages.
+    """
 
     total: Tensor
     count: Tensor
+    by_language: Tensor | None = None
 
 
-def next_token_loss(hidden_BTE: Tensor, labels_BT: Tensor, head_VE: Tensor, logit_scale: float) -> LossSum:
+def next_token_loss(
+    hidden_BTE: Tensor,
+    labels_BT: Tensor,
+    head_VE: Tensor,
+    logit_scale: float,
+    languages_BT: Tensor | None = None,
+) -> LossSum:
     """Cross-entropy of the next token where a label is set (not -100).
 
+    languages_BT: number of each token's language, -1 where it has none.
     Logits are made only at supervised positions and a chunk at a time: with Aya's 256,000 words the logits of all
     positions are what users run out of memory on.
     """
@@ -31,16 +45,22 @@ def next_token_loss(hidden_BTE: Tensor, labels_BT: Tensor, head_VE: Tensor, logi
     supervised_BT = targets_BT != -100
     hidden_SE = hidden_BTE[:, :-1][supervised_BT]
     targets_S = targets_BT[supervised_BT]
-    total = hidden_SE.new_zeros((), dtype=torch.float32)
+    whole = len(targets_S) <= CHUNK
+    losses = []
     for hidden_chunk, target_chunk in zip(torch.split(hidden_SE, CHUNK), torch.split(targets_S, CHUNK), strict=True):
-        total = (
-            total + checkpoint(_chunk_loss, hidden_chunk, target_chunk, head_VE, logit_scale, use_reentrant=False)
-            if len(hidden_SE) > CHUNK
-            else total + _chunk_loss(hidden_chunk, target_chunk, head_VE, logit_scale)
-        )
-    return LossSum(total, supervised_BT.sum())
+        arguments = (hidden_chunk, target_chunk, head_VE, logit_scale)
+        losses.append(_losses(*arguments) if whole else checkpoint(_losses, *arguments, use_reentrant=False))
+    loss_S = torch.cat(losses)
+    by_language = None if languages_BT is None else _by_language(loss_S.detach(), languages_BT[:, 1:][supervised_BT])
+    return LossSum(loss_S.sum(), supervised_BT.sum(), by_language)
 
 
-def _chunk_loss(hidden_SE: Tensor, targets_S: Tensor, head_VE: Tensor, logit_scale: float) -> Tensor:
+def _losses(hidden_SE: Tensor, targets_S: Tensor, head_VE: Tensor, logit_scale: float) -> Tensor:
     logits_SV = functional.linear(hidden_SE, head_VE).float() * logit_scale
-    return functional.cross_entropy(logits_SV, targets_S, reduction="sum")
+    return functional.cross_entropy(logits_SV, targets_S, reduction="none")
+
+
+def _by_language(loss_S: Tensor, languages_S: Tensor) -> Tensor:
+    sums_2L = loss_S.new_zeros(2, len(CODES) + 1)
+    places_S = languages_S % (len(CODES) + 1)  # -1 becomes the last
+    return sums_2L.index_add_(1, places_S, torch.stack([loss_S, torch.ones_like(loss_S)]))

@@ -1,24 +1,32 @@
 """Records of a run: one JSON line a logged step, in `metrics.jsonl`."""
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 
 @dataclass(frozen=True, kw_only=True)
 class StepRecord:
-    """step: 1-based. loss: mean over supervised tokens since the last record. learning_rate: share of the peak.
-    grad_norm: before clipping. tokens: supervised, since the last record. seconds: wall clock since the run started.
-    skipped: steps left out so far because their loss or gradient was not finite.
+    """What the steps since the last record did.
+
+    step: 1-based. loss: mean over supervised tokens. loss_by_language: the same for each language that was among them.
+    learning_rate: share of the peak. grad_norm: of the last step, before clipping. supervised: tokens that were learnt.
+    tokens: that were read. seconds: wall clock of the run so far, over all its starts. tokens_per_second: of these steps.
+    skipped: steps left out so far because their gradient was not finite. refused: samples that could not be used so far.
     """
 
     step: int
     loss: float
+    loss_by_language: dict[str, float] = field(default_factory=dict)
     learning_rate: float
     grad_norm: float
+    supervised: int
     tokens: int
     seconds: float
-    skipped: int
+    tokens_per_second: float
+    skipped: int = 0
+    refused: int = 0
 
 
 class MetricsLog:
@@ -26,14 +34,22 @@ class MetricsLog:
 
     def __init__(self, path: Path, *, resumed_at: int) -> None:
         self.path = path
-        kept = (
-            [line for line in path.read_text().splitlines() if json.loads(line)["step"] <= resumed_at]
-            if path.exists()
-            else []
-        )
-        path.write_text("".join(f"{line}\n" for line in kept))
-        self.seconds_before = float(json.loads(kept[-1])["seconds"]) if kept else 0.0
+        kept = [record for record in read_records(path) if record["step"] <= resumed_at]
+        path.write_text("".join(json.dumps(record) + "\n" for record in kept))
+        self.seconds_before = float(kept[-1]["seconds"]) if kept else 0.0
 
     def write(self, record: StepRecord) -> None:
         with self.path.open("a") as file:
             file.write(json.dumps(asdict(record)) + "\n")
+
+
+def read_records(path: Path) -> list[dict[str, Any]]:
+    """The records of a run, oldest first; a last line that was cut off by a kill is left out."""
+    lines = path.read_text().splitlines() if path.exists() else []
+    records = []
+    for line in lines:
+        try:
+            records.append(json.loads(line))
+        except json.JSONDecodeError:
+            break
+    return records

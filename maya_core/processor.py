@@ -14,8 +14,8 @@ from transformers import AutoProcessor, PreTrainedTokenizerFast
 
 from maya_core.config import MayaConfig
 from maya_core.errors import CheckpointNotFound, PromptTooLong
-from maya_core.images import pad_to_square
-from maya_core.prompt import Message, Piece, clean_text, prompt_pieces
+from maya_core.images import open_image, pad_to_square
+from maya_core.prompt import Message, Picture, Piece, PromptFormat, clean_text, prompt_pieces
 
 IGNORED = -100  # a label that is not learnt, by torch's convention
 
@@ -68,11 +68,11 @@ class ImagePreparation:
 
 @dataclass(frozen=True, kw_only=True)
 class Encoded:
-    """One conversation. input_ids and labels: (T,) int64; pixel_values: (images, 3, H, W) or None."""
+    """One conversation. input_ids and labels: (T,) int64; pictures: in the order of their slots, not yet pixels."""
 
     input_ids: Tensor
     labels: Tensor
-    pixel_values: Tensor | None
+    pictures: tuple[Picture, ...]
 
 
 class MayaProcessor:
@@ -89,27 +89,48 @@ class MayaProcessor:
 
     # --- one conversation ---
 
-    def encode(self, messages: Sequence[Message], *, answer_next: bool) -> Encoded:
-        """Ids, labels and pixels of one conversation.
+    def encode(
+        self,
+        messages: Sequence[Message],
+        *,
+        answer_next: bool,
+        prompt_format: PromptFormat | None = None,
+        max_length: int | None = None,
+    ) -> Encoded:
+        """Ids and labels of one conversation; no picture is opened.
 
         answer_next: end the prompt where the assistant speaks (for generation) or with its last answer (for training).
-        Raises PromptError; PromptTooLong where the ids exceed the model's positions.
+        prompt_format: where it is not the model's own. max_length: tokens that are kept, counted from the first.
+        Raises PromptError; PromptTooLong where the ids exceed the model's positions, or where nothing that is to be
+        learnt, or only a part of a picture, lies within max_length.
         """
-        pieces = prompt_pieces(messages, self.config.prompt_format, answer_next=answer_next)
+        pieces = prompt_pieces(messages, prompt_format or self.config.prompt_format, answer_next=answer_next)
         ids: list[int] = []
         labels: list[int] = []
         for piece, piece_ids in zip(pieces, self.ids_of(pieces), strict=True):
             ids += piece_ids
             labels += piece_ids if piece.learnt else [IGNORED] * len(piece_ids)
         most = self.config.text.max_position_embeddings
+        if max_length is not None:
+            self._check_cut(ids, labels, max_length)
+            ids, labels = ids[:max_length], labels[:max_length]
         if len(ids) > most:
             raise PromptTooLong(f"The conversation takes {len(ids)} tokens, more than the model's {most}; start anew.")
-        images = [image for message in messages for image in message.images]
-        return Encoded(
-            input_ids=torch.tensor(ids),
-            labels=torch.tensor(labels),
-            pixel_values=torch.stack([self.preparation.pixels(image) for image in images]) if images else None,
-        )
+        pictures = tuple(picture for message in messages for picture in message.images)
+        return Encoded(input_ids=torch.tensor(ids), labels=torch.tensor(labels), pictures=pictures)
+
+    def _check_cut(self, ids: list[int], labels: list[int], max_length: int) -> None:
+        cut = ids[max_length:]
+        if self.config.image_token_id in cut or all(label == IGNORED for label in labels[:max_length]):
+            raise PromptTooLong(
+                f"The conversation takes {len(ids)} tokens, and its first {max_length} hold no answer, or a part of a "
+                "picture; shorten it, or raise the maximum length."
+            )
+
+    def pixel_values(self, pictures: Sequence[Picture]) -> Tensor:
+        """(pictures, 3, H, W); files are opened here. Raises ImageError."""
+        opened = (open_image(picture) if isinstance(picture, Path) else picture for picture in pictures)
+        return torch.stack([self.preparation.pixels(image) for image in opened])
 
     def user_message(self, text: str, images: Sequence[Image.Image] = ()) -> Message:
         """A user's turn from what was typed, cleaned; raises PromptEmpty or PromptTooLong."""
@@ -162,8 +183,8 @@ class MayaProcessor:
             "labels": torch.stack([padded(one.labels, IGNORED) for one in encoded]),
             "attention_mask": torch.stack([padded(torch.ones_like(one.input_ids), 0) for one in encoded]),
         }
-        pixels = [one.pixel_values for one in encoded if one.pixel_values is not None]
-        return batch | ({"pixel_values": torch.cat(pixels)} if pixels else {})
+        pictures = [picture for one in encoded for picture in one.pictures]
+        return batch | ({"pixel_values": self.pixel_values(pictures)} if pictures else {})
 
     def __call__(self, conversations: Sequence[Sequence[Message]]) -> dict[str, Tensor]:
         """A left-padded batch of prompts, ready for `generate`: input_ids, attention_mask, pixel_values."""

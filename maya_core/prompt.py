@@ -1,7 +1,8 @@
 """From messages to prompt pieces. A piece is text, a control token or an image; which of them are learnt is said here.
 
 `maya-v1` is the Vicuna style that the published weights were trained with (LLaVA's `v1` conversation, with Cohere's end
-of turn). `chat` is Cohere's own turn format, for new training. What a user types is always text: a control token's name
+of turn). `chat` is Cohere's own turn format, for new training. `caption` is stage 1's: pictures, then the caption and a
+line end, whatever was asked. What a user types is always text: a control token's name
 in it is tokenised as ordinary characters.
 """
 
@@ -9,6 +10,7 @@ import re
 import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from PIL import Image
@@ -16,7 +18,8 @@ from PIL import Image
 from maya_core.errors import PromptEmpty, PromptError, PromptTooLong
 
 Role = Literal["system", "user", "assistant"]
-PromptFormat = Literal["maya-v1", "chat"]
+PromptFormat = Literal["maya-v1", "chat", "caption"]
+Picture = Image.Image | Path
 
 MAX_CHARACTERS = 8000
 
@@ -38,11 +41,14 @@ MAYA_V1_SYSTEM = (
 
 @dataclass(frozen=True, kw_only=True)
 class Message:
-    """One turn: who speaks, the words, and the pictures (RGB, from `images.open_image`) shown with them."""
+    """One turn: who speaks, the words, and the pictures shown with them.
+
+    images: RGB pictures from `images.open_image`, or files, which are opened when their pixels are needed.
+    """
 
     role: Role
     text: str
-    images: tuple[Image.Image, ...] = ()
+    images: tuple[Picture, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +69,7 @@ def prompt_pieces(messages: Sequence[Message], prompt_format: PromptFormat, *, a
     answer_next: end where the assistant is to speak. Raises PromptError where turns are out of order.
     """
     _check_turns(messages, answer_next=answer_next)
-    pieces = _maya_v1(messages, answer_next) if prompt_format == "maya-v1" else _chat(messages, answer_next)
+    pieces = {"maya-v1": _maya_v1, "chat": _chat, "caption": _caption}[prompt_format](messages, answer_next)
     return tuple(_joined(pieces))
 
 
@@ -91,6 +97,15 @@ def _chat(messages: Sequence[Message], answer_next: bool) -> Iterator[Piece]:
         yield Piece(kind="control", text=END_OF_TURN, learnt=learnt)
     if answer_next:
         yield from _turn_start("assistant")
+
+
+def _caption(messages: Sequence[Message], answer_next: bool) -> Iterator[Piece]:
+    yield Piece(kind="control", text=BOS)
+    for message in messages:
+        if message.role == "user":
+            yield from (Piece(kind="image") for _ in message.images)
+        elif message.role == "assistant":
+            yield Piece(kind="text", text=f"{message.text}\n", learnt=True)
 
 
 def _turn_start(role: Role) -> Iterator[Piece]:

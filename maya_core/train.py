@@ -1,27 +1,35 @@
 """The training loop: one for every stage. A run is a folder; calling `train` again on it goes on where it stopped.
 
-An objective is a module that turns a batch into a `LossSum`; the loop neither knows nor cares what is learnt.
+An objective is a module that turns a batch into a `LossSum`; the loop neither knows nor cares what is learnt. It runs on
+one CPU, one GPU, or many processes (`accelerate launch`, with DDP or FSDP2 as accelerate is configured); the same samples
+make a step however many processes share them.
 """
 
 import json
 import logging
 import math
-import os
-import shutil
+import signal
+import threading
 import time
-from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from contextlib import ExitStack, nullcontext
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from types import FrameType
+from typing import Any, Literal
 
 import torch
+from accelerate import Accelerator
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.optim import Optimizer
 
-from maya_core.data import Batch, batch_indices, load_batches
-from maya_core.errors import CheckpointMismatch, GenerationError
+from maya_core import durable
+from maya_core.attention import UNPADDED, no_mask
+from maya_core.data import Batch, Collator, SampleDataset, StepData, Steps, load_steps
+from maya_core.errors import CheckpointMismatch, DataError, OutOfMemory, RunDiverged
+from maya_core.languages import CODES
 from maya_core.losses import LossSum, next_token_loss
 from maya_core.metrics import MetricsLog, StepRecord
 from maya_core.model import MayaForConditionalGeneration
@@ -30,119 +38,343 @@ from maya_core.optim import build_optimizers, set_learning_rates, trained_parame
 log = logging.getLogger(__name__)
 
 MOST_SKIPPED_IN_A_ROW = 3
+MOST_REFUSED = 0.001  # share of a run's samples that may be unusable before it stops
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
     """One stage of training.
 
+    steps: updates; None for as many as `epochs` passes over the data take.
+    batch_size: conversations an update, over all processes. token_budget: most tokens computed at one time by one process;
+        None computes its share at once. It changes memory and speed, and nothing else.
     learning_rates: peak rate by part of the objective (`model.connector`); parts not named are frozen.
     muon_rates: peak rate of Muon for the hidden matrices of a part; parts not named train by AdamW alone.
-    batch_size: conversations a step. warmup: share of `steps`. clip_norm: largest gradient norm.
-    bf16: compute in bfloat16, weights and optimiser stay fp32. workers: processes that make batches.
+    optimizer: `adamw`, or `adamw8bit` with moments in 8 bits.
+    warmup: share of the steps. clip_norm: largest gradient norm.
+    bf16: compute in bfloat16; weights and optimiser stay as they are.
+    recompute: compute activations again in the backward pass instead of keeping them.
+    workers: processes that make batches; worker_timeout: seconds that a step's data may take.
+    trackers: of accelerate, beside metrics.jsonl (`tensorboard`).
     """
 
-    steps: int
+    steps: int | None = None
+    epochs: float = 1.0
     batch_size: int
+    token_budget: int | None = None
     learning_rates: Mapping[str, float] = field(default_factory=dict)
     muon_rates: Mapping[str, float] = field(default_factory=dict)
+    optimizer: Literal["adamw", "adamw8bit"] = "adamw"
     warmup: float = 0.03
     weight_decay: float = 0.0
     betas: tuple[float, float] = (0.9, 0.999)
     clip_norm: float = 1.0
     seed: int = 0
     bf16: bool = True
+    recompute: bool = False
     save_every: int = 250
     log_every: int = 10
     workers: int = 1
+    worker_timeout: float = 600
+    trackers: tuple[str, ...] = ()
+
+    def total_steps(self, samples: int) -> int:
+        """Updates of a run over a data set of this many samples."""
+        return self.steps if self.steps is not None else math.ceil(self.epochs * samples / self.batch_size)
 
 
 class AnswerObjective(nn.Module):
     """Learn to write the supervised tokens of a conversation."""
 
-    def __init__(self, model: MayaForConditionalGeneration) -> None:
+    def __init__(self, model: MayaForConditionalGeneration, *, recompute: bool = False) -> None:
         super().__init__()
         self.model = model
+        model.language_model.set_attn_implementation(UNPADDED)
+        if recompute:
+            decoder = model.language_model  # transformers renames the method in version 6
+            getattr(decoder, "activation_checkpointing_enable", decoder.gradient_checkpointing_enable)()
 
     def forward(self, batch: Batch) -> LossSum:
-        """batch: input_ids and labels (B, T), pixel_values (images, C, H, W) where there are any; position_ids (B, T) and
-        visible (B, 1, T, T) where it is packed.
-
-        The batch is padded on the right, where causal attention hides padding by itself: no other mask is needed.
-        """
+        """batch: as `data.ConversationCollator` or `data.PackedCollator` make it."""
         pixels = batch.get("pixel_values")
         image_embeds = None if pixels is None else self.model.image_embeds(pixels)
         embeds_BTE = self.model.embed(batch["input_ids"], image_embeds)
         hidden_BTE = self.model.get_decoder()(
-            inputs_embeds=embeds_BTE,
-            attention_mask=batch.get("visible"),
-            position_ids=batch.get("position_ids"),
-            use_cache=False,
+            inputs_embeds=embeds_BTE, position_ids=batch["position_ids"], use_cache=False, **_attention(batch)
         ).last_hidden_state
         head_VE = self.model.get_output_embeddings().weight
         assert isinstance(head_VE, Tensor)
         scale = self.model.config.text.logit_scale
         assert scale is not None
-        return next_token_loss(hidden_BTE, batch["labels"], head_VE, scale)
+        loss = next_token_loss(hidden_BTE, batch["labels"], head_VE, scale, batch.get("languages"))
+        return loss if pixels is not None else self._with_connector(loss)
+
+    def _with_connector(self, loss: LossSum) -> LossSum:
+        """The same loss in a graph that holds the connector: all processes must reduce the same gradients."""
+        trained = [parameter for parameter in self.model.connector.parameters() if parameter.requires_grad]
+        nothing = sum((parameter.sum() * 0 for parameter in trained), start=loss.total.new_zeros(()))
+        return LossSum(loss.total + nothing, loss.count, loss.by_language)
+
+
+def _attention(batch: Batch) -> dict[str, Any]:
+    if "visible" in batch:
+        return {"attention_mask": batch["visible"]}
+    starts = batch["sequence_starts"]
+    longest = int(starts.diff().max())
+    return {"attention_mask": no_mask(starts), "sequence_starts": starts, "longest": longest}
 
 
 @dataclass
 class RunState:
-    """Where a run is: the next step, and how many steps were skipped for not being finite (in all, in a row)."""
+    """Where a run is: the next step; steps skipped for not being finite (in all, in a row); samples refused."""
 
     step: int = 0
     skipped: int = 0
     skipped_in_a_row: int = 0
+    refused: int = 0
 
 
 def train(
     objective: nn.Module,
-    dataset: Any,
-    collate: Callable[[list[Any]], Batch],
+    dataset: SampleDataset,
+    collator: Collator,
     config: TrainConfig,
     run_dir: Path,
     *,
     on_record: Callable[[StepRecord], None] = lambda record: None,
+    allow_changes: bool = False,
 ) -> None:
-    """Train `objective` on `dataset` to `config.steps`, resuming from the newest checkpoint in `run_dir`.
+    """Train `objective` on `dataset`, resuming from the newest whole checkpoint in `run_dir`.
 
-    Raises CheckpointMismatch where the checkpoint is of another configuration, GenerationError after
-    MOST_SKIPPED_IN_A_ROW steps without a finite gradient.
+    SIGINT, SIGTERM and SIGHUP finish the step, save and leave by SystemExit(128 + signal); a second SIGINT leaves at once.
+    Raises RunBusy where another process holds the folder; CheckpointMismatch where the checkpoint is of other settings,
+    unless `allow_changes`; RunDiverged after MOST_SKIPPED_IN_A_ROW steps without a finite gradient; DataError where more
+    than MOST_REFUSED of the samples cannot be used; OutOfMemory where a step does not fit. All but the first two save first.
     """
-    run_dir.mkdir(parents=True, exist_ok=True)
-    torch.manual_seed(config.seed)
-    optimizers = build_optimizers(
-        objective,
-        config.learning_rates,
-        muon_rates=config.muon_rates,
-        weight_decay=config.weight_decay,
-        betas=config.betas,
+    accelerator = Accelerator(log_with=list(config.trackers) or None, project_dir=str(run_dir))
+    with ExitStack() as stack:
+        if accelerator.is_main_process:
+            stack.enter_context(durable.exclusive(run_dir))
+        stop = stack.enter_context(StopSignals())
+        run = _Run(accelerator, objective, len(dataset), config, run_dir, on_record, allow_changes=allow_changes)
+        steps = Steps(
+            dataset=dataset,
+            collator=collator,
+            batch_size=config.batch_size,
+            seed=config.seed,
+            most=run.most,
+            token_budget=config.token_budget,
+            rank=accelerator.process_index,
+            ranks=accelerator.num_processes,
+        )
+        try:
+            for data in _loaded(steps, run):
+                if run.learn(data, stop):
+                    break
+        except (RunDiverged, DataError, OutOfMemory):
+            if accelerator.num_processes == 1:  # others would wait for ever for this one's part
+                run.save()
+            raise
+        run.finish()
+        if run.stopped_by:
+            raise SystemExit(128 + run.stopped_by)
+
+
+def _loaded(steps: Steps, run: "_Run") -> Iterator[StepData]:
+    """The steps that are left; DataError where a worker died or hung."""
+    config = run.config
+    loaded = load_steps(
+        steps, start=run.state.step, total=run.total, workers=config.workers, timeout=config.worker_timeout
     )
-    state = resume(objective, optimizers, config, run_dir)
-    metrics = MetricsLog(run_dir / "metrics.jsonl", resumed_at=state.step)
-    recorder = Recorder(metrics, config, on_record)
-    objective.train()
-    for batch in _remaining_batches(dataset, collate, config, state):
-        set_learning_rates(optimizers, _share(state.step, config))
-        loss, grad_norm = training_step(objective, optimizers, batch, config)
-        _count_skips(state, grad_norm)
-        state.step += 1
-        recorder.add(state, loss, grad_norm)
-        if state.step % config.save_every == 0 or state.step == config.steps:
-            save(objective, optimizers, config, state, run_dir)
-    objective.eval()
+    while run.state.step < run.total:
+        try:
+            data = next(loaded)
+        except RuntimeError as error:
+            if "DataLoader" not in str(error):
+                raise
+            raise DataError(
+                f"A process that prepares data died, or took longer than {config.worker_timeout:.0f} s, at step "
+                f"{run.state.step + 1}; start again to go on from there, with fewer --workers if memory is short."
+            ) from error
+        yield data
+
+
+class _Run:
+    """A run under way: what is trained, and where it is."""
+
+    def __init__(
+        self,
+        accelerator: Accelerator,
+        objective: nn.Module,
+        samples: int,
+        config: TrainConfig,
+        run_dir: Path,
+        on_record: Callable[[StepRecord], None],
+        *,
+        allow_changes: bool,
+    ) -> None:
+        self.accelerator, self.config, self.run_dir = accelerator, config, run_dir
+        self.total = config.total_steps(samples)
+        self.most = config.batch_size * self.total if config.steps is not None else round(config.epochs * samples)
+        self.identity = _identity(config, samples, self.total)
+        torch.manual_seed(config.seed)
+        optimizers = build_optimizers(
+            objective,
+            config.learning_rates,
+            muon_rates=config.muon_rates,
+            weight_decay=config.weight_decay,
+            betas=config.betas,
+            eight_bit=config.optimizer == "adamw8bit",
+        )
+        self.module = objective
+        self.objective, *self.optimizers = accelerator.prepare(objective, *optimizers)
+        self.state = self._resume(allow_changes)
+        self.saved_at = self.state.step
+        self.recorder = Recorder(accelerator, config, self.total, run_dir, self.state, on_record)
+        self.stopped_by = 0
+        objective.train()
+
+    def learn(self, data: StepData, stop: "StopSignals") -> bool:
+        """One step, with what follows it; whether to leave."""
+        share = self._share(self.state.step)
+        set_learning_rates(self.optimizers, share)
+        torch.manual_seed(self.config.seed * 1_000_003 + self.state.step * 1009 + self.accelerator.process_index)
+        try:
+            loss, grad_norm = training_step(self.accelerator, self.objective, self.optimizers, data, self.config)
+        except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+            if not _is_out_of_memory(error):
+                raise
+            self._forget_gradients()
+            raise OutOfMemory(
+                f"Step {self.state.step + 1} does not fit into memory; lower --token-budget (the result stays the same), "
+                "or turn on --recompute."
+            ) from error
+        self.state.step += 1
+        self._count_refused(data)
+        self._count_skips(data, grad_norm)
+        self.recorder.add(self.state, data, loss, grad_norm, share)
+        self.stopped_by = self._agreed_stop(stop)
+        if self.state.step % self.config.save_every == 0 or self.state.step == self.total or self.stopped_by:
+            self.save()
+        return bool(self.stopped_by)
+
+    def finish(self) -> None:
+        self.accelerator.end_training()
+        self.module.eval()
+
+    def _share(self, step: int) -> float:
+        return warmup_cosine(step, steps=self.total, warmup=round(self.config.warmup * self.total))
+
+    def _forget_gradients(self) -> None:
+        for optimizer in self.optimizers:
+            optimizer.zero_grad()
+
+    def _agreed_stop(self, stop: "StopSignals") -> int:
+        """The signal that any process got, 0 for none."""
+        if self.accelerator.num_processes == 1:
+            return stop.received
+        signals = self.accelerator.gather(torch.tensor([stop.received], device=self.accelerator.device))
+        return int(signals.max())
+
+    def _count_refused(self, data: StepData) -> None:
+        for index, reason in data.refused:
+            log.warning("sample %d left out: %s", index, reason)
+        self.state.refused += self._total(len(data.refused))
+        if self.state.refused > max(1, MOST_REFUSED * self.most):
+            raise DataError(
+                f"{self.state.refused} samples up to step {self.state.step} cannot be used, the last because: "
+                f"{data.refused[-1][1] if data.refused else 'see the log of the other processes'} "
+                "Find and mend them with `python -m training.validate`."
+            )
+
+    def _count_skips(self, data: StepData, grad_norm: float) -> None:
+        if math.isfinite(grad_norm):
+            self.state.skipped_in_a_row = 0
+            return
+        self.state.skipped += 1
+        self.state.skipped_in_a_row += 1
+        log.warning("step %d left out: its gradient is not finite; samples %s", self.state.step, data.indices)
+        if self.state.skipped_in_a_row > MOST_SKIPPED_IN_A_ROW:
+            raise RunDiverged(
+                f"{self.state.skipped_in_a_row} steps in a row up to step {self.state.step} gave no finite gradient; "
+                "lower the learning rate, or check the data of these steps."
+            )
+
+    def _total(self, number: int) -> int:
+        if self.accelerator.num_processes == 1:
+            return number
+        return int(self.accelerator.reduce(torch.tensor(number, device=self.accelerator.device)))
+
+    # --- checkpoints: <run>/checkpoints/step-…/{weights,optimizer}.safetensors and state.json ---
+
+    def save(self) -> None:
+        """Commit a checkpoint of this step, unless there is one."""
+        if self.saved_at == self.state.step:
+            return
+        weights = {name: _whole(parameter) for name, parameter in self._trained().items()}
+        moments = _flat_state(self.optimizers)
+        content = {"state": asdict(self.state), "run": self.identity}
+        if self.accelerator.is_main_process:
+
+            def write(folder: Path) -> None:
+                save_file(weights, folder / "weights.safetensors")
+                save_file(moments, folder / "optimizer.safetensors")
+                (folder / "state.json").write_text(json.dumps(content, indent=1))
+
+            durable.commit(self.run_dir / "checkpoints", self.state.step, write)
+        self.accelerator.wait_for_everyone()
+        self.saved_at = self.state.step
+
+    def _resume(self, allow_changes: bool) -> RunState:
+        found = durable.newest(self.run_dir / "checkpoints")
+        if found is None:
+            return RunState()
+        content = json.loads((found.folder / "state.json").read_text())
+        changed = [name for name, value in self.identity.items() if content["run"].get(name) != value]
+        if changed and not allow_changes:
+            was = ", ".join(f"{name} {content['run'].get(name)} (now {self.identity[name]})" for name in changed)
+            raise CheckpointMismatch(
+                f"The run in this folder was started with {was}; use that again, or another folder."
+            )
+        stored = load_file(found.folder / "weights.safetensors")
+        trained = self._trained()
+        if set(stored) != set(trained):
+            raise CheckpointMismatch("The run in this folder trains other parts of the model; use another folder.")
+        with torch.no_grad():
+            for name, parameter in trained.items():
+                parameter.copy_(_placed_like(parameter, stored[name]))
+        _restore_state(self.optimizers, load_file(found.folder / "optimizer.safetensors"))
+        return RunState(**content["state"])
+
+    def _trained(self) -> dict[str, nn.Parameter]:
+        module = self.accelerator.unwrap_model(self.objective)
+        return {name: parameter for name, parameter in module.named_parameters() if parameter.requires_grad}
 
 
 def training_step(
-    objective: nn.Module, optimizers: list[Optimizer], batch: Batch, config: TrainConfig
+    accelerator: Accelerator, objective: nn.Module, optimizers: list[Optimizer], data: StepData, config: TrainConfig
 ) -> tuple[LossSum, float]:
-    """One update; left out where the gradient is not finite. Returns the loss and the gradient's norm before clipping."""
-    device = next(objective.parameters()).device
-    batch = {name: tensor.to(device, non_blocking=True) for name, tensor in batch.items()}
-    with torch.autocast(device.type, torch.bfloat16, enabled=config.bf16):
-        loss = objective(batch)
-    (loss.total / loss.count.clamp(min=1)).backward()
-    grad_norm = float(nn.utils.clip_grad_norm_(trained_parameters(optimizers), config.clip_norm))
+    """One update from all batches of all processes; left out where the gradient is not finite.
+
+    The sum of losses is differentiated and then divided once, by all supervised tokens of the step: a batch of short
+    answers and one of long ones weigh by what they teach. Returns this process's loss and the gradient's norm before
+    clipping (nan where there was nothing to learn).
+    """
+    device = accelerator.device
+    losses = []
+    for number, batch in enumerate(data.batches, start=1):
+        batch = {name: tensor.to(device, non_blocking=True) for name, tensor in batch.items()}
+        with accelerator.no_sync(objective) if number < len(data.batches) else nullcontext():
+            with torch.autocast(device.type, torch.bfloat16, enabled=config.bf16):
+                loss: LossSum = objective(batch)
+            accelerator.backward(loss.total)
+        losses.append(LossSum(loss.total.detach(), loss.count, loss.by_language))
+    loss = _summed(losses)
+    count = float(accelerator.reduce(loss.count.to(device, torch.float64)))
+    trained = trained_parameters(optimizers)
+    gradients = [parameter.grad for parameter in trained if parameter.grad is not None]
+    torch._foreach_mul_(gradients, accelerator.num_processes / count if count else math.nan)
+    grad_norm = float(_whole(accelerator.clip_grad_norm_(trained, config.clip_norm)))
     for optimizer in optimizers:
         if math.isfinite(grad_norm):
             optimizer.step()
@@ -150,144 +382,153 @@ def training_step(
     return loss, grad_norm
 
 
-def _remaining_batches(
-    dataset: Any, collate: Callable[[list[Any]], Batch], config: TrainConfig, state: RunState
-) -> Iterator[Batch]:
-    indices = batch_indices(
-        size=len(dataset), batch_size=config.batch_size, seed=config.seed, start=state.step, steps=config.steps
+def _summed(losses: list[LossSum]) -> LossSum:
+    by_language = [loss.by_language for loss in losses if loss.by_language is not None]
+    return LossSum(
+        torch.stack([loss.total for loss in losses]).sum(),
+        torch.stack([loss.count for loss in losses]).sum(),
+        torch.stack(by_language).sum(0) if by_language else None,
     )
-    return load_batches(dataset, collate, indices, workers=config.workers)
 
 
-def _share(step: int, config: TrainConfig) -> float:
-    return warmup_cosine(step, steps=config.steps, warmup=round(config.warmup * config.steps))
-
-
-def _count_skips(state: RunState, grad_norm: float) -> None:
-    if math.isfinite(grad_norm):
-        state.skipped_in_a_row = 0
-        return
-    state.skipped += 1
-    state.skipped_in_a_row += 1
-    log.warning("step %d left out: its gradient is not finite", state.step + 1)
-    if state.skipped_in_a_row > MOST_SKIPPED_IN_A_ROW:
-        raise GenerationError(
-            f"{state.skipped_in_a_row} steps in a row up to step {state.step + 1} gave no finite gradient; "
-            "lower the learning rate, or check the data of these steps."
-        )
+def _is_out_of_memory(error: Exception) -> bool:
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "allocate memory" in str(error)
 
 
 class Recorder:
-    """Sums losses between records and writes one every `log_every` steps."""
+    """Sums what steps did and writes a record every `log_every` of them."""
 
-    def __init__(self, metrics: MetricsLog, config: TrainConfig, on_record: Callable[[StepRecord], None]) -> None:
-        self.metrics, self.config, self.on_record = metrics, config, on_record
-        self.started = time.monotonic()
-        self.total, self.count = 0.0, 0
+    def __init__(
+        self,
+        accelerator: Accelerator,
+        config: TrainConfig,
+        total: int,
+        run_dir: Path,
+        state: RunState,
+        on_record: Callable[[StepRecord], None],
+    ) -> None:
+        self.accelerator, self.config, self.total, self.on_record = accelerator, config, total, on_record
+        self.metrics = (
+            MetricsLog(run_dir / "metrics.jsonl", resumed_at=state.step) if accelerator.is_main_process else None
+        )
+        if config.trackers:
+            accelerator.init_trackers("run")
+        self.started = self.last = time.monotonic()
+        self.tokens = 0
+        self.sums = self._empty()
 
-    def add(self, state: RunState, loss: LossSum, grad_norm: float) -> None:
-        self.total += float(loss.total.detach())
-        self.count += int(loss.count)
-        if state.step % self.config.log_every and state.step != self.config.steps:
+    def _empty(self) -> Tensor:
+        """loss, count, then sums and counts by language"""
+        return torch.zeros(2 + 2 * (len(CODES) + 1), dtype=torch.float64, device=self.accelerator.device)
+
+    def add(self, state: RunState, data: StepData, loss: LossSum, grad_norm: float, share: float) -> None:
+        self.tokens += data.tokens
+        if math.isfinite(grad_norm):
+            self.sums[0] += loss.total
+            self.sums[1] += loss.count
+            if loss.by_language is not None:
+                self.sums[2:] += loss.by_language.flatten()
+        if state.step % self.config.log_every and state.step != self.total:
             return
+        sums = self.accelerator.reduce(self.sums).tolist()
+        if self.metrics is not None:
+            self._write(self.metrics, state, sums, grad_norm, share)
+        self.tokens, self.sums, self.last = 0, self._empty(), time.monotonic()
+
+    def _write(self, metrics: MetricsLog, state: RunState, sums: list[float], grad_norm: float, share: float) -> None:
+        now = time.monotonic()
+        languages = len(CODES) + 1
+        by_language = zip(CODES, sums[2:], sums[2 + languages :], strict=False)
         record = StepRecord(
             step=state.step,
-            loss=self.total / max(1, self.count),
-            learning_rate=_share(state.step - 1, self.config),
+            loss=sums[0] / max(1, sums[1]),
+            loss_by_language={code: total / count for code, total, count in by_language if count},
+            learning_rate=share,
             grad_norm=grad_norm,
-            tokens=self.count,
-            seconds=self.metrics.seconds_before + time.monotonic() - self.started,
+            supervised=int(sums[1]),
+            tokens=self.tokens,
+            seconds=metrics.seconds_before + now - self.started,
+            tokens_per_second=self.tokens / max(1e-9, now - self.last),
             skipped=state.skipped,
+            refused=state.refused,
         )
-        self.metrics.write(record)
+        metrics.write(record)
+        if self.config.trackers:
+            shown = asdict(record)
+            languages_shown = {f"loss/{code}": value for code, value in shown.pop("loss_by_language").items()}
+            self.accelerator.log(shown | languages_shown, step=state.step)
         self.on_record(record)
-        self.total, self.count = 0.0, 0
 
 
-# --- checkpoints of a run: <run>/checkpoint/{weights,optimizer}.safetensors and state.json ---
+class StopSignals:
+    """Remembers the first signal that asks this process to leave; a second SIGINT is obeyed at once."""
+
+    signals = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
+
+    def __init__(self) -> None:
+        self.received = 0
+        self._before: dict[signal.Signals, Any] = {}
+
+    def __enter__(self) -> "StopSignals":
+        if threading.current_thread() is threading.main_thread():
+            self._before = {number: signal.signal(number, self._note) for number in self.signals}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _note(self, number: int, _: FrameType | None) -> None:
+        if self.received and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self.received = self.received or number
+        log.warning("leaving after this step")
 
 
-def save(
-    objective: nn.Module, optimizers: list[Optimizer], config: TrainConfig, state: RunState, run_dir: Path
-) -> None:
-    """Write the run's checkpoint beside the old one, then put it in its place."""
-    fresh, kept, old = run_dir / "checkpoint.new", run_dir / "checkpoint", run_dir / "checkpoint.old"
-    shutil.rmtree(fresh, ignore_errors=True)
-    fresh.mkdir()
-    weights = {name: tensor.detach().contiguous() for name, tensor in _own_tensors(objective).items()}
-    save_file(weights, fresh / "weights.safetensors")
-    save_file(_flat_state(optimizers), fresh / "optimizer.safetensors")
-    content = {
-        "step": state.step,
-        "skipped": state.skipped,
-        "skipped_in_a_row": state.skipped_in_a_row,
-        "config": _identity(config),
-    }
-    (fresh / "state.json").write_text(json.dumps(content, indent=2))
-    shutil.rmtree(old, ignore_errors=True)
-    if kept.exists():
-        os.replace(kept, old)
-    os.replace(fresh, kept)
-    shutil.rmtree(old, ignore_errors=True)
-
-
-def resume(objective: nn.Module, optimizers: list[Optimizer], config: TrainConfig, run_dir: Path) -> RunState:
-    """Load the run's checkpoint, if it has one; a fresh state otherwise."""
-    folder = next((run_dir / name for name in ("checkpoint", "checkpoint.old") if (run_dir / name).exists()), None)
-    if folder is None:
-        return RunState()
-    content = json.loads((folder / "state.json").read_text())
-    ours = _identity(config)
-    changed = [name for name in ours if content["config"].get(name) != ours[name]]
-    if changed:
-        raise CheckpointMismatch(
-            f"The run in this folder was started with other settings ({', '.join(changed)}); "
-            "use those again, or another folder."
-        )
-    tensors = _own_tensors(objective)
-    stored = load_file(folder / "weights.safetensors")
-    with torch.no_grad():
-        for name, tensor in tensors.items():
-            tensor.copy_(stored[name])
-    _restore_state(optimizers, load_file(folder / "optimizer.safetensors"))
-    return RunState(content["step"], content["skipped"], content["skipped_in_a_row"])
-
-
-def _identity(config: TrainConfig) -> dict[str, Any]:
-    """The settings that a resumed run must share; how often it saves or logs may change."""
-    names = ("steps", "batch_size", "warmup", "weight_decay", "clip_norm", "seed", "bf16")
+def _identity(config: TrainConfig, samples: int, total: int) -> dict[str, Any]:
+    """What a resumed run must share; how it is cut into batches, saved or logged may change."""
+    names = ("batch_size", "optimizer", "warmup", "weight_decay", "clip_norm", "seed", "bf16")
     return {name: getattr(config, name) for name in names} | {
+        "steps": total,
+        "samples": samples,
         "learning_rates": dict(config.learning_rates),
         "muon_rates": dict(config.muon_rates),
         "betas": list(config.betas),
     }
 
 
-def _own_tensors(module: nn.Module) -> dict[str, Tensor]:
-    """Parameters and persistent buffers, a tied tensor once."""
-    seen: set[int] = set()
-    own = {}
-    for name, tensor in module.state_dict(keep_vars=True).items():
-        if id(tensor) not in seen:
-            seen.add(id(tensor))
-            own[name] = tensor
-    return own
+# --- tensors that may be spread over processes ---
+
+
+def _whole(tensor: Tensor) -> Tensor:
+    """A tensor as one piece, on the CPU where it was spread; every process must call this."""
+    tensor = tensor.detach()
+    return (tensor.full_tensor().cpu() if isinstance(tensor, DTensor) else tensor).contiguous()
+
+
+def _placed_like(parameter: Tensor, tensor: Tensor) -> Tensor:
+    """`tensor` spread over processes as `parameter` is."""
+    if not isinstance(parameter, DTensor) or tensor.shape != parameter.shape:
+        return tensor
+    return distribute_tensor(tensor.to(parameter.device), parameter.device_mesh, parameter.placements)
 
 
 def _flat_state(optimizers: list[Optimizer]) -> dict[str, Tensor]:
-    """Every optimiser's tensors, by `<optimiser>.<parameter>.<name>`."""
+    """Every optimiser's state, by `<optimiser>.<parameter>.<name>`; whole numbers become int64 scalars."""
     return {
-        f"{which}.{parameter}.{name}": tensor.contiguous()
+        f"{which}.{number}.{name}": torch.tensor(value) if isinstance(value, int) else _whole(value)
         for which, optimizer in enumerate(optimizers)
-        for parameter, state in optimizer.state_dict()["state"].items()
-        for name, tensor in state.items()
+        for number, parameter in enumerate(trained_parameters([optimizer]))
+        for name, value in optimizer.state[parameter].items()
     }
 
 
 def _restore_state(optimizers: list[Optimizer], tensors: dict[str, Tensor]) -> None:
-    states: list[dict[int, dict[str, Tensor]]] = [defaultdict(dict) for _ in optimizers]
+    parameters = [trained_parameters([optimizer]) for optimizer in optimizers]
     for key, tensor in tensors.items():
-        which, parameter, name = key.split(".", 2)
-        states[int(which)][int(parameter)][name] = tensor
-    for optimizer, state in zip(optimizers, states, strict=True):
-        optimizer.load_state_dict({"state": dict(state), "param_groups": optimizer.state_dict()["param_groups"]})
+        which, number, name = key.split(".", 2)
+        parameter = parameters[int(which)][int(number)]
+        is_count = tensor.ndim == 0
+        value = tensor if is_count else _placed_like(parameter, tensor).to(parameter.device)
+        whole = is_count and tensor.dtype == torch.int64
+        optimizers[int(which)].state[parameter][name] = int(tensor) if whole else value

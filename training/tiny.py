@@ -1,7 +1,7 @@
 """Train the embedded Maya from nothing: `python -m training.tiny`.
 
 Four stages: the tower alone, on which emoji lies where; the connector and the table of words, on names in ten languages;
-connector and language model on questions for names; all parts on questions of every kind. Every stage is seeded and
+connector and language model on captions; both on questions of every kind. Every stage is seeded and
 resumes where it stopped; the result is written to `assets/maya-tiny` (or --out).
 """
 
@@ -21,22 +21,20 @@ from transformers import SiglipVisionConfig, SiglipVisionModel
 
 from maya_core.assets import asset_path
 from maya_core.checkpoint import save_model
-from maya_core.data import Batch, PackedCollator
+from maya_core.data import Batch, Collator, PackedCollator
 from maya_core.languages import CODES
 from maya_core.losses import LossSum
 from maya_core.metrics import StepRecord
 from maya_core.model import MayaForConditionalGeneration
 from maya_core.processor import ImagePreparation, MayaProcessor
 from maya_core.train import AnswerObjective, TrainConfig, train
-from training.emoji_vqa.dataset import EmojiQuestions
-from training.emoji_vqa.questions import FAMILIES, Family
+from training.emoji_vqa.dataset import EmojiCaptions, EmojiQuestions
 from training.emoji_vqa.scenes import make_scene, patch_labels, render
 from training.emoji_vqa.vocabulary import load_vocabulary
-from training.recipes import tiny_answers, tiny_model, tiny_names, tiny_tower, tiny_words
+from training.recipes import tiny_answers, tiny_captions, tiny_model, tiny_tower, tiny_words
 from training.tokenizer import train_tokenizer
 
 SCENES = 1_000_000  # training scenes there are; a run sees a part of them
-NAMES: tuple[Family, ...] = ("name", "place", "describe")
 TRAINING_REPORT = "training.json"
 EMPTY_PATCH_WEIGHT = 0.1  # most patches are empty, and they are easy
 CROWDED = 0.75  # share of the scenes for the tower with a thing in every cell: more to see for the same work
@@ -48,10 +46,10 @@ class TinyOptions:
 
     run: Annotated[Path, tyro.conf.arg(help="folder of the run: checkpoints, records")] = Path("runs/tiny")
     out: Annotated[Path | None, tyro.conf.arg(help="where the model goes; assets/maya-tiny if not given")] = None
-    tower_steps: int = tiny_tower().steps
-    word_steps: int = tiny_words().steps
-    name_steps: int = tiny_names().steps
-    answer_steps: int = tiny_answers().steps
+    tower_steps: int = 1500
+    word_steps: int = 300
+    caption_steps: int = 350
+    answer_steps: int = 1500
     vocabulary: Annotated[int, tyro.conf.arg(help="most entries of the tokenizer")] = 8192
     workers: int = 1
 
@@ -71,9 +69,12 @@ class EmojiScenes:
         labels = torch.from_numpy(patch_labels(scene, self.grid)).flatten()
         return self.preparation.pixels(render(scene)), labels
 
-    @staticmethod
-    def collate(samples: list[tuple[Tensor, Tensor]]) -> Batch:
-        pixels, labels = zip(*samples, strict=True)
+
+class SceneCollator(Collator):
+    """Scenes -> pixel_values (B, 3, H, W) and concepts (B, patches)."""
+
+    def collate(self, prepared: Sequence[tuple[Tensor, Tensor]]) -> Batch:
+        pixels, labels = zip(*prepared, strict=True)
         return {"pixel_values": torch.stack(pixels), "concepts": torch.stack(labels)}
 
 
@@ -107,7 +108,7 @@ def train_tower(vision: SiglipVisionConfig, config: TrainConfig, run_dir: Path) 
     tower = SiglipVisionModel._from_config(vision, attn_implementation="eager")  # on 64 patches the faster one
     scenes = EmojiScenes(ImagePreparation(size=vision.image_size), size=SCENES, patch_size=vision.patch_size)
     objective = TowerObjective(tower, len(load_vocabulary()))
-    train(objective, scenes, scenes.collate, config, run_dir, on_record=_printer("tower"))
+    train(objective, scenes, SceneCollator(), config, run_dir, on_record=_printer("tower"))
     return tower
 
 
@@ -184,7 +185,7 @@ def train_words(
         for code in CODES
     ]
     scenes = EmojiScenes(processor.preparation, size=SCENES, patch_size=model.config.patch_size)
-    train(WordObjective(model, names), scenes, scenes.collate, config, run_dir, on_record=_printer("words"))
+    train(WordObjective(model, names), scenes, SceneCollator(), config, run_dir, on_record=_printer("words"))
 
 
 def _printer(stage: str) -> Any:
@@ -209,19 +210,20 @@ def main() -> None:
     standardise_features(model, processor)
     words_config = replace(tiny_words(steps=options.word_steps), workers=options.workers)
     train_words(model, processor, words_config, options.run / "words")
-    for stage, recipe, steps, families in (
-        ("names", tiny_names, options.name_steps, NAMES),
-        ("answers", tiny_answers, options.answer_steps, FAMILIES),
+    captions = EmojiCaptions(split="train", size=SCENES, image_size=model.config.image_size)
+    questions = EmojiQuestions(split="train", size=SCENES, image_size=model.config.image_size)
+    in_captions = PackedCollator(processor, prompt_format="caption")
+    for stage, config, data, collator in (
+        ("captions", tiny_captions(steps=options.caption_steps), captions, in_captions),
+        ("answers", tiny_answers(steps=options.answer_steps), questions, PackedCollator(processor)),
     ):
-        config = replace(recipe(steps=steps), workers=options.workers)
-        questions = EmojiQuestions(
-            split="train", size=SCENES, families=families, seed=config.seed, image_size=model.config.image_size
-        )
-        collate = PackedCollator(processor)
-        train(AnswerObjective(model), questions, collate, config, options.run / stage, on_record=_printer(stage))
+        config = replace(config, workers=options.workers)
+        train(AnswerObjective(model), data, collator, config, options.run / stage, on_record=_printer(stage))
     out = options.out or asset_path("maya-tiny")
     save_model(model, processor, out, dtype=torch.bfloat16)
-    minutes = {stage: round(_seconds(options.run / stage) / 60, 1) for stage in ("tower", "words", "names", "answers")}
+    minutes = {
+        stage: round(_seconds(options.run / stage) / 60, 1) for stage in ("tower", "words", "captions", "answers")
+    }
     report = {
         "parameters": model.num_parameters(),
         "minutes": minutes | {"all": round(sum(minutes.values()), 1)},

@@ -9,6 +9,10 @@ from maya_core.train import AnswerObjective
 from tests.tiny import SENTENCES, picture, tiny_session
 
 
+def batch_of(collator, samples):
+    return collator.collate([collator.prepare(sample) for sample in samples])
+
+
 def conversations(image, count):
     """Of one and two turns."""
     made = []
@@ -31,12 +35,12 @@ def test_packed_is_one_by_one(prompt_format):
         PackedSample(conversations=conversations(picture((200, 0, 0)), 4)),
         PackedSample(conversations=conversations(picture((0, 0, 200)), 1)),
     ]
-    packed = objective(PackedCollator(session.processor)(samples))
+    packed = objective(batch_of(PackedCollator(session.processor), samples))
     packed_gradient = torch.autograd.grad(packed.total, session.model.connector.parameters())
     total, count = 0.0, 0
     for sample in samples:
         for turns in sample.conversations:
-            one = objective(ConversationCollator(session.processor)([Sample(messages=turns)]))
+            one = objective(batch_of(ConversationCollator(session.processor), [Sample(messages=turns)]))
             total, count = total + one.total, count + int(one.count)
     assert int(packed.count) == count
     assert packed.total.item() == pytest.approx(total.item(), rel=1e-5)
@@ -49,7 +53,7 @@ def test_packed_is_one_by_one(prompt_format):
 def test_the_picture_stands_once():
     session = tiny_session()
     [alone] = conversations(picture(), 1)
-    batch = PackedCollator(session.processor)([PackedSample(conversations=(alone,) * 5)])
+    batch = batch_of(PackedCollator(session.processor), [PackedSample(conversations=(alone,) * 5)])
     slots = int((batch["input_ids"] == session.model.config.image_token_id).sum())
     assert slots == session.processor.image_slots
     assert batch["pixel_values"].shape[0] == 1

@@ -1,19 +1,29 @@
 """The loop: it learns, it repeats itself, it resumes where it stopped, it leaves out what is not finite."""
 
 import json
+import os
+import signal
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import nn
 
-from maya_core.data import ConversationCollator, Sample, batch_indices, sample_index
-from maya_core.errors import CheckpointMismatch, GenerationError
+from maya_core.data import ConversationCollator, Sample, step_indices
+from maya_core.durable import exclusive, newest
+from maya_core.errors import CheckpointMismatch, DataError, OutOfMemory, RunBusy, RunDiverged
 from maya_core.losses import LossSum, next_token_loss
+from maya_core.metrics import read_records
 from maya_core.optim import build_optimizers, parameter_groups, warmup_cosine
 from maya_core.prompt import Message
 from maya_core.train import AnswerObjective, TrainConfig, train
 from tests.tiny import picture, tiny_session
+
+ROOT = Path(__file__).parents[2]
 
 CONFIG = TrainConfig(
     steps=8,
@@ -97,7 +107,7 @@ def test_a_finished_run_is_left_as_it_is(tmp_path):
 
 def test_a_run_of_other_settings_is_refused_by_name(tmp_path):
     run(tmp_path)
-    with pytest.raises(CheckpointMismatch, match="batch_size, seed"):
+    with pytest.raises(CheckpointMismatch, match=r"batch_size 4 \(now 2\), seed 3 \(now 9\)"):
         run(tmp_path, replace(CONFIG, seed=9, batch_size=2))
 
 
@@ -111,8 +121,8 @@ class Poisoned(Colours):
 class PoisonedCollator(ConversationCollator):
     bad = frozenset()
 
-    def __call__(self, samples):
-        batch = super().__call__(samples)
+    def collate(self, prepared):
+        batch = super().collate(prepared)
         PoisonedCollator.calls += 1
         if PoisonedCollator.calls in self.bad:
             batch["pixel_values"][0] = torch.nan
@@ -126,21 +136,12 @@ def test_a_step_that_is_not_finite_is_left_out_and_counted(tmp_path, bad, stops)
     records = []
     arguments = (AnswerObjective(session.model), Colours(), PoisonedCollator(session.processor), CONFIG, tmp_path)
     if stops:
-        with pytest.raises(GenerationError, match=r"4 steps in a row up to step \d"):
+        with pytest.raises(RunDiverged, match=r"4 steps in a row up to step \d"):
             train(*arguments, on_record=records.append)
     else:
         train(*arguments, on_record=records.append)
         assert records[-1].skipped == len(bad)
     assert all(parameter.isfinite().all() for parameter in session.model.parameters())
-
-
-def test_every_sample_once_an_epoch_in_an_order_that_the_seed_makes():
-    order = [index for batch in batch_indices(size=12, batch_size=4, seed=1, start=0, steps=6) for index in batch]
-    assert sorted(order[:12]) == sorted(order[12:]) == list(range(12))
-    assert order[:12] != order[12:]
-    tail = [index for batch in batch_indices(size=12, batch_size=4, seed=1, start=2, steps=6) for index in batch]
-    assert tail == order[8:]
-    assert [sample_index(position, size=12, seed=2) for position in range(12)] != order[:12]
 
 
 def test_the_loss_in_chunks_is_the_stock_loss(monkeypatch):
@@ -198,3 +199,208 @@ def test_muon_learns(tmp_path):
     rates = {"model.connector": 2e-2, "model.language_model": 2e-2}
     _, records = run(tmp_path, replace(CONFIG, steps=80, learning_rates=rates, muon_rates=rates))
     assert records[-1].loss < 0.5 * records[0].loss
+
+
+def test_the_token_budget_changes_nothing_but_memory(tmp_path):
+    whole, _ = run(tmp_path / "whole", replace(CONFIG, token_budget=None))
+    cut, _ = run(tmp_path / "cut", replace(CONFIG, token_budget=60))
+    for one, other in zip(whole.parameters(), cut.parameters(), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-5)
+
+
+def test_recomputing_changes_nothing_but_memory(tmp_path):
+    config = replace(CONFIG, recompute=True)
+    session = tiny_session()
+    objective = AnswerObjective(session.model, recompute=True)
+    train(objective, Colours(), ConversationCollator(session.processor), config, tmp_path / "again")
+    kept, _ = run(tmp_path / "kept")
+    assert equal(session.model, kept)
+
+
+def test_an_epoch_is_every_sample_once(tmp_path):
+    _, records = run(tmp_path, replace(CONFIG, steps=None, epochs=1.5, batch_size=5, log_every=1))
+    assert [record.step for record in records] == [1, 2, 3, 4]  # 18 of 12 samples
+    lengths = [record.tokens for record in records]
+    assert lengths[3] < lengths[0]  # three samples are left for the last
+
+
+def test_losses_are_recorded_by_language(tmp_path):
+    class Hindi(Colours):
+        def __getitem__(self, index):
+            return replace(super().__getitem__(index), language="hi" if index % 2 else None)
+
+    _, records = run(tmp_path, dataset=Hindi())
+    assert set(records[-1].loss_by_language) == {"hi"}
+    assert records[-1].loss_by_language["hi"] != pytest.approx(records[-1].loss)
+
+
+def test_eight_bit_moments_learn_and_resume(tmp_path):
+    config = replace(CONFIG, optimizer="adamw8bit", learning_rates={"model.connector": 2e-2})
+    whole, records = run(tmp_path / "whole", replace(config, steps=60))
+    assert records[-1].loss < records[0].loss
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "parts", config, stop_after=6)
+    resumed, _ = run(tmp_path / "parts", config)
+    whole, _ = run(tmp_path / "again", config)
+    assert equal(whole, resumed)
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 129)])
+def test_a_signal_ends_the_step_saves_and_leaves(tmp_path, number, status):
+    session = tiny_session()
+
+    class Signalling(ConversationCollator):
+        def collate(self, prepared):
+            Signalling.calls += 1
+            if Signalling.calls == 3:
+                signal.raise_signal(number)
+            return super().collate(prepared)
+
+    Signalling.calls = 0
+    with pytest.raises(SystemExit) as left:
+        train(AnswerObjective(session.model), Colours(), Signalling(session.processor), CONFIG, tmp_path)
+    assert left.value.code == status
+    assert newest(tmp_path / "checkpoints").step == 3
+    resumed, _ = run(tmp_path)
+    whole, _ = run(tmp_path / "whole")
+    assert equal(resumed, whole)
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
+def test_a_second_interrupt_leaves_at_once(tmp_path):
+    session = tiny_session()
+
+    class Impatient(ConversationCollator):
+        def collate(self, prepared):
+            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
+            return super().collate(prepared)
+
+    with pytest.raises(KeyboardInterrupt):
+        train(AnswerObjective(session.model), Colours(), Impatient(session.processor), CONFIG, tmp_path)
+    assert newest(tmp_path / "checkpoints") is None
+
+
+def test_a_step_that_does_not_fit_saves_and_says_what_to_do(tmp_path):
+    class Hungry(AnswerObjective):
+        calls = 0
+
+        def forward(self, batch):
+            self.calls += 1
+            if self.calls == 6:
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            return super().forward(batch)
+
+    session = tiny_session()
+    with pytest.raises(OutOfMemory, match="Step 6 does not fit into memory; lower --token-budget"):
+        train(Hungry(session.model), Colours(), ConversationCollator(session.processor), CONFIG, tmp_path)
+    assert newest(tmp_path / "checkpoints").step == 5
+    resumed, _ = run(tmp_path)
+    whole, _ = run(tmp_path / "whole")
+    assert equal(resumed, whole)
+
+
+class Unreadable(Colours):
+    """Some samples show a file that is not there."""
+
+    def __init__(self, bad, size):
+        self.bad, self.size = bad, size
+
+    def __len__(self):
+        return self.size
+
+    def __getitem__(self, index):
+        sample = super().__getitem__(index)
+        if index not in self.bad:
+            return sample
+        user, answer = sample.messages
+        return Sample(messages=(replace(user, images=(Path(f"{index}.png"),)), answer))
+
+
+def test_samples_that_cannot_be_used_are_counted_and_too_many_stop_the_run(tmp_path):
+    config = replace(CONFIG, steps=None, epochs=1)
+    _, records = run(tmp_path / "one", config, dataset=Unreadable({3}, 32))
+    assert records[-1].refused == 1
+    with pytest.raises(DataError, match=r"2 samples up to step \d cannot be used.*training.validate"):
+        run(tmp_path / "two", config, dataset=Unreadable({3, 4}, 32))
+
+
+def test_a_worker_that_dies_stops_the_run_with_a_checkpoint(tmp_path):
+    class Dying(Colours):
+        def __len__(self):
+            return 100
+
+        def __getitem__(self, index):
+            if index == step_indices(6, size=100, batch_size=4, seed=CONFIG.seed)[0]:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return super().__getitem__(index)
+
+    with pytest.raises(DataError, match=r"died, or took longer than 600 s, at step \d; start again"):
+        run(tmp_path, replace(CONFIG, workers=1), dataset=Dying())
+    assert newest(tmp_path / "checkpoints").step >= 4
+
+
+def test_a_folder_has_one_run(tmp_path):
+    with exclusive(tmp_path), pytest.raises(RunBusy):
+        run(tmp_path)
+
+
+def test_a_run_that_diverges_keeps_the_last_good_weights(tmp_path):
+    session = tiny_session()
+    PoisonedCollator.calls, PoisonedCollator.bad = 0, frozenset(range(3, 20))
+    with pytest.raises(RunDiverged):
+        train(AnswerObjective(session.model), Colours(), PoisonedCollator(session.processor), CONFIG, tmp_path)
+    weights = load_file(newest(tmp_path / "checkpoints").folder / "weights.safetensors")
+    assert all(tensor.isfinite().all() for tensor in weights.values())
+
+
+def test_a_damaged_checkpoint_is_passed_over(tmp_path):
+    whole, _ = run(tmp_path)
+    file = newest(tmp_path / "checkpoints").folder / "optimizer.safetensors"
+    data = bytearray(file.read_bytes())
+    data[-5] ^= 4
+    file.write_bytes(data)
+    again, records = run(tmp_path)
+    assert [record.step for record in records] == [6, 8]
+    assert equal(whole, again)
+
+
+PROCESSES = """
+import sys
+from pathlib import Path
+from dataclasses import replace
+import torch
+from maya_core.data import ConversationCollator
+from maya_core.train import AnswerObjective, train
+from tests.maya_core.test_train import CONFIG, Colours
+from tests.tiny import tiny_session
+
+torch.set_num_threads(1)
+session = tiny_session()
+config = replace(CONFIG, steps=int(sys.argv[2]), token_budget=60)
+train(AnswerObjective(session.model), Colours(), ConversationCollator(session.processor), config, Path(sys.argv[1]))
+"""
+
+
+def launched(folder: Path, script: Path, *options: str, steps: int = 8) -> None:
+    command = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2", *options]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "ignore"}
+    done = subprocess.run(
+        [*command, str(script), str(folder), str(steps)], capture_output=True, text=True, check=False, env=environment
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+@pytest.mark.parametrize("options", [(), ("--config_file", str(ROOT / "training" / "fsdp2.yaml"))])
+def test_two_processes_learn_what_one_does(tmp_path, options):
+    script = tmp_path / "processes.py"
+    script.write_text(PROCESSES)
+    launched(tmp_path / "two", script, *options, steps=8)
+    alone, records = run(tmp_path / "one")
+    weights = load_file(newest(tmp_path / "two" / "checkpoints").folder / "weights.safetensors")
+    for name, parameter in alone.named_parameters():
+        if f"model.{name}" in weights:
+            torch.testing.assert_close(weights[f"model.{name}"], parameter, rtol=2e-3, atol=2e-5)
+    logged = read_records(tmp_path / "two" / "metrics.jsonl")
+    assert [record["supervised"] for record in logged] == [record.supervised for record in records]
+    assert logged[-1]["loss"] == pytest.approx(records[-1].loss, rel=1e-4)

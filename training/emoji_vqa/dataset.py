@@ -9,7 +9,7 @@ from PIL import Image
 from maya_core.data import PackedSample, Sample
 from maya_core.languages import CODES
 from maya_core.prompt import Message
-from training.emoji_vqa.questions import FAMILIES, Family, Question, ask, families_for
+from training.emoji_vqa.questions import FAMILIES, Family, Question, ask, caption_by_place, families_for
 from training.emoji_vqa.scenes import Scene, Split, make_scene, render
 
 # How often each family is trained: what needs the names is hard, a colour is not.
@@ -40,7 +40,8 @@ class EmojiConversations:
 
     def __getitem__(self, index: int) -> Sample:
         scene = make_scene(self.split, index, size=self.image_size)
-        return Sample(messages=conversation(scene, self.questions(scene)))
+        questions = self.questions(scene)
+        return Sample(messages=conversation(scene, questions), language=questions[0].language)
 
     def questions(self, scene: Scene) -> list[Question]:
         """The questions of a conversation, none of them twice."""
@@ -85,13 +86,40 @@ class EmojiQuestions:
         rng = random.Random(f"questions/{self.seed}/{self.split}/{index}")
         families = _allowed(scene, self.families)
         weights = [WEIGHTS[family] for family in families]
-        asked = []
+        asked, languages = [], []
         for _ in range(self.conversations):
             language = rng.choice(self.languages)
+            languages.append(language)
             drawn = rng.choices(families, weights, k=2 if rng.random() < self.followed else 1)
             questions = [ask(scene, family, language, rng) for family in drawn]
             asked.append(as_messages(picture, questions))
-        return PackedSample(conversations=tuple(asked))
+        return PackedSample(conversations=tuple(asked), languages=tuple(languages))
+
+
+@dataclass(frozen=True, kw_only=True)
+class EmojiCaptions:
+    """Captions of scene `index`, each in a language of its own, none seeing another: every thing by its place.
+
+    crowded: share of the scenes that have a thing in every cell: more names for the same work.
+    """
+
+    split: Split
+    size: int
+    languages: Sequence[str] = field(default=CODES)
+    captions: int = 8
+    crowded: float = 0.75
+    image_size: int = 128
+
+    def __len__(self) -> int:
+        return self.size
+
+    def __getitem__(self, index: int) -> PackedSample:
+        rng = random.Random(f"captions/{self.split}/{index}")
+        scene = make_scene(self.split, index, size=self.image_size, crowded=rng.random() < self.crowded)
+        shown = Message(role="user", text="", images=(render(scene),))
+        languages = tuple(rng.choice(self.languages) for _ in range(self.captions))
+        captions = [Message(role="assistant", text=caption_by_place(scene, language)) for language in languages]
+        return PackedSample(conversations=tuple((shown, caption) for caption in captions), languages=languages)
 
 
 def conversation(scene: Scene, questions: Sequence[Question]) -> tuple[Message, ...]:

@@ -1,0 +1,90 @@
+"""Attention over conversations that lie one behind the other without padding, each of which sees itself alone.
+
+Registered with transformers as `unpadded`: given `sequence_starts` it is that, without them it is transformers' own
+`sdpa`. Padding is work that nobody asked for: with answers of one word beside answers of a page it is most of a batch.
+
+Shape letters: B batch, H heads, K key-value heads, T positions, D head width, S conversations.
+"""
+
+import inspect
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.attention.varlen import varlen_attn
+from torch.nn.functional import scaled_dot_product_attention
+from transformers import AttentionInterface, AttentionMaskInterface
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import sdpa_mask
+
+UNPADDED = "unpadded"
+# torch 2.10 says is_causal, later versions give a window; before 2.12 every head needs keys of its own
+_ARGUMENTS = inspect.signature(varlen_attn).parameters
+_IS_GROUPED = "enable_gqa" in _ARGUMENTS
+_OPTIONS: Any = ({"window_size": (-1, 0)} if "window_size" in _ARGUMENTS else {"is_causal": True}) | (
+    {"enable_gqa": True} if _IS_GROUPED else {}
+)
+
+
+def unpadded_attention(
+    module: nn.Module,
+    query_BHTD: Tensor,
+    key_BKTD: Tensor,
+    value_BKTD: Tensor,
+    attention_mask: Tensor | None,
+    *,
+    sequence_starts: Tensor | None = None,
+    longest: int | None = None,
+    **options: Any,
+) -> tuple[Tensor, Tensor | None]:
+    """Causal attention within each of S conversations; (1, T, H, D).
+
+    sequence_starts: (S + 1,) int32, where each begins and, last, T. longest: tokens of the longest, which the CPU knows.
+    """
+    if sequence_starts is None:
+        output: tuple[Tensor, Tensor | None] = sdpa_attention_forward(
+            module, query_BHTD, key_BKTD, value_BKTD, attention_mask, **options
+        )
+        return output
+    if query_BHTD.is_cuda and query_BHTD.dtype in (torch.bfloat16, torch.float16):
+        assert longest is not None
+        return _by_kernel(query_BHTD, key_BKTD, value_BKTD, sequence_starts, longest), None
+    return _one_by_one(query_BHTD, key_BKTD, value_BKTD, sequence_starts), None
+
+
+def _one_by_one(query_1HTD: Tensor, key_1KTD: Tensor, value_1KTD: Tensor, sequence_starts: Tensor) -> Tensor:
+    outputs = [
+        scaled_dot_product_attention(
+            query_1HTD[:, :, start:end],
+            key_1KTD[:, :, start:end],
+            value_1KTD[:, :, start:end],
+            is_causal=True,
+            enable_gqa=True,
+        )
+        for start, end in pairwise(sequence_starts.tolist())
+    ]
+    return torch.cat(outputs, dim=2).transpose(1, 2)
+
+
+def _by_kernel(
+    query_1HTD: Tensor, key_1KTD: Tensor, value_1KTD: Tensor, sequence_starts: Tensor, longest: int
+) -> Tensor:
+    if not _IS_GROUPED:
+        groups = query_1HTD.shape[1] // key_1KTD.shape[1]
+        key_1KTD, value_1KTD = (tensor.repeat_interleave(groups, dim=1) for tensor in (key_1KTD, value_1KTD))
+    query_THD, key_TKD, value_TKD = (tensor[0].transpose(0, 1) for tensor in (query_1HTD, key_1KTD, value_1KTD))
+    limits = (sequence_starts, sequence_starts, longest, longest)
+    output_THD = varlen_attn(query_THD, key_TKD, value_TKD, *limits, **_OPTIONS)
+    assert isinstance(output_THD, Tensor)
+    return output_THD[None]
+
+
+AttentionInterface.register(UNPADDED, unpadded_attention)
+AttentionMaskInterface.register(UNPADDED, sdpa_mask)
+
+
+def no_mask(like: Tensor) -> Tensor:
+    """What to pass as attention_mask with `sequence_starts`: transformers leaves a mask of four dimensions as it is,
+    and without one would build (T, T) of it."""
+    return torch.empty(1, 1, 0, 0, dtype=torch.bool, device=like.device)
