@@ -54,25 +54,25 @@ def tiny_tower(*, steps: int = 1500) -> TrainConfig:
     )
 
 
-def tiny_words(*, steps: int = 300) -> TrainConfig:
-    """Connector and table of words, on patches and names."""
+def tiny_words(*, steps: int = 350) -> TrainConfig:
+    """Connector and table of words, on patches and words for them."""
     return TrainConfig(
         steps=steps,
         batch_size=64,
-        learning_rates={"model.connector": 2e-3, "model.language_model.model.embed_tokens": 4e-3},
+        learning_rates={"model.connector": 3e-3, "model.language_model.model.embed_tokens": 6e-3},
         betas=(0.9, 0.98),
         seed=4,
     )
 
 
-def tiny_captions(*, steps: int = 350) -> TrainConfig:
-    """Connector and language model, on captions: nothing else to learn but to look and to name. The tower rests, or
-    early gradients undo it."""
+def tiny_captions(*, steps: int = 700) -> TrainConfig:
+    """The language model, on captions: nothing else to learn but to look and to name. Tower and connector rest, or
+    early gradients undo them."""
     return TrainConfig(
         steps=steps,
         batch_size=16,
-        learning_rates={"model.connector": 6e-3, "model.language_model": 6e-3},
-        muon_rates={"model.connector": 2e-2, "model.language_model": 2e-2},
+        learning_rates={"model.language_model": 6e-3},
+        muon_rates={"model.language_model": 2e-2},
         weight_decay=0.01,
         betas=(0.9, 0.98),
         seed=2,
@@ -84,7 +84,7 @@ def tiny_answers(*, steps: int = 1500) -> TrainConfig:
     return replace(
         tiny_captions(steps=steps),
         batch_size=20,
-        learning_rates={"model.connector": 3e-3, "model.language_model": 3e-3},
-        muon_rates={"model.connector": 1e-2, "model.language_model": 1e-2},
+        learning_rates={"model.connector": 3e-4, "model.language_model": 3e-3},
+        muon_rates={"model.language_model": 1e-2},
         seed=3,
     )

@@ -9,7 +9,7 @@ from PIL import Image
 from maya_core.data import PackedSample, Sample
 from maya_core.languages import CODES
 from maya_core.prompt import Message
-from training.emoji_vqa.questions import FAMILIES, Family, Question, ask, caption_by_place, families_for
+from training.emoji_vqa.questions import FAMILIES, Family, Question, ask, caption, caption_by_place, families_for
 from training.emoji_vqa.scenes import Scene, Split, make_scene, render
 
 # How often each family is trained: what needs the names is hard, a colour is not.
@@ -98,9 +98,9 @@ class EmojiQuestions:
 
 @dataclass(frozen=True, kw_only=True)
 class EmojiCaptions:
-    """Captions of scene `index`, each in a language of its own, none seeing another: every thing by its place.
+    """Captions of scene `index`, each in a language of its own, none seeing another.
 
-    crowded: share of the scenes that have a thing in every cell: more names for the same work.
+    crowded: share of the scenes that have a thing in every cell, told by place: more names for the same work.
     """
 
     split: Split
@@ -115,11 +115,13 @@ class EmojiCaptions:
 
     def __getitem__(self, index: int) -> PackedSample:
         rng = random.Random(f"captions/{self.split}/{index}")
-        scene = make_scene(self.split, index, size=self.image_size, crowded=rng.random() < self.crowded)
+        crowded = rng.random() < self.crowded
+        scene = make_scene(self.split, index, size=self.image_size, crowded=crowded)
+        say = caption_by_place if crowded else caption
         shown = Message(role="user", text="", images=(render(scene),))
         languages = tuple(rng.choice(self.languages) for _ in range(self.captions))
-        captions = [Message(role="assistant", text=caption_by_place(scene, language)) for language in languages]
-        return PackedSample(conversations=tuple((shown, caption) for caption in captions), languages=languages)
+        captions = [Message(role="assistant", text=say(scene, language)) for language in languages]
+        return PackedSample(conversations=tuple((shown, told) for told in captions), languages=languages)
 
 
 def conversation(scene: Scene, questions: Sequence[Question]) -> tuple[Message, ...]:
