@@ -205,6 +205,11 @@ def read_stage1_projector(file: Path) -> dict[str, Tensor]:
 
 def load_connector(model: MayaForConditionalGeneration, file: Path) -> None:
     """Replace the connector's weights by those of a stage-1 `mm_projector.bin`; CheckpointMismatch where they differ."""
+    kind = model.config.connector.kind
+    if kind != "mlp":
+        raise CheckpointMismatch(
+            f"{file.name} holds an mlp connector, but this model's is a {kind}; it cannot be put in."
+        )
     tensors = {name.removeprefix("connector."): tensor for name, tensor in read_stage1_projector(file).items()}
     own = model.connector.state_dict()
     wrong = sorted(
@@ -393,6 +398,10 @@ def export_llava(source: str | Path, destination: str | Path) -> None:
     folder = local_folder(source)
     model = load_model(folder, dtype=_stored_dtype(folder))
     config = model.config
+    if config.connector.kind != "mlp":
+        raise CheckpointError(
+            f"transformers' llava has an mlp connector, this model's is a {config.connector.kind}; it cannot be exported."
+        )
     if config.connector.depth != 2:
         raise CheckpointError(
             f"transformers' llava has a projector of 2 layers, this model's has {config.connector.depth}; "

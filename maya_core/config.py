@@ -5,6 +5,7 @@ from typing import Any, ClassVar, Literal
 
 from huggingface_hub.dataclasses import strict
 from transformers import AutoConfig, CohereConfig, PreTrainedConfig, SiglipVisionConfig
+from transformers.activations import ACT2FN
 
 # google/siglip-base-patch16-256-multilingual, the published tower: 92,930,304 parameters with its pooling head.
 PUBLISHED_VISION: dict[str, Any] = {
@@ -33,23 +34,53 @@ PUBLISHED_TEXT: dict[str, Any] = {
 
 @strict
 class ConnectorConfig(PreTrainedConfig):
-    """The part between vision tower and language model.
+    """The part between vision tower and language model. A field that a kind does not name, it does not read.
 
-    kind: `mlp` is a stack of linear layers with GELU between them (the paper's, with depth 2).
-    depth: number of linear layers, 1 or more.
-    hidden_act: the activation between them, by transformers' name.
+    kind: `mlp` is a stack of linear layers (the paper's, with depth 2): a visual token for each patch. `qformer` is
+        BLIP-2's (arXiv 2301.12597): learned queries read a picture and are its visual tokens. `cross_attention` is
+        Flamingo's (arXiv 2204.14198): a picture is one visual token, and decoder layers look at latents made of it.
+    depth: linear layers (mlp), blocks (qformer; the paper has 12), or blocks of the resampler (cross_attention; 6).
+    hidden_act: the activation between linear layers, by transformers' name.
+    num_attention_heads, head_dim: of every attention of qformer and cross_attention; 12 x 64 is as wide as the
+        published tower.
+    num_query_tokens: queries of qformer, so its visual tokens a picture.
+    cross_attention_frequency: in qformer the first block and every this many after it look at the picture.
+    num_latents: vectors that cross_attention makes of a picture.
+    cross_attn_every_n_layers: in cross_attention the last of every this many decoder layers has a look before it.
     """
 
     model_type = "maya_connector"
 
-    kind: Literal["mlp"] = "mlp"
+    kind: Literal["mlp", "qformer", "cross_attention"] = "mlp"
     depth: int = 2
     hidden_act: str = "gelu"
+    num_attention_heads: int = 12
+    head_dim: int = 64
+    num_query_tokens: int = 32
+    cross_attention_frequency: int = 2
+    num_latents: int = 64
+    cross_attn_every_n_layers: int = 4
 
     def __post_init__(self, **kwargs: Any) -> None:
         super().__post_init__(**kwargs)
-        if self.depth < 1:
-            raise ValueError(f"connector depth must be at least 1, not {self.depth}.")
+        counts = (
+            "depth",
+            "num_attention_heads",
+            "head_dim",
+            "num_query_tokens",
+            "cross_attention_frequency",
+            "num_latents",
+            "cross_attn_every_n_layers",
+        )
+        for name in counts:
+            if getattr(self, name) < 1:
+                raise ValueError(f"connector {name} must be at least 1, not {getattr(self, name)}.")
+        if self.hidden_act not in ACT2FN:
+            raise ValueError(f"connector hidden_act {self.hidden_act!r} is no activation that transformers knows.")
+
+    def visual_tokens(self, patches: int) -> int:
+        """How many visual tokens become of a picture's patches."""
+        return {"mlp": patches, "qformer": self.num_query_tokens, "cross_attention": 1}[self.kind]
 
 
 @strict
@@ -94,6 +125,11 @@ class MayaConfig(PreTrainedConfig):
             raise ValueError(f"image_token_id {self.image_token_id} is outside the table of {text.vocab_size} rows.")
         if self.image_size % self.patch_size:
             raise ValueError(f"image_size {self.image_size} is not a multiple of patch_size {self.patch_size}.")
+        every = self.connector.cross_attn_every_n_layers
+        if self.connector.kind == "cross_attention" and every > text.num_hidden_layers:
+            raise ValueError(
+                f"cross_attn_every_n_layers {every} leaves none of the {text.num_hidden_layers} decoder layers that looks."
+            )
 
     @property
     def vision(self) -> SiglipVisionConfig:
@@ -124,7 +160,11 @@ class MayaConfig(PreTrainedConfig):
         return int(self.vision.patch_size)
 
     def visual_tokens(self, height: int, width: int) -> int:
-        """How many visual tokens an image of height x width pixels gives; ValueError off the patch grid."""
+        """How many slots an image of height x width pixels takes in a prompt; ValueError off the patch grid."""
+        return self.connector.visual_tokens(self.patches_kept(height, width))
+
+    def patches_kept(self, height: int, width: int) -> int:
+        """How many patches of an image of height x width pixels the connector gets; ValueError off the patch grid."""
         patch = self.patch_size
         if height % patch or width % patch:
             raise ValueError(f"An image of {height} x {width} pixels is not a multiple of the {patch} px patch.")

@@ -56,9 +56,8 @@ def commit(parent: Path, step: int, write: Callable[[Path], None], *, keep: int 
         os.replace(fresh, target)
         _sync(parent)
         verify(target)
-    except BaseException:
+    finally:
         shutil.rmtree(fresh, ignore_errors=True)
-        raise
     for old in versions(parent)[keep:]:
         _remove(old.folder)
     return Version(step, attempt, target)

@@ -1,12 +1,14 @@
 """The model, whole: a vision tower sees, a connector translates, a language model answers. Read this file first.
 
-    pixel_values_BCHW -> vision_tower -> features_BND -> connector -> image_embeds_BNE
+    pixel_values_ICHW -> vision_tower -> features_IND -> connector -> image_embeds_INE
                                                                            |
     input_ids_BT -> table -> embeds_BTE, image slots filled from it  <-----+
                      -> language_model -> logits_BTV
 
-Shape letters: B batch, C colours, H and W pixels, N visual tokens, D vision width, T text positions, E text width,
-V vocabulary.
+With the `cross_attention` connector the language model's layers look at the pictures too; its file says how.
+
+Shape letters: I pictures, C colours, H and W pixels, N visual tokens, D vision width, B rows, T text positions, E text
+width, V vocabulary.
 """
 
 from dataclasses import dataclass
@@ -25,7 +27,7 @@ from transformers.cache_utils import Cache
 from transformers.utils import ModelOutput
 
 from maya_core.config import MayaConfig
-from maya_core.connectors import build_connector
+from maya_core.connectors import Learned, build_connector
 from maya_core.errors import ImageCountMismatch
 
 
@@ -50,60 +52,119 @@ class MayaForConditionalGeneration(PreTrainedModel, GenerationMixin):
     _supports_sdpa = True
     _supports_flash_attn = True
     _supports_attention_backend = True
-    _no_split_modules: ClassVar[list[str]] = ["CohereDecoderLayer", "SiglipEncoderLayer"]
+    _no_split_modules: ClassVar[list[str]] = [
+        "CohereDecoderLayer",
+        "SiglipEncoderLayer",
+        "QFormerBlock",
+        "ResamplerBlock",
+        "GatedBlock",
+    ]
     _skip_keys_device_placement: ClassVar[list[str]] = ["past_key_values"]
 
     def __init__(self, config: MayaConfig) -> None:
         super().__init__(config)
         self.vision_tower = SiglipVisionModel(config.vision)
         self.connector = build_connector(
-            config.connector, vision_size=config.vision.hidden_size, text_size=config.text.hidden_size
+            config.connector,
+            vision_size=config.vision.hidden_size,
+            text_size=config.text.hidden_size,
+            text_layers=config.text.num_hidden_layers,
         )
         self.language_model = CohereForCausalLM(config.text)
+        self.connector.attach(self.get_decoder())
         # hidden_states[-1] is the output of the last layer and [-(layers + 1)] that of the embeddings
         self.vision_layers_read = config.vision.num_hidden_layers + 1 + config.vision_feature_layer
         self.first_patch_kept = 0 if config.vision_feature_select_strategy == "full" else 1
         self.post_init()
 
+    def _init_weights(self, module: nn.Module) -> None:
+        """The first values of a module's own parameters; transformers calls it where none were loaded."""
+        super()._init_weights(module)
+        if isinstance(module, Learned):
+            module.init_parameters(self.config.text.initializer_range)
+
     # --- seeing ---
 
-    def vision_features(self, pixel_values_BCHW: Tensor) -> Tensor:
-        """(B, C, H, W) in [-1, 1] -> (B, N, D). H and W are any multiples of the patch; positions are interpolated.
+    def vision_features(self, pixel_values_ICHW: Tensor) -> Tensor:
+        """(I, C, H, W) in [-1, 1] -> (I, patches, D). H and W are any multiples of the patch; positions are interpolated.
 
         Layers above the one that is read are never run.
         """
-        height, width = pixel_values_BCHW.shape[-2:]
-        self.config.visual_tokens(height, width)
-        features_BND = self.vision_tower.embeddings(pixel_values_BCHW, interpolate_pos_encoding=True)
+        height, width = pixel_values_ICHW.shape[-2:]
+        self.config.patches_kept(height, width)
+        features_IND = self.vision_tower.embeddings(pixel_values_ICHW, interpolate_pos_encoding=True)
         for layer in self.vision_tower.encoder.layers[: self.vision_layers_read]:
-            features_BND = layer(features_BND, None)
-        kept_BND: Tensor = features_BND[:, self.first_patch_kept :]
-        return kept_BND
+            features_IND = layer(features_IND, None)
+        kept_IND: Tensor = features_IND[:, self.first_patch_kept :]
+        return kept_IND
 
-    def image_embeds(self, pixel_values_BCHW: Tensor) -> Tensor:
-        """(B, C, H, W) -> (B, N, E): pictures in the language model's word space."""
-        embeds_BNE: Tensor = self.connector(self.vision_features(pixel_values_BCHW))
-        return embeds_BNE
+    def image_embeds(self, pixel_values_ICHW: Tensor) -> Tensor:
+        """(I, C, H, W) -> (I, N, E): pictures in the language model's word space."""
+        embeds_INE: Tensor = self.connector(self.vision_features(pixel_values_ICHW))
+        return embeds_INE
 
     # --- reading ---
 
-    def embed(self, input_ids_BT: Tensor, image_embeds_BNE: Tensor | None) -> Tensor:
+    def embed(self, input_ids_BT: Tensor, image_embeds_INE: Tensor | None) -> Tensor:
         """Token embeddings (B, T, E) with the image slots filled, in order, from the pictures' embeddings.
 
         Raises ImageCountMismatch where the slots and the visual tokens are not the same number.
         """
         embeds_BTE: Tensor = self.get_input_embeddings()(input_ids_BT)
-        slots_BT = input_ids_BT == self.config.image_token_id
+        slots_BT = self.slots(input_ids_BT)
         slots = int(slots_BT.sum())
-        given = 0 if image_embeds_BNE is None else image_embeds_BNE.shape[0] * image_embeds_BNE.shape[1]
+        given = 0 if image_embeds_INE is None else image_embeds_INE.shape[0] * image_embeds_INE.shape[1]
         if slots != given:
             raise ImageCountMismatch(
                 f"The prompt has {slots} image slots but the pictures give {given} visual tokens; "
                 "pass every picture that the prompt names, and no other."
             )
-        if image_embeds_BNE is None:
+        if image_embeds_INE is None:
             return embeds_BTE
-        return embeds_BTE.masked_scatter(slots_BT[..., None], image_embeds_BNE.to(embeds_BTE.dtype))
+        return embeds_BTE.masked_scatter(slots_BT[..., None], image_embeds_INE.to(embeds_BTE.dtype))
+
+    def slots(self, input_ids_BT: Tensor) -> Tensor:
+        """(B, T), true where an image slot stands."""
+        return input_ids_BT == self.config.image_token_id
+
+    def decoder_inputs(
+        self, input_ids_BT: Tensor, pixel_values_ICHW: Tensor | None, past_key_values: Cache | None = None
+    ) -> dict[str, Any]:
+        """What the decoder reads: `inputs_embeds` (B, T, E), and what the connector gives it beside them.
+
+        Raises ImageCountMismatch, but for a decoded token, which is a word whatever its id.
+        """
+        if pixel_values_ICHW is None:
+            is_word = _is_decoded_token(input_ids_BT, past_key_values)
+            embeds_BTE = self.get_input_embeddings()(input_ids_BT) if is_word else self.embed(input_ids_BT, None)
+            return {"inputs_embeds": embeds_BTE}
+        features_IND = self.vision_features(pixel_values_ICHW)
+        embeds_BTE = self.embed(input_ids_BT, self.connector(features_IND))
+        return {"inputs_embeds": embeds_BTE} | self.connector.beside(features_IND, self.slots(input_ids_BT))
+
+    def hidden_states(
+        self,
+        input_ids: Tensor,
+        pixel_values: Tensor | None = None,
+        *,
+        attention_mask: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        **kwargs: Any,
+    ) -> Tensor:
+        """(B, T) ids and (I, C, H, W) pictures -> (B, T, E), what the head makes logits of; training takes its loss there.
+
+        attention_mask: (B, T), or (B, 1, T, T) and true where a position may look. position_ids: (B, T); each 0 starts a
+        conversation. kwargs: for the attention. Raises ImageCountMismatch.
+        """
+        outputs = self.get_decoder()(
+            **self.decoder_inputs(input_ids, pixel_values),
+            attention_mask=attention_mask,
+            position_ids=position_ids,
+            use_cache=False,
+            **kwargs,
+        )
+        hidden_BTE: Tensor = outputs.last_hidden_state
+        return hidden_BTE
 
     # --- answering ---
 
@@ -120,20 +181,18 @@ class MayaForConditionalGeneration(PreTrainedModel, GenerationMixin):
         logits_to_keep: int | Tensor = 0,
         **kwargs: Any,
     ) -> MayaOutput:
-        """One pass over `input_ids` (B, T) or `inputs_embeds` (B, T, E), with `pixel_values` (images, C, H, W).
+        """One pass over `input_ids` (B, T), with `pixel_values` (I, C, H, W), or over `inputs_embeds` (B, T, E).
 
         labels: (B, T) ids, -100 where nothing is to be learnt; gives the mean next-token loss.
         logits_to_keep: only the last this many positions get logits (0: all).
         """
         if inputs_embeds is None:
             assert input_ids is not None, "pass input_ids or inputs_embeds"
-            if pixel_values is None and _is_decoded_token(input_ids, past_key_values):
-                inputs_embeds = self.get_input_embeddings()(input_ids)
-            else:
-                image_embeds = None if pixel_values is None else self.image_embeds(pixel_values)
-                inputs_embeds = self.embed(input_ids, image_embeds)
+            inputs = self.decoder_inputs(input_ids, pixel_values, past_key_values)
+        else:
+            inputs = {"inputs_embeds": inputs_embeds}
         outputs = self.language_model(
-            inputs_embeds=inputs_embeds,
+            **inputs,
             attention_mask=attention_mask,
             position_ids=position_ids,
             past_key_values=past_key_values,
@@ -172,7 +231,7 @@ class MayaForConditionalGeneration(PreTrainedModel, GenerationMixin):
         return head
 
     def get_decoder(self) -> nn.Module:
-        """The language model without its head; training reads hidden states from it."""
+        """The language model without its head."""
         decoder: nn.Module = self.language_model.model
         return decoder
 

@@ -97,11 +97,9 @@ class AnswerObjective(nn.Module):
     def forward(self, batch: Batch) -> LossSum:
         """batch: as `data.ConversationCollator` or `data.PackedCollator` make it."""
         pixels = batch.get("pixel_values")
-        image_embeds = None if pixels is None else self.model.image_embeds(pixels)
-        embeds_BTE = self.model.embed(batch["input_ids"], image_embeds)
-        hidden_BTE = self.model.get_decoder()(
-            inputs_embeds=embeds_BTE, position_ids=batch["position_ids"], use_cache=False, **_attention(batch)
-        ).last_hidden_state
+        hidden_BTE = self.model.hidden_states(
+            batch["input_ids"], pixels, position_ids=batch["position_ids"], **_attention(batch)
+        )
         head_VE = self.model.get_output_embeddings().weight
         assert isinstance(head_VE, Tensor)
         scale = self.model.config.text.logit_scale
