@@ -120,11 +120,14 @@ def test_drop_a_picture_ask_and_ask_again(page, address, engine, alone, code):
 
 def test_choosing_a_language_changes_everything_and_is_kept(page, address):
     open_page(page, address, "en")
+    kept = "localStorage.getItem('maya-language')"
+    before = page.evaluate(kept)
     page.locator("#maya-language input").click()
     page.get_by_role("option", name="اردو").click()
     page.get_by_text(translate("New conversation", "ur")).wait_for()
     page.wait_for_function("document.documentElement.dir === 'rtl'")
     assert page.evaluate("document.documentElement.lang") == "ur"
+    page.wait_for_function(f"before => {kept} !== before", arg=before)
     page.reload()
     page.get_by_text(translate("New conversation", "ur")).wait_for()
     page.wait_for_function("document.documentElement.dir === 'rtl'")
