@@ -4,6 +4,7 @@ Everything is decided by the file's first bytes and header, never by its name, a
 """
 
 import io
+import os
 import struct
 import warnings
 import zlib
@@ -75,6 +76,17 @@ def open_image(source: str | Path | bytes | BinaryIO) -> Image.Image:
         return _only_pixels(_as_rgb(ImageOps.exif_transpose(picture)))
 
 
+def check_image(path: Path) -> None:
+    """Raise what `open_image` would raise by the file's size and header alone; no pixel is decoded, so damage behind the
+    header goes unseen."""
+    with _opened(path) as file:
+        _check_size(os.fstat(file.fileno()).st_size)
+        head = file.read(16)
+        file.seek(0)
+        with _pillow_errors(head), Image.open(file, formats=FORMATS) as picture:
+            _check_header(picture)
+
+
 def pad_to_square(image: Image.Image, colour: tuple[int, int, int] = GREY) -> Image.Image:
     """The picture in the middle of a square of its longer side; an odd pixel goes to the right or the bottom."""
     width, height = image.size
@@ -93,17 +105,27 @@ def _read(source: str | Path | bytes | BinaryIO) -> bytes:
         data = _read_file(Path(source))
     else:
         data = source.read(MOST_BYTES + 1)
-    if not data:
-        raise ImageUnreadable("The file is empty; choose another picture.")
-    if len(data) > MOST_BYTES:
-        raise ImageTooLarge(f"The file has more than {MOST_BYTES // 1024**2} MB; save the picture smaller.")
+    _check_size(len(data))
     return data
 
 
+def _check_size(size: int) -> None:
+    if not size:
+        raise ImageUnreadable("The file is empty; choose another picture.")
+    if size > MOST_BYTES:
+        raise ImageTooLarge(f"The file has more than {MOST_BYTES // 1024**2} MB; save the picture smaller.")
+
+
 def _read_file(path: Path) -> bytes:
+    with _opened(path) as file:
+        return file.read(MOST_BYTES + 1)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[BinaryIO]:
     try:
         with path.open("rb") as file:
-            return file.read(MOST_BYTES + 1)
+            yield file
     except (OSError, ValueError):  # ValueError: a NUL in the name
         raise ImageUnreadable("There is no file of this name that can be read; check the path.") from None
 
@@ -132,6 +154,8 @@ def _known() -> str:
 
 
 def _check_header(picture: Image.Image) -> None:
+    if picture.mode == "F":
+        raise ImageTypeUnsupported("The picture holds measurements instead of colours; save it with 8 or 16 bits.")
     width, height = picture.size
     pixels = width * height
     baseline_jpeg = picture.format in ("JPEG", "MPO") and not picture.info.get("progressive")
@@ -152,8 +176,6 @@ def _check_header(picture: Image.Image) -> None:
 def _as_rgb(picture: Image.Image) -> Image.Image:
     if picture.mode.startswith("I"):
         return _from_16_bit(picture)
-    if picture.mode == "F":
-        raise ImageTypeUnsupported("The picture holds measurements instead of colours; save it with 8 or 16 bits.")
     if picture.has_transparency_data:
         layers = picture.convert("RGBA")
         ground = Image.new("RGBA", picture.size, (*WHITE, 255))

@@ -24,7 +24,7 @@ from maya_core.errors import (
     ImageUnreadable,
     MayaError,
 )
-from maya_core.images import open_image, pad_to_square
+from maya_core.images import check_image, open_image, pad_to_square
 
 ROOT = Path(__file__).parents[2]
 
@@ -185,6 +185,22 @@ def test_a_cut_file_is_refused(file_format, share):
     data = encoded(photo(), file_format)
     with pytest.raises(ImageUnreadable):
         open_image(data[: int(len(data) * share)])
+
+
+@pytest.mark.parametrize("name", [name for name in BAD_FILES if name != "png without pixels"])
+def test_the_header_is_refused_as_the_whole_file_is(tmp_path, name):
+    data, expected = BAD_FILES[name]
+    (tmp_path / "picture").write_bytes(data)
+    with pytest.raises(expected):
+        check_image(tmp_path / "picture")
+
+
+def test_a_header_is_enough_where_it_is_good(tmp_path, monkeypatch):
+    (tmp_path / "picture").write_bytes(encoded(photo(), "JPEG")[:-200])
+    monkeypatch.setattr("PIL.ImageFile.ImageFile.load", lambda self: pytest.fail("a pixel was decoded"))
+    check_image(tmp_path / "picture")
+    with pytest.raises(ImageUnreadable):
+        check_image(tmp_path / "no picture")
 
 
 def test_a_name_that_cannot_be_opened():
