@@ -1,7 +1,7 @@
 """Train the embedded Maya from nothing: `python -m training.tiny`.
 
-Four stages: the tower alone, on which emoji lies where; the connector and the table of words, on names in ten languages;
-connector and language model on captions; both on questions of every kind. Every stage is seeded and
+Four stages: the tower alone, on emoji and their names in eight languages; the language model's table of words, in ten;
+the connector alone, in eight; language model and connector on questions of every kind, in ten. Every stage is seeded and
 resumes where it stopped; the result is written to `assets/maya-tiny` (or --out).
 """
 
@@ -10,8 +10,10 @@ import logging
 import math
 import platform
 import random
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -23,23 +25,23 @@ from transformers import SiglipVisionConfig, SiglipVisionModel
 from maya_core.assets import asset_path
 from maya_core.checkpoint import save_model
 from maya_core.data import Batch, Collator, PackedCollator
-from maya_core.languages import CODES
+from maya_core.languages import CODES, PRETRAINED_CODES
 from maya_core.losses import LossSum
 from maya_core.metrics import StepRecord
 from maya_core.model import MayaForConditionalGeneration
 from maya_core.processor import ImagePreparation, MayaProcessor
 from maya_core.train import AnswerObjective, TrainConfig, train
-from training.emoji_vqa.dataset import EmojiCaptions, EmojiQuestions
-from training.emoji_vqa.questions import load_phrases
+from training.emoji_vqa.dataset import EmojiQuestions
+from training.emoji_vqa.questions import load_phrases, sentences
 from training.emoji_vqa.scenes import CELLS, COLOURS, make_scene, patch_labels, render
 from training.emoji_vqa.vocabulary import load_vocabulary
-from training.recipes import tiny_answers, tiny_captions, tiny_model, tiny_tower, tiny_words
+from training.recipes import tiny_answers, tiny_connector, tiny_model, tiny_tower, tiny_words
 from training.tokenizer import train_tokenizer
 
 SCENES = 1_000_000  # training scenes there are; a run sees a part of them
 TRAINING_REPORT = "training.json"
+STAGES = ("tower", "words", "connector", "answers")
 EMPTY_PATCH_WEIGHT = 0.1  # most patches are empty, and they are easy
-CROWDED = 0.75  # share of the scenes for the tower with a thing in every cell: more to see for the same work
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,27 +50,35 @@ class TinyOptions:
 
     run: Annotated[Path, tyro.conf.arg(help="folder of the run: checkpoints, records")] = Path("runs/tiny")
     out: Annotated[Path | None, tyro.conf.arg(help="where the model goes; assets/maya-tiny if not given")] = None
-    tower_steps: int = 1500
-    word_steps: int = 350
-    caption_steps: int = 700
-    answer_steps: int = 1500
+    tower_steps: int = 2000
+    word_steps: int = 400
+    connector_steps: int = 300
+    answer_steps: int = 2500
     vocabulary: Annotated[int, tyro.conf.arg(help="most entries of the tokenizer")] = 16384
     workers: int = 1
 
 
 class EmojiScenes:
     """Scenes with, for each patch, the concept that lies on it. Samples: pixels (3, H, W), labels (patches,), and the
-    number of the ground's colour."""
+    number of the ground's colour.
 
-    def __init__(self, preparation: ImagePreparation, *, size: int, patch_size: int) -> None:
-        self.preparation, self.size, self.grid = preparation, size, preparation.size // patch_size
+    crowded: share of the scenes that have a thing in every cell: more to see for the same work. alone: share of those with
+    one large thing.
+    """
+
+    def __init__(
+        self, preparation: ImagePreparation, *, patch_size: int, crowded: float = 0.6, alone: float = 0.1
+    ) -> None:
+        self.preparation, self.grid = preparation, preparation.size // patch_size
+        self.crowded, self.alone = crowded, alone
 
     def __len__(self) -> int:
-        return self.size
+        return SCENES
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor, int]:
-        crowded = random.Random(f"crowded/{index}").random() < CROWDED
-        scene = make_scene("train", index, size=self.preparation.size, crowded=crowded)
+        kind = random.Random(f"crowded/{index}").random()
+        number = CELLS if kind < self.crowded else 1 if kind < self.crowded + self.alone else None
+        scene = make_scene("train", index, size=self.preparation.size, number=number)
         labels = torch.from_numpy(patch_labels(scene, self.grid)).flatten()
         return self.preparation.pixels(render(scene)), labels, list(COLOURS).index(scene.colour)
 
@@ -86,85 +96,218 @@ class SceneCollator(Collator):
 
 
 class TowerObjective(nn.Module):
-    """Say for every patch which concept lies on it, or none.
+    """SigLIP's sigmoid loss (arXiv 2303.15343) between patches and the names of what lies on them, in eight languages; of
+    the ground's colour, where nothing does. And which patch each is: asked for things alone, a tower forgets where they are.
 
-    A whole-picture contrast, as SigLIP was trained, needs far more pictures; here the scene itself knows the answer.
+    SigLIP contrasts whole pictures with captions and needs billions of them. Here the scene knows what each patch shows.
     """
 
-    def __init__(self, tower: SiglipVisionModel, concepts: int) -> None:
+    def __init__(self, tower: SiglipVisionModel, names: Sequence[Sequence[Sequence[int]]], vocabulary: int) -> None:
+        """names: token ids by language and thing (the concepts, then the colours)."""
         super().__init__()
+        width = tower.config.hidden_size
         self.tower = tower
-        self.head = nn.Linear(tower.config.hidden_size, concepts + 1)  # the last one is "none"
-        weight = torch.ones(concepts + 1)
-        weight[-1] = EMPTY_PATCH_WEIGHT
-        self.weight: Tensor
-        self.register_buffer("weight", weight, persistent=False)
+        self.names = _WordVectors(names)
+        self.head = nn.Linear(width, width)
+        self.place = nn.Linear(width, (tower.config.image_size // tower.config.patch_size) ** 2)
+        self.table = nn.Embedding(vocabulary, width)
+        nn.init.normal_(self.table.weight, std=0.1)
+        self.balance = _Balance()
 
     def forward(self, batch: Batch) -> LossSum:
-        """batch: pixel_values (B, 3, H, W) and concepts (B, N), -1 where nothing lies."""
-        features_BND = self.tower(batch["pixel_values"]).last_hidden_state
-        logits_PC = self.head(features_BND.flatten(0, 1)).float()
-        target_P = batch["concepts"].flatten() % logits_PC.shape[1]  # -1 becomes the last class
-        total = nn.functional.cross_entropy(logits_PC, target_P, weight=self.weight, reduction="sum")
-        return LossSum(total, self.weight[target_P].sum())
+        """batch: pixel_values (B, 3, H, W), concepts (B, N), -1 where nothing lies, and colours (B,)."""
+        features_PD = self.tower(batch["pixel_values"]).last_hidden_state.flatten(0, 1).float()
+        logits_PLT = self.likeness(features_PD)
+        is_P = nn.functional.one_hot(_things(batch, len(self.names)), len(self.names)).to(logits_PLT)
+        pairs_PLT = nn.functional.binary_cross_entropy_with_logits(
+            logits_PLT, is_P[:, None].expand_as(logits_PLT), reduction="none"
+        )
+        weight_P = torch.where(batch["concepts"].flatten() >= 0, 1.0, EMPTY_PATCH_WEIGHT)
+        loss = (pairs_PLT.sum(2).mean(1) * weight_P).sum() / weight_P.sum()
+        patches_P = torch.arange(self.place.out_features).repeat(len(batch["concepts"]))
+        loss = loss + nn.functional.cross_entropy(self.place(features_PD), patches_P)
+        return LossSum(loss * len(patches_P), torch.tensor(len(patches_P)))
+
+    def likeness(self, features_PD: Tensor) -> Tensor:
+        """Features of patches -> logits (P, languages, things)."""
+        patches_PD = nn.functional.normalize(self.head(features_PD), dim=-1)
+        names_LTD = nn.functional.normalize(self.names(self.table.weight), dim=-1)
+        cosine_PLT = torch.einsum("pd,ltd->plt", patches_PD, names_LTD)
+        return self.balance(cosine_PLT)
 
 
-def train_tower(vision: SiglipVisionConfig, config: TrainConfig, run_dir: Path) -> SiglipVisionModel:
+class _Balance(nn.Module):
+    """Cosine -> logit, by a learnt temperature and bias."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.temperature = nn.Parameter(torch.tensor(math.log(16.0)))
+        self.bias = nn.Parameter(torch.tensor(-8.0))
+
+    def forward(self, cosine: Tensor) -> Tensor:
+        return cosine * self.temperature.exp() + self.bias
+
+
+def _things(batch: Batch, things: int) -> Tensor:
+    """Which thing each patch shows (P,): a concept, or behind the concepts the colour of the ground."""
+    colours_B1 = things - len(COLOURS) + batch["colours"][:, None]
+    return torch.where(batch["concepts"] >= 0, batch["concepts"], colours_B1).flatten()
+
+
+def train_tower(
+    vision: SiglipVisionConfig, processor: MayaProcessor, config: TrainConfig, run_dir: Path
+) -> SiglipVisionModel:
     """Stage 0: the vision tower, from nothing."""
     torch.manual_seed(config.seed)
     tower = SiglipVisionModel._from_config(vision, attn_implementation="eager")  # on 64 patches the faster one
-    scenes = EmojiScenes(ImagePreparation(size=vision.image_size), size=SCENES, patch_size=vision.patch_size)
-    objective = TowerObjective(tower, len(load_vocabulary()))
+    scenes = EmojiScenes(processor.preparation, patch_size=vision.patch_size)
+    names = [_ids(processor, _names_of(code)) for code in PRETRAINED_CODES]
+    objective = TowerObjective(tower, names, len(processor.require_tokenizer()))
     train(objective, scenes, SceneCollator(), config, run_dir, on_record=_printer("tower"))
     return tower
 
 
-class WordObjective(nn.Module):
-    """Bring the connector's image of a patch near the words for it: the names, in every language, of what lies there (of
-    the ground's colour, where nothing does), and the number of its cell.
+def _names_of(language: str) -> list[str]:
+    """The concepts, then the colours."""
+    names = [concept.names[language] for concept in load_vocabulary()]
+    return names + [load_phrases(language).colours[colour] for colour in COLOURS]
 
-    The connector projects patches into the word space; here both are taught that directly, without a sentence between.
+
+def _ids(processor: MayaProcessor, words: Sequence[str]) -> list[list[int]]:
+    ids: list[list[int]] = processor.require_tokenizer()(list(words), add_special_tokens=False)["input_ids"]
+    return ids
+
+
+class Meanings:
+    """The things and places that have words: sample `index` is its own number."""
+
+    def __init__(self, things: int) -> None:
+        self.things = things
+
+    def __len__(self) -> int:
+        return self.things + CELLS
+
+    def __getitem__(self, index: int) -> int:
+        return index
+
+
+class MeaningCollator(Collator):
+    """Numbers of meanings -> meanings (B,)."""
+
+    def collate(self, prepared: Sequence[int]) -> Batch:
+        return {"meanings": torch.tensor(prepared)}
+
+
+class WordObjective(nn.Module):
+    """The words of one thing, or place, are alike in all languages; and each word says which language it belongs to.
+
+    Trained on text as scarce as EmojiVQA's, a language model would put both into its table of words only slowly, and
+    answer in the wrong language for long.
     """
 
     def __init__(
-        self, model: MayaForConditionalGeneration, words: Sequence[Sequence[Sequence[int]]], cells: Sequence[int]
+        self,
+        model: MayaForConditionalGeneration,
+        things: Sequence[Sequence[Sequence[int]]],
+        places: Sequence[Sequence[Sequence[int]]],
+        uses: Mapping[int, Sequence[float]],
     ) -> None:
-        """words: token ids by form (a language, with or without a space before the word) and thing (the concepts, then the
-        colours). cells: the token of each cell's number."""
+        """Token ids by form and thing (the concepts, then the colours), and by form and cell. A form is a language, with or
+        without a space before the word. uses: of a token, how much each language uses it."""
         super().__init__()
         self.model = model
-        flat = [list(word) for things in words for word in things]
-        starts = torch.tensor([0] + [len(word) for word in flat[:-1]]).cumsum(0)
+        self.words = nn.ModuleList([_WordVectors(things), _WordVectors(places)])
+        width = model.config.text.hidden_size
+        self.meanings = nn.Embedding(len(Meanings(len(things[0]))), width)
+        self.languages = nn.Linear(width, len(CODES))
+        shares_WL = torch.tensor(list(uses.values()))
+        self.used_W: Tensor
+        self.shares_WL: Tensor
+        self.register_buffer("used_W", torch.tensor(list(uses)), persistent=False)
+        self.register_buffer("shares_WL", shares_WL / shares_WL.sum(1, keepdim=True), persistent=False)
+
+    def forward(self, batch: Batch) -> LossSum:
+        """batch: meanings (B,), the things and behind them the places."""
+        table_VE = table_of(self.model)
+        meanings_B = batch["meanings"]
+        directions_BE = _direction(self.meanings(meanings_B), self.model)
+        used_WE = nn.functional.layer_norm(table_VE[self.used_W], table_VE.shape[-1:])
+        total = nn.functional.cross_entropy(self.languages(used_WE), self.shares_WL) * len(meanings_B)
+        first = 0
+        for words in self.words:
+            mine_B = (first <= meanings_B) & (meanings_B < first + len(words))
+            total = total + _likeness_loss(directions_BE[mine_B], words(table_VE), meanings_B[mine_B] - first)
+            first += len(words)
+        return LossSum(total, torch.tensor(len(meanings_B)))
+
+
+class PatchObjective(nn.Module):
+    """Bring the connector's image of a patch near the words for it: of what lies there (of the ground's colour, where
+    nothing does), and of its place.
+
+    The connector projects patches into the word space; here it is taught that directly, without a sentence between.
+    """
+
+    def __init__(
+        self,
+        model: MayaForConditionalGeneration,
+        things: Sequence[Sequence[Sequence[int]]],
+        places: Sequence[Sequence[Sequence[int]]],
+    ) -> None:
+        """As in `WordObjective`."""
+        super().__init__()
+        self.model = model
+        self.things, self.places = _WordVectors(things), _WordVectors(places)
         grid = model.config.image_size // model.config.patch_size
         third = (torch.arange(grid) * 2 + 1) * 3 // (2 * grid)  # in which third of the picture a patch's middle lies
-        self.word_shape = (len(words), len(words[0]))
-        for name, tensor in (
-            ("word_ids", torch.tensor([token for word in flat for token in word])),
-            ("word_starts", starts),
-            ("cell_ids", torch.tensor(cells)),
-            ("cell_of_N", (third[:, None] * 3 + third).flatten()),
-        ):
-            self.register_buffer(name, tensor, persistent=False)
-        self.word_ids: Tensor
-        self.word_starts: Tensor
-        self.cell_ids: Tensor
         self.cell_of_N: Tensor
+        self.register_buffer("cell_of_N", (third[:, None] * 3 + third).flatten(), persistent=False)
 
     def forward(self, batch: Batch) -> LossSum:
         """batch: pixel_values (B, 3, H, W), concepts (B, N), -1 where nothing lies, and colours (B,)."""
-        forms, things = self.word_shape
         table_VE = table_of(self.model)
-        colours_B1 = things - len(COLOURS) + batch["colours"][:, None]
-        things_P = torch.where(batch["concepts"] >= 0, batch["concepts"], colours_B1).flatten()
-        cells_P = self.cell_of_N.repeat(len(batch["pixel_values"]))
         embeds_PE = self.model.image_embeds(batch["pixel_values"]).float().flatten(0, 1)
-        directions_PE = nn.functional.layer_norm(embeds_PE, embeds_PE.shape[-1:]) * self.model.config.text.logit_scale
-        words_WE = nn.functional.embedding_bag(self.word_ids, table_VE, self.word_starts, mode="mean")
-        by_form = (directions_PE @ words_WE.T).view(-1, forms, things).transpose(1, 2)
-        total = nn.functional.cross_entropy(by_form, things_P[:, None].expand(-1, forms), reduction="sum")
-        by_cell = directions_PE @ table_VE[self.cell_ids].T
-        total = total + nn.functional.cross_entropy(by_cell, cells_P, reduction="sum")
-        return LossSum(total, torch.tensor(len(things_P) * (forms + 1)))
+        directions_PE = _direction(embeds_PE, self.model)
+        things_P = _things(batch, len(self.things))
+        total = _likeness_loss(directions_PE, self.things(table_VE), things_P)
+        cells_P = self.cell_of_N.repeat(len(batch["pixel_values"]))
+        total = total + _likeness_loss(directions_PE, self.places(table_VE), cells_P)
+        return LossSum(total, torch.tensor(len(things_P)))
+
+
+def _direction(vectors: Tensor, model: MayaForConditionalGeneration) -> Tensor:
+    """Vectors as the language model's head would see them."""
+    return nn.functional.layer_norm(vectors, vectors.shape[-1:]) * model.config.text.logit_scale
+
+
+class _WordVectors(nn.Module):
+    """Table of embeddings (V, E) -> vectors of words (forms, words, E), each the mean of its tokens."""
+
+    def __init__(self, words: Sequence[Sequence[Sequence[int]]]) -> None:
+        super().__init__()
+        flat = [list(word) for form in words for word in form]
+        starts = torch.tensor([0] + [len(word) for word in flat[:-1]]).cumsum(0)
+        self.forms = len(words)
+        self.ids: Tensor
+        self.starts: Tensor
+        self.register_buffer("ids", torch.tensor([token for word in flat for token in word]), persistent=False)
+        self.register_buffer("starts", starts, persistent=False)
+
+    def __len__(self) -> int:
+        """Words in a form."""
+        return len(self.starts) // self.forms
+
+    def forward(self, table_VE: Tensor) -> Tensor:
+        words_WE = nn.functional.embedding_bag(self.ids, table_VE, self.starts, mode="mean")
+        return words_WE.unflatten(0, (self.forms, -1))
+
+
+def _likeness_loss(directions_PE: Tensor, words_FWE: Tensor, targets_P: Tensor) -> Tensor:
+    """Cross-entropy of each direction's word among the words of a form, the mean over forms, summed over directions."""
+    forms = len(words_FWE)
+    by_form_PWF = (directions_PE @ words_FWE.flatten(0, 1).T).unflatten(1, (forms, -1)).transpose(1, 2)
+    targets_PF = targets_P[:, None].expand(-1, forms)
+    return nn.functional.cross_entropy(by_form_PWF, targets_PF, reduction="sum") / forms
 
 
 def table_of(model: MayaForConditionalGeneration) -> Tensor:
@@ -212,6 +355,7 @@ def attend_to_likeness(model: MayaForConditionalGeneration, *, sharpness: float 
             rows = torch.cat([torch.arange(group * size, (group + 1) * size) for group in per_head])
             attention.q_proj.weight.copy_(looks[rows] * scale)
             attention.o_proj.weight.copy_(takes[rows].T * loudness**0.5)
+            layer.mlp.down_proj.weight.zero_()  # says nothing until it has something to say
 
 
 def standardise_features(model: MayaForConditionalGeneration, processor: MayaProcessor, scenes: int = 64) -> None:
@@ -245,22 +389,38 @@ def match_spread(model: MayaForConditionalGeneration, processor: MayaProcessor, 
 def train_words(
     model: MayaForConditionalGeneration, processor: MayaProcessor, config: TrainConfig, run_dir: Path
 ) -> None:
-    """The connector and the table of words, on words for things and places."""
-    tokenizer = processor.require_tokenizer()
+    """The language model's table of words, on words for things and places in ten languages."""
+    uses: dict[int, list[float]] = defaultdict(lambda: [0.0] * len(CODES))
+    for number, code in enumerate(CODES):
+        for token, times in Counter(chain.from_iterable(_ids(processor, list(sentences(code))))).items():
+            uses[token][number] = float(times)
+    things, places = _thing_forms(processor, CODES), _place_forms(processor, CODES)
+    objective = WordObjective(model, things, places, uses)
+    meanings = Meanings(len(things[0]))
+    train(objective, meanings, MeaningCollator(), config, run_dir, on_record=_printer("words"))
 
-    def ids(words: Sequence[str]) -> list[list[int]]:
-        encoded: list[list[int]] = tokenizer(list(words), add_special_tokens=False)["input_ids"]
-        return encoded
 
-    words = [
-        [concept.names[code] for concept in load_vocabulary()] + [load_phrases(code).colours[c] for c in COLOURS]
-        for code in CODES
-    ]
-    # a word at the start of a text and one behind a space are different tokens
-    forms = [ids([f"{space}{word}" for word in of_language]) for of_language in words for space in ("", " ")]
-    objective = WordObjective(model, forms, [number for [number] in ids([str(cell + 1) for cell in range(CELLS)])])
-    scenes = EmojiScenes(processor.preparation, size=SCENES, patch_size=model.config.patch_size)
-    train(objective, scenes, SceneCollator(), config, run_dir, on_record=_printer("words"))
+def train_connector(
+    model: MayaForConditionalGeneration, processor: MayaProcessor, config: TrainConfig, run_dir: Path
+) -> None:
+    """Stage 1: the connector alone, on patches and words for them in eight languages."""
+    forms = _thing_forms(processor, PRETRAINED_CODES), _place_forms(processor, PRETRAINED_CODES)
+    scenes = EmojiScenes(processor.preparation, patch_size=model.config.patch_size)
+    train(PatchObjective(model, *forms), scenes, SceneCollator(), config, run_dir, on_record=_printer("connector"))
+
+
+def _thing_forms(processor: MayaProcessor, languages: Sequence[str]) -> list[list[list[int]]]:
+    return _forms(processor, [_names_of(code) for code in languages])
+
+
+def _place_forms(processor: MayaProcessor, languages: Sequence[str]) -> list[list[list[int]]]:
+    digits = [str(cell + 1) for cell in range(CELLS)]
+    return _forms(processor, [digits, *(load_phrases(code).places for code in languages)])
+
+
+def _forms(processor: MayaProcessor, words: Sequence[Sequence[str]]) -> list[list[list[int]]]:
+    """A word at the start of a text and one behind a space are different tokens."""
+    return [_ids(processor, [f"{space}{word}" for word in form]) for form in words for space in ("", " ")]
 
 
 def _printer(stage: str) -> Any:
@@ -279,27 +439,26 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO)
     options = tyro.cli(TinyOptions, description=__doc__)
     model, processor = untrained(options.vocabulary)
-    tower_config = replace(tiny_tower(steps=options.tower_steps), workers=options.workers)
-    tower = train_tower(model.config.vision, tower_config, options.run / "tower")
+    size = model.config.image_size
+
+    def with_workers(config: TrainConfig) -> TrainConfig:
+        return replace(config, workers=options.workers)
+
+    tower_config = with_workers(tiny_tower(steps=options.tower_steps))
+    tower = train_tower(model.config.vision, processor, tower_config, options.run / "tower")
     model.vision_tower.load_state_dict(tower.state_dict())
+    train_words(model, processor, with_workers(tiny_words(steps=options.word_steps)), options.run / "words")
     standardise_features(model, processor)
-    words_config = replace(tiny_words(steps=options.word_steps), workers=options.workers)
-    train_words(model, processor, words_config, options.run / "words")
+    connector_config = with_workers(tiny_connector(steps=options.connector_steps))
+    train_connector(model, processor, connector_config, options.run / "connector")
     match_spread(model, processor)
-    captions = EmojiCaptions(split="train", size=SCENES, image_size=model.config.image_size)
-    questions = EmojiQuestions(split="train", size=SCENES, image_size=model.config.image_size)
-    in_captions = PackedCollator(processor, prompt_format="caption")
-    for stage, config, data, collator in (
-        ("captions", tiny_captions(steps=options.caption_steps), captions, in_captions),
-        ("answers", tiny_answers(steps=options.answer_steps), questions, PackedCollator(processor)),
-    ):
-        config = replace(config, workers=options.workers)
-        train(AnswerObjective(model), data, collator, config, options.run / stage, on_record=_printer(stage))
+    questions = EmojiQuestions(split="train", size=SCENES, image_size=size)
+    answers_config = with_workers(tiny_answers(steps=options.answer_steps))
+    objective, collator = AnswerObjective(model), PackedCollator(processor)
+    train(objective, questions, collator, answers_config, options.run / "answers", on_record=_printer("answers"))
     out = options.out or asset_path("maya-tiny")
     save_model(model, processor, out, dtype=torch.bfloat16)
-    minutes = {
-        stage: round(_seconds(options.run / stage) / 60, 1) for stage in ("tower", "words", "captions", "answers")
-    }
+    minutes = {stage: round(_seconds(options.run / stage) / 60, 1) for stage in STAGES}
     report = {
         "parameters": model.num_parameters(),
         "minutes": minutes | {"all": round(sum(minutes.values()), 1)},

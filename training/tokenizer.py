@@ -1,9 +1,12 @@
 """A small byte-level BPE with Cohere's control tokens, trained on what EmojiVQA says in ten languages."""
 
 from collections.abc import Iterable
+from itertools import chain
 
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
+
+from maya_core.languages import CODES
 
 # Cohere's first eight ids, its turn tokens, and the image slot.
 CONTROL_TOKENS = (
@@ -31,7 +34,7 @@ def train_tokenizer(vocab_size: int, texts: Iterable[str] | None = None) -> PreT
     if texts is None:
         from training.emoji_vqa.questions import sentences
 
-        texts = sentences()
+        texts = chain.from_iterable(map(sentences, CODES))
     tokenizer = Tokenizer(models.BPE())
     tokenizer.normalizer = normalizers.NFC()
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(

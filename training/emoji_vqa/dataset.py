@@ -10,7 +10,7 @@ from maya_core.data import PackedSample, Sample
 from maya_core.languages import CODES
 from maya_core.prompt import Message
 from training.emoji_vqa.questions import FAMILIES, Family, Question, ask, caption, caption_by_place, families_for
-from training.emoji_vqa.scenes import Scene, Split, make_scene, render
+from training.emoji_vqa.scenes import CELLS, Scene, Split, make_scene, render
 
 # How often each family is trained: what needs the names is hard, a colour is not.
 WEIGHTS: dict[Family, int] = {
@@ -116,7 +116,7 @@ class EmojiCaptions:
     def __getitem__(self, index: int) -> PackedSample:
         rng = random.Random(f"captions/{self.split}/{index}")
         crowded = rng.random() < self.crowded
-        scene = make_scene(self.split, index, size=self.image_size, crowded=crowded)
+        scene = make_scene(self.split, index, size=self.image_size, number=CELLS if crowded else None)
         say = caption_by_place if crowded else caption
         shown = Message(role="user", text="", images=(render(scene),))
         languages = tuple(rng.choice(self.languages) for _ in range(self.captions))

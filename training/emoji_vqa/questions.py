@@ -11,7 +11,7 @@ from typing import Any, Literal, get_args
 
 from babel.lists import format_list
 
-from maya_core.languages import CODES, get_language
+from maya_core.languages import get_language
 from training.emoji_vqa.scenes import CELLS, COLOURS, Scene, Split, Thing
 from training.emoji_vqa.vocabulary import CATEGORIES, load_vocabulary
 
@@ -201,22 +201,20 @@ def caption_by_place(scene: Scene, language: str) -> str:
 # --- for the tokenizer ---
 
 
-def sentences(seed: int = 0) -> Iterator[str]:
-    """Every word of EmojiVQA in every language, about as often as conversations use it."""
-    rng = random.Random(seed)
-    concepts = load_vocabulary()
-    for language in CODES:
-        phrases, locale = load_phrases(language), get_language(language).locale
-        names = [concept.names[language] for concept in concepts]
-        yield from [*names] * 4
-        yield from (format_list(rng.sample(names, rng.randint(2, 4)), locale=locale) for _ in range(len(names)))
-        for wordings in phrases.wordings.values():
-            for wording in wordings:
-                for _ in range(20):
-                    yield wording.format(**_filled(phrases.places, names, rng))
-        for words in (phrases.colours, phrases.categories):
-            yield from [*words.values()] * 20
-        yield from [phrases.yes, phrases.no, *map(str, range(10))] * 20
+def sentences(language: str, seed: int = 0) -> Iterator[str]:
+    """Every word of EmojiVQA in a language, about as often as conversations use it."""
+    rng = random.Random(f"sentences/{language}/{seed}")
+    phrases, locale = load_phrases(language), get_language(language).locale
+    names = [concept.names[language] for concept in load_vocabulary()]
+    yield from [*names] * 4
+    yield from (format_list(rng.sample(names, rng.randint(2, 4)), locale=locale) for _ in range(len(names)))
+    for wordings in phrases.wordings.values():
+        for wording in wordings:
+            for _ in range(20):
+                yield wording.format(**_filled(phrases.places, names, rng))
+    for words in (phrases.colours, phrases.categories):
+        yield from [*words.values()] * 20
+    yield from [phrases.yes, phrases.no, *map(str, range(10))] * 20
 
 
 def _filled(places: Sequence[str], names: Sequence[str], rng: random.Random) -> dict[str, Any]:

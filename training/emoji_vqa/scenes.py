@@ -72,11 +72,11 @@ def is_held_out(one: int, other: int) -> bool:
     return low != high and (low * 7919 + high * 104_729) % HELD_OUT == 0
 
 
-def make_scene(split: Split, index: int, *, size: int = 128, crowded: bool = False) -> Scene:
-    """Scene `index` of a split, `size` px square; a crowded one has a thing in every cell. Equal arguments give equal
-    scenes, on every machine."""
+def make_scene(split: Split, index: int, *, size: int = 128, number: int | None = None) -> Scene:
+    """Scene `index` of a split, `size` px square, with `number` things (at most one a cell; by chance if not given). Equal
+    arguments give equal scenes, on every machine."""
     rng = random.Random(f"emoji-vqa/{split}/{index}")
-    concepts = _together(rng, split, [], CELLS) if crowded else _concepts(rng, split)
+    concepts = _together(rng, split, [], number) if number else _concepts(rng, split)
     cells = rng.sample(range(CELLS), len(concepts)) if len(concepts) > 1 else [4]
     things = tuple(_thing(rng, concept, cell, len(concepts)) for concept, cell in zip(concepts, cells, strict=True))
     return Scene(
