@@ -3,6 +3,8 @@
 `maya`: ours; keys are the module's own names (`vision_tower.*`, `connector.*`, `language_model.*`).
 `llava_cohere`: the published one (LLaVA's names); `_PUBLISHED_NAMES` is the whole mapping.
 
+A folder with a LoRA adapter is read as its base with the adapter merged in.
+
 Loading is strict: a key that is missing, unexpected or misshapen is named, and nothing is ever filled with random
 weights. Weights are safetensors; the one pickle, a stage-1 `mm_projector.bin`, is read with weights_only.
 """
@@ -13,6 +15,7 @@ import pickle
 import re
 import shutil
 from collections.abc import Iterator, Mapping
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +26,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 from transformers import CohereConfig, SiglipVisionConfig
 
+from maya_core import adapters
 from maya_core.assets import asset_path
 from maya_core.config import PUBLISHED_VISION, MayaConfig
 from maya_core.errors import CheckpointError, CheckpointMismatch, CheckpointNotFound
@@ -73,7 +77,7 @@ def load_model(
 
 def load_processor(path_or_repo: str | Path) -> MayaProcessor:
     """The processor of a checkpoint in either layout."""
-    folder = local_folder(path_or_repo)
+    folder = _under_adapter(local_folder(path_or_repo))
     config = load_config(folder)
     preprocessor = _first_existing(
         folder / "preprocessor_config.json", _local_tower(folder, _read_config(folder)) / "preprocessor_config.json"
@@ -116,8 +120,14 @@ def local_folder(path_or_repo: str | Path) -> Path:
     return fetch(path_or_repo)
 
 
+def _under_adapter(folder: Path) -> Path:
+    """The folder itself, or that of the model which the adapter in it belongs to."""
+    return local_folder(adapters.base_of(folder)) if adapters.is_adapter(folder) else folder
+
+
 def load_config(folder: Path) -> MayaConfig:
-    """The configuration of a checkpoint in either layout."""
+    """The configuration of a checkpoint in either layout, or of the one that an adapter belongs to."""
+    folder = _under_adapter(folder)
     fields = _read_config(folder)
     model_type = fields.get("model_type")
     if model_type == MayaConfig.model_type:
@@ -168,7 +178,10 @@ def _some(names: list[str], most: int = 8) -> str:
 
 
 def _tensors(folder: Path) -> Tensors:
-    """Every learnt tensor of a checkpoint under our names, read one at a time."""
+    """Every learnt tensor of a checkpoint under our names, read one at a time; an adapter's are merged into its base's."""
+    if adapters.is_adapter(folder):
+        yield from adapters.merged(folder, _tensors(_under_adapter(folder)))
+        return
     fields = _read_config(folder)
     if fields.get("model_type") != PUBLISHED_TYPE:
         yield from _safetensors(folder)
@@ -329,6 +342,69 @@ def _image_token_id(folder: Path, rows: int) -> int:
     return rows - 1 if len(tokenizer) < rows else known.get("<UNK>", 1)
 
 
+# --- a new model from a tower and a language model ---
+
+
+def assemble(
+    tower: str | Path, language_model: str | Path, *, dtype: torch.dtype = torch.float32, **config: Any
+) -> tuple[MayaForConditionalGeneration, MayaProcessor]:
+    """A Maya before its first training: a SigLIP and a Cohere model, each a folder or a repository, and an untrained
+    connector between them.
+
+    config: further fields of MayaConfig. Raises CheckpointNotFound, CheckpointMismatch or DownloadError.
+    """
+    tower_folder, language_folder = local_folder(tower), local_folder(language_model)
+    vision = _read_config(tower_folder)
+    text = _read_config(language_folder)
+    for fields, wanted, folder in ((vision, "siglip", tower_folder), (text, "cohere", language_folder)):
+        if not str(fields.get("model_type")).startswith(wanted):
+            raise CheckpointMismatch(
+                f"config.json in {folder.name} says model_type {fields.get('model_type')!r}; a {wanted} model is wanted."
+            )
+    names = set(_tensor_names(tower_folder))
+    has_head = any(".head." in name or name.startswith("head.") for name in names)
+    rows = text["vocab_size"]
+    known = {name: value for name, value in text.items() if name in CohereConfig.__dataclass_fields__}
+    for name in ("architectures", "dtype"):
+        known.pop(name, None)
+    shapes = vision.get("vision_config", vision)
+    model_config = MayaConfig(
+        vision_config={name: shapes[name] for name in _SHAPES if name in shapes} | {"vision_use_head": has_head},
+        text_config=known,
+        image_token_id=_image_token_id(language_folder, rows),
+        **config,
+    )
+    model: MayaForConditionalGeneration = MayaForConditionalGeneration(model_config)
+    connector = {f"connector.{name}": tensor for name, tensor in model.connector.state_dict().items()}
+    tensors = chain(_tower_tensors(tower_folder), _language_tensors(language_folder), connector.items())
+    _fill(model, tensors, dtype, torch.device("cpu"), source=language_folder)
+    preprocessor = tower_folder / "preprocessor_config.json"
+    fields = _read_json(preprocessor) if preprocessor.is_file() else {}
+    preparation = ImagePreparation.from_json(
+        fields, size=model_config.image_size, aspect_ratio=model_config.image_aspect_ratio
+    )
+    return model, MayaProcessor(model_config, preparation, load_tokenizer(language_folder))
+
+
+_SHAPES = (
+    "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "image_size", "patch_size",
+    "num_channels", "hidden_act", "layer_norm_eps",
+)  # fmt: skip
+
+
+def _tower_tensors(folder: Path) -> Tensors:
+    """A SigLIP's vision part under our names, whether the folder holds the vision part alone or the text part too."""
+    for name, tensor in _safetensors(folder):
+        if not name.startswith(("text_model.", "logit_")) and not _COMPUTED.search(name):
+            yield "vision_tower." + name.removeprefix("vision_model."), tensor
+
+
+def _language_tensors(folder: Path) -> Tensors:
+    for name, tensor in _safetensors(folder):
+        if not _COMPUTED.search(name):
+            yield "language_model." + name, tensor
+
+
 # --- saving ---
 
 
@@ -381,7 +457,7 @@ def convert(source: str | Path, destination: str | Path, *, projector: Path | No
     projector: a stage-1 `mm_projector.bin` whose weights replace the connector's.
     """
     folder = local_folder(source)
-    model = load_model(folder, dtype=_stored_dtype(folder))
+    model = load_model(folder, dtype=stored_dtype(folder))
     if projector is not None:
         load_connector(model, projector)
     save_model(model, load_processor(folder), destination)
@@ -396,7 +472,7 @@ def export_llava(source: str | Path, destination: str | Path) -> None:
     from transformers import LlavaConfig, LlavaForConditionalGeneration
 
     folder = local_folder(source)
-    model = load_model(folder, dtype=_stored_dtype(folder))
+    model = load_model(folder, dtype=stored_dtype(folder))
     config = model.config
     if config.connector.kind != "mlp":
         raise CheckpointError(
@@ -443,7 +519,9 @@ def _llava_name(ours: str) -> str:
     raise AssertionError(ours)
 
 
-def _stored_dtype(folder: Path) -> torch.dtype:
+def stored_dtype(path_or_repo: str | Path) -> torch.dtype:
+    """The number format of a checkpoint's weights."""
+    folder = _under_adapter(local_folder(path_or_repo))
     with safe_open(_weight_files(folder)[0], framework="pt") as tensors:
         first: Tensor = tensors.get_tensor(next(iter(tensors.keys())))
     return first.dtype

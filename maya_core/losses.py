@@ -12,7 +12,7 @@ from torch.utils.checkpoint import checkpoint
 
 from maya_core.languages import CODES
 
-CHUNK = 4096  # supervised positions whose logits exist at one time
+CHUNK = 2**28  # logits that exist at one time: 1 GiB in float32
 
 
 @dataclass(frozen=True)
@@ -45,9 +45,11 @@ def next_token_loss(
     supervised_BT = targets_BT != -100
     hidden_SE = hidden_BTE[:, :-1][supervised_BT]
     targets_S = targets_BT[supervised_BT]
-    whole = len(targets_S) <= CHUNK
+    positions = max(1, CHUNK // len(head_VE))
+    whole = len(targets_S) <= positions
+    chunks = zip(torch.split(hidden_SE, positions), torch.split(targets_S, positions), strict=True)
     losses = []
-    for hidden_chunk, target_chunk in zip(torch.split(hidden_SE, CHUNK), torch.split(targets_S, CHUNK), strict=True):
+    for hidden_chunk, target_chunk in chunks:
         arguments = (hidden_chunk, target_chunk, head_VE, logit_scale)
         losses.append(_losses(*arguments) if whole else checkpoint(_losses, *arguments, use_reentrant=False))
     loss_S = torch.cat(losses)

@@ -12,8 +12,9 @@ class StepRecord:
 
     step: 1-based. loss: mean over supervised tokens. loss_by_language: the same for each language that was among them.
     learning_rate: share of the peak. grad_norm: of the last step, before clipping. supervised: tokens that were learnt.
-    tokens: that were read. seconds: wall clock of the run so far, over all its starts. tokens_per_second: of these steps.
-    skipped: steps left out so far because their gradient was not finite. refused: samples that could not be used so far.
+    tokens: that were read. seconds: wall clock of the run so far, over all its starts. tokens_per_second,
+    seconds_per_step: of these steps. skipped: steps left out so far because their gradient was not finite. refused:
+    samples that could not be used so far.
     """
 
     step: int
@@ -25,6 +26,7 @@ class StepRecord:
     tokens: int
     seconds: float
     tokens_per_second: float
+    seconds_per_step: float = 0.0
     skipped: int = 0
     refused: int = 0
 

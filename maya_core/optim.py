@@ -70,18 +70,15 @@ def trained_parameters(optimizers: list[Optimizer]) -> list[Tensor]:
 
 
 def parameter_groups(module: nn.Module, learning_rates: Mapping[str, float], *, weight_decay: float) -> list[Group]:
-    """One or two groups a part; parts are submodules of `module`, by dotted name. All other parameters are frozen.
+    """One or two groups a part. All parameters that no part has are frozen.
 
-    Vectors (biases, norms) are not decayed. Raises ValueError for a part that does not exist.
+    A part is a submodule of `module` by dotted name, or the name of many (`lora_B`). Vectors (biases, norms) are not
+    decayed. Raises ValueError for a part that does not exist.
     """
     module.requires_grad_(False)
     groups: list[Group] = []
     for part, rate in learning_rates.items():
-        try:
-            parameters = list(module.get_submodule(part).parameters())
-        except AttributeError:
-            names = ", ".join(name for name, _ in module.named_children())
-            raise ValueError(f"There is no part {part!r} to train; the parts are {names}.") from None
+        parameters = _parameters_of(module, part)
         for parameter in parameters:
             parameter.requires_grad_(True)
         matrices = [parameter for parameter in parameters if parameter.ndim > 1]
@@ -92,6 +89,17 @@ def parameter_groups(module: nn.Module, learning_rates: Mapping[str, float], *, 
             if chosen
         ]
     return groups
+
+
+def _parameters_of(module: nn.Module, part: str) -> list[nn.Parameter]:
+    try:
+        return list(module.get_submodule(part).parameters())
+    except AttributeError:
+        named = [parameter for name, parameter in module.named_parameters() if part in name.split(".")]
+    if not named:
+        names = ", ".join(name for name, _ in module.named_children())
+        raise ValueError(f"There is no part {part!r} to train; the parts are {names}.")
+    return named
 
 
 def warmup_cosine(step: int, *, steps: int, warmup: int, floor: float = 0.0) -> float:

@@ -412,7 +412,7 @@ class Recorder:
         if config.trackers:
             accelerator.init_trackers("run")
         self.started = self.last = time.monotonic()
-        self.tokens = 0
+        self.tokens = self.steps = 0
         self.sums = self._empty()
 
     def _empty(self) -> Tensor:
@@ -421,6 +421,7 @@ class Recorder:
 
     def add(self, state: RunState, data: StepData, loss: LossSum, grad_norm: float, share: float) -> None:
         self.tokens += data.tokens
+        self.steps += 1
         if math.isfinite(grad_norm):
             self.sums[0] += loss.total
             self.sums[1] += loss.count
@@ -431,7 +432,7 @@ class Recorder:
         sums = self.accelerator.reduce(self.sums).tolist()
         if self.metrics is not None:
             self._write(self.metrics, state, sums, grad_norm, share)
-        self.tokens, self.sums, self.last = 0, self._empty(), time.monotonic()
+        self.tokens, self.steps, self.sums, self.last = 0, 0, self._empty(), time.monotonic()
 
     def _write(self, metrics: MetricsLog, state: RunState, sums: list[float], grad_norm: float, share: float) -> None:
         now = time.monotonic()
@@ -447,6 +448,7 @@ class Recorder:
             tokens=self.tokens,
             seconds=metrics.seconds_before + now - self.started,
             tokens_per_second=self.tokens / max(1e-9, now - self.last),
+            seconds_per_step=(now - self.last) / self.steps,
             skipped=state.skipped,
             refused=state.refused,
         )

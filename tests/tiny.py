@@ -79,11 +79,11 @@ def tiny_tokenizer() -> PreTrainedTokenizerFast:
     return train_tokenizer(500, SENTENCES)
 
 
-def tiny_session(*, prompt_format: str = "chat", **changes: Any) -> ChatSession:
+def tiny_session(*, prompt_format: str = "chat", text: dict[str, Any] | None = None, **changes: Any) -> ChatSession:
     """A random model with a real tokenizer: it answers nonsense, by all the rules."""
     tokenizer = tiny_tokenizer()
     known = tokenizer.get_added_vocab()
-    text = {
+    text = (text or {}) | {
         "eos_token_id": known["<|END_OF_TURN_TOKEN|>"],
         "bos_token_id": known["<BOS_TOKEN>"],
         "pad_token_id": known["<PAD>"],

@@ -1,9 +1,82 @@
 """Recipes: functions that return complete, frozen configurations. A study is a `replace` of one."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import Literal
 
+from maya_core.adapters import LoraSettings
 from maya_core.config import MayaConfig
+from maya_core.prompt import PromptFormat
 from maya_core.train import TrainConfig
+
+CONNECTOR, LANGUAGE_MODEL, TOWER = "model.connector", "model.language_model", "model.vision_tower"
+LORA_A, LORA_B = "lora_A", "lora_B"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """A stage of training, but for model and data.
+
+    train: the loop's settings; which parts train, and how fast. prompt_format, image_aspect_ratio (how pictures become
+    squares): the model's own where None. max_length: tokens of a conversation that are kept. captions: questions may be
+    nothing but a picture. last_layers: where set, only so many layers of the language model train, counted from the last.
+    lora: adapters instead of the language model's own weights. four_bit: those weights rest in NF4.
+    frozen: number format of what does not train; what trains is float32.
+    """
+
+    train: TrainConfig
+    prompt_format: PromptFormat | None = None
+    image_aspect_ratio: Literal["pad", "stretch"] | None = None
+    max_length: int | None = 2048
+    captions: bool = False
+    last_layers: int | None = None
+    lora: LoraSettings | None = None
+    four_bit: bool = False
+    frozen: Literal["float32", "bfloat16"] = "bfloat16"
+
+
+# --- the paper's stages (hyperparameters as published) ---
+
+
+def pretrain() -> Recipe:
+    """Stage 1: the connector alone, on captions in eight languages."""
+    return Recipe(
+        train=TrainConfig(epochs=1, batch_size=256, token_budget=16384, learning_rates={CONNECTOR: 1e-3}, workers=4),
+        prompt_format="caption",
+        image_aspect_ratio="stretch",
+        captions=True,
+    )
+
+
+def finetune() -> Recipe:
+    """Stage 2: connector and language model, on instructions in ten languages."""
+    rates = {CONNECTOR: 2e-5, LANGUAGE_MODEL: 2e-5}
+    return Recipe(train=TrainConfig(epochs=1, batch_size=128, token_budget=8192, learning_rates=rates, workers=4))
+
+
+def lora(*, a: float = 5e-5, b: float = 8e-4) -> Recipe:
+    """Adapters on the language model, and the connector.
+
+    The two matrices of an adapter have rates of their own, B's 16 times A's (LoRA+, arXiv 2402.12354); published was one
+    of 2e-4 for both, which `lora(a=2e-4, b=2e-4)` is.
+    """
+    full = finetune()
+    rates = {CONNECTOR: 2e-5, LORA_A: a, LORA_B: b}
+    return replace(full, train=replace(full.train, learning_rates=rates), lora=LoraSettings())
+
+
+def qlora() -> Recipe:
+    """LoRA over a language model in four bits: an 8B model on a GPU of 12 GB."""
+    adapters = lora()
+    train = replace(adapters.train, token_budget=2048, optimizer="adamw8bit", recompute=True)
+    return replace(adapters, train=train, lora=LoraSettings(rank=64, alpha=128), four_bit=True)
+
+
+def unfreeze_layers(layers: int = 4) -> Recipe:
+    """The connector and the last layers of the language model."""
+    return replace(finetune(), last_layers=layers)
+
+
+# --- the embedded model ---
 
 TINY_IMAGE_SIZE = 128
 
@@ -41,12 +114,12 @@ def tiny_model(*, vocab_size: int, image_token_id: int, end_id: int, bos_id: int
     )
 
 
-def tiny_tower(*, steps: int = 1500) -> TrainConfig:
+def tiny_tower(*, steps: int = 2000) -> TrainConfig:
     """The tower alone, from nothing: which emoji lies on which patch."""
     return TrainConfig(
         steps=steps,
         batch_size=48,
-        learning_rates={"tower": 1e-2, "head": 1e-2},
+        learning_rates={"tower": 1e-2, "head": 1e-2, "place": 1e-2, "table": 1e-2, "balance": 5e-2},
         muon_rates={"tower": 2e-2},
         weight_decay=0.01,
         betas=(0.9, 0.98),
@@ -54,37 +127,36 @@ def tiny_tower(*, steps: int = 1500) -> TrainConfig:
     )
 
 
-def tiny_words(*, steps: int = 350) -> TrainConfig:
-    """Connector and table of words, on patches and words for them."""
+def tiny_words(*, steps: int = 400) -> TrainConfig:
+    """The language model's table of words, on which words mean the same."""
     return TrainConfig(
         steps=steps,
-        batch_size=64,
-        learning_rates={"model.connector": 3e-3, "model.language_model.model.embed_tokens": 6e-3},
+        batch_size=340,
+        learning_rates={"model.language_model.model.embed_tokens": 1e-2, "meanings": 1e-2, "languages": 1e-2},
         betas=(0.9, 0.98),
         seed=4,
     )
 
 
-def tiny_captions(*, steps: int = 700) -> TrainConfig:
-    """The language model, on captions: nothing else to learn but to look and to name. Tower and connector rest, or
-    early gradients undo them."""
+def tiny_connector(*, steps: int = 300) -> TrainConfig:
+    """Stage 1: the connector alone, on patches and words for them."""
     return TrainConfig(
         steps=steps,
-        batch_size=16,
-        learning_rates={"model.language_model": 6e-3},
-        muon_rates={"model.language_model": 2e-2},
-        weight_decay=0.01,
+        batch_size=64,
+        learning_rates={"model.connector": 5e-3},
         betas=(0.9, 0.98),
-        seed=2,
+        seed=5,
     )
 
 
-def tiny_answers(*, steps: int = 1500) -> TrainConfig:
-    """Connector and language model, on questions of every kind. Higher rates, or a tower that moves, undo the looking."""
-    return replace(
-        tiny_captions(steps=steps),
+def tiny_answers(*, steps: int = 2500) -> TrainConfig:
+    """Stage 2: language model and, slowly, the connector, on questions of every kind. The tower rests."""
+    return TrainConfig(
+        steps=steps,
         batch_size=20,
-        learning_rates={"model.connector": 3e-4, "model.language_model": 3e-3},
-        muon_rates={"model.language_model": 1e-2},
+        learning_rates={"model.connector": 3e-4, "model.language_model": 6e-3},
+        muon_rates={"model.language_model": 2e-2},
+        weight_decay=0.01,
+        betas=(0.9, 0.98),
         seed=3,
     )

@@ -1,0 +1,258 @@
+"""Training from the command line: recipes, what is told before the first step, and results that load."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+
+from maya_core.checkpoint import load_model, load_processor, save_model
+from maya_core.prompt import Message
+from tests.tiny import SENTENCES, tiny_session
+from training import finetune, pretrain, stage
+from training.estimate import Parameters
+from training.recipes import CONNECTOR, LANGUAGE_MODEL, LORA_A, LORA_B, lora, qlora, unfreeze_layers
+from training.recipes import finetune as stage_2
+from training.recipes import pretrain as stage_1
+
+LANGUAGES = ("en", "zh", "fr", "es", "ru", "hi", "ja", "ar", "bn", "ur")
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("base") / "model"
+    session = tiny_session()
+    save_model(session.model, session.processor, folder)
+    return folder
+
+
+@pytest.fixture
+def data(tmp_path) -> Path:
+    """A record in each language, and its picture."""
+    (tmp_path / "images").mkdir()
+    records = []
+    for number, (language, sentence) in enumerate(zip(LANGUAGES, SENTENCES, strict=True)):
+        Image.new("RGB", (40 + number, 30), (number * 20, 90, 200)).save(tmp_path / "images" / f"{number}.png")
+        turns = [{"from": "human", "value": f"<image>\n{sentence}"}, {"from": "gpt", "value": sentence}]
+        records.append({"id": number, "image": f"{number}.png", "language": language, "conversations": turns})
+    file = tmp_path / "data.json"
+    file.write_text(json.dumps(records, ensure_ascii=False), "utf-8")
+    return file
+
+
+@pytest.fixture
+def tune(data, base, tmp_path, monkeypatch, capsys):
+    """Run `training.finetune` on the data; gives exit status, what was printed, and the result's folder."""
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def run(*flags: str, model: Path | None = base, command=finetune.main):
+        paths = ["--data", str(data), "--images", str(data.parent / "images"), "--out", str(tmp_path / "out")]
+        given = ["--model", str(model)] if model else []
+        short = ["--steps", "3", "--batch-size", "4", "--log-every", "1", "--workers", "0", "--frozen", "float32"]
+        status = command([*paths, *given, *short, *flags])
+        return status, capsys.readouterr(), tmp_path / "out"
+
+    return run
+
+
+def logits(folder: Path) -> torch.Tensor:
+    model, processor = load_model(folder), load_processor(folder)
+    image = Image.new("RGB", (64, 64), (200, 30, 30))
+    batch = processor([[Message(role="user", text=SENTENCES[0], images=(image,))]])
+    with torch.no_grad():
+        return model(**batch).logits
+
+
+def changed(before: Path, after: Path) -> set[str]:
+    old, new = load_model(before).state_dict(), load_model(after).state_dict()
+    return {name for name in old if not torch.equal(old[name], new[name])}
+
+
+def test_the_published_hyperparameters():
+    one, two, adapters = stage_1(), stage_2(), lora()
+    assert one.train.learning_rates == {CONNECTOR: 1e-3}
+    assert two.train.learning_rates == {CONNECTOR: 2e-5, LANGUAGE_MODEL: 2e-5}
+    assert (one.train.batch_size, two.train.batch_size) == (256, 128)
+    for recipe in (one, two, adapters):
+        train = recipe.train
+        assert (train.epochs, train.steps, train.warmup, train.weight_decay) == (1, None, 0.03, 0.0)
+        assert (train.bf16, recipe.max_length, train.betas) == (True, 2048, (0.9, 0.999))
+    assert (one.prompt_format, one.image_aspect_ratio) == ("caption", "stretch")
+    assert adapters.lora is not None
+    assert (adapters.lora.rank, adapters.lora.alpha, adapters.lora.dropout) == (128, 256, 0.05)
+    rates = adapters.train.learning_rates
+    assert rates[LORA_B] == pytest.approx(16 * rates[LORA_A])
+    assert rates[CONNECTOR] == 2e-5
+    assert lora(a=2e-4, b=2e-4).train.learning_rates[LORA_B] == 2e-4
+    assert qlora().four_bit
+
+
+def test_a_full_tuning_changes_connector_and_language_model_alone(tune, base):
+    status, printed, out = tune()
+    assert status == 0, printed.err
+    assert "10 records" not in printed.out  # one in each language
+    for language in LANGUAGES:
+        assert f"{language}: 1 records, 1 places an epoch, 0 corrupt" in printed.out
+    assert "step 3 of 3: loss" in printed.out
+    assert "% of peak" in printed.out
+    assert "left" in printed.out
+    parts = {name.split(".")[0] for name in changed(base, out)}
+    assert parts == {"connector", "language_model"}
+    assert json.loads((out / "recipe.json").read_text())["train"]["batch_size"] == 4
+
+
+def test_the_tower_trains_on_request(tune, base):
+    rates = ["--learning-rates", "model.vision_tower", "1e-4", LANGUAGE_MODEL, "0"]
+    status, printed, out = tune(*rates)
+    assert status == 0, printed.err
+    assert {name.split(".")[0] for name in changed(base, out)} == {"connector", "vision_tower"}
+
+
+def test_the_last_layers_alone(tune, base):
+    status, printed, out = tune("--recipe", "unfreeze_layers", "--last-layers", "1")
+    assert status == 0, printed.err
+    names = {name for name in changed(base, out) if name.startswith("language_model")}
+    assert names
+    assert all(name.startswith(("language_model.model.layers.2.", "language_model.model.norm")) for name in names)
+    assert tune("--recipe", "unfreeze_layers", "--last-layers", "9")[0] == 1
+    assert unfreeze_layers(2).last_layers == 2
+
+
+@pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")  # peft asks transformers for it
+def test_an_adapter_loads_as_what_was_trained_and_in_peft(tune, base):
+    from peft import PeftModel
+
+    rates = ["--learning-rates", CONNECTOR, "1e-2", LORA_A, "1e-2", LORA_B, "1e-2"]
+    status, printed, out = tune("--recipe", "lora", "--rank", "4", "--alpha", "8", *rates)
+    assert status == 0, printed.err
+    assert not torch.allclose(logits(out), logits(base), atol=1e-3)
+    image = Image.new("RGB", (64, 64), (200, 30, 30))
+    batch = load_processor(base)([[Message(role="user", text=SENTENCES[0], images=(image,))]])
+    model = PeftModel.from_pretrained(load_model(base), str(out))
+    model.eval()
+    with torch.no_grad():
+        assert torch.allclose(model(**batch).logits, logits(out), atol=1e-4)
+
+
+def test_an_adapter_of_another_model_is_refused(tune, tmp_path, capsys):
+    from maya_core.errors import CheckpointMismatch
+
+    _, _, out = tune("--recipe", "lora", "--rank", "2")
+    other = tiny_session(text={"hidden_size": 32, "num_attention_heads": 4})
+    save_model(other.model, other.processor, tmp_path / "other")
+    config = json.loads((out / "adapter_config.json").read_text())
+    (out / "adapter_config.json").write_text(json.dumps(config | {"base_model_name_or_path": str(tmp_path / "other")}))
+    with pytest.raises(CheckpointMismatch):
+        load_model(out)
+
+
+def test_a_and_b_have_rates_of_their_own(base):
+    from maya_core.optim import build_optimizers
+    from maya_core.train import AnswerObjective
+
+    recipe = lora()
+    model = load_model(base)
+    stage.prepare(model, recipe, torch.device("cpu"))
+    [adamw] = build_optimizers(AnswerObjective(model), recipe.train.learning_rates)
+    trained = {id(parameter): group["lr"] for group in adamw.param_groups for parameter in group["params"]}
+    for name, parameter in model.named_parameters():
+        wanted = {True: 5e-5} if ".lora_A." in name else {True: 8e-4} if ".lora_B." in name else {}
+        if name.startswith("connector."):
+            wanted = {True: 2e-5}
+        assert trained.get(id(parameter)) == wanted.get(True), name
+        assert parameter.requires_grad == bool(wanted), name
+
+
+def test_four_bits_rest_in_the_decoder_alone_and_the_adapter_learns(tune, base):
+    bitsandbytes = pytest.importorskip("bitsandbytes")
+    model = load_model(base)
+    recipe = qlora()
+    stage.prepare(model, recipe, torch.device("cpu"))
+    for name, module in model.named_modules():
+        is_linear = isinstance(module, torch.nn.Linear) and "lora" not in name
+        if is_linear:
+            in_layers = name.startswith("language_model.model.layers.")
+            assert isinstance(module, bitsandbytes.nn.Linear4bit) == in_layers, name
+    rates = ["--learning-rates", LORA_A, "1e-2", LORA_B, "1e-2"]
+    status, printed, out = tune("--recipe", "qlora", "--rank", "4", "--optimizer", "adamw", *rates)
+    assert status == 0, printed.err
+    assert not torch.allclose(logits(out), logits(base), atol=1e-3)
+
+
+def test_parameters_are_counted_as_they_are(base):
+    for recipe in (stage_1(), stage_2(), lora(), unfreeze_layers(1)):
+        model = load_model(base)
+        counted = Parameters.of(model.config, recipe)
+        stage.prepare(model, recipe, torch.device("cpu"))
+        from maya_core.optim import build_optimizers, trained_parameters
+        from maya_core.train import AnswerObjective
+
+        parts = stage.parts_of(recipe, model.config)
+        trained = trained_parameters(build_optimizers(AnswerObjective(model), parts))
+        real = sum({id(parameter): parameter.numel() for parameter in trained}.values())
+        assert counted.trained == pytest.approx(real, rel=0.01)
+
+
+def test_a_new_maya_from_a_tower_and_a_language_model(tune, base, tmp_path):
+    model, processor = load_model(base), load_processor(base)
+    for part, folder, config in (
+        ("vision_tower", tmp_path / "siglip", model.config.vision),
+        ("language_model", tmp_path / "aya", model.config.text),
+    ):
+        folder.mkdir()
+        state = {name: tensor.clone() for name, tensor in getattr(model, part).state_dict().items()}
+        if part == "vision_tower":
+            state = {f"vision_model.{name}": tensor for name, tensor in state.items()} | {"logit_scale": torch.ones(1)}
+        else:
+            del state["lm_head.weight"]
+        save_file(state, folder / "model.safetensors")
+        config.save_pretrained(folder)
+    assert processor.tokenizer is not None
+    processor.tokenizer.save_pretrained(str(tmp_path / "aya"))
+    flags = ["--tower", str(tmp_path / "siglip"), "--language-model", str(tmp_path / "aya")]
+    status, printed, out = tune(*flags, model=None, command=pretrain.main)
+    assert status == 0, printed.err
+    made = load_model(out)
+    for part in ("vision_tower", "language_model"):
+        for name, tensor in getattr(model, part).state_dict().items():
+            assert torch.equal(tensor, getattr(made, part).state_dict()[name]), name
+    assert made.config.prompt_format == "maya-v1"
+    assert made.config.image_aspect_ratio == "pad"  # what stage 2 and answers take; captions alone are stretched
+
+
+def test_what_the_user_can_mend_is_told_before_the_first_step(tune, data, base, tmp_path, monkeypatch):
+    def sentence(*flags: str, **options) -> str:
+        status, printed, out = tune(*flags, **options)
+        assert status == 1
+        assert not out.exists()
+        assert not list(tmp_path.glob("out.run/checkpoints/*"))
+        return printed.err.strip()
+
+    assert "neither a file nor a folder" in sentence("--data", str(tmp_path / "absent.json"))
+    assert "There is no folder" in sentence(model=tmp_path / "absent")
+    assert "Give --model" in sentence(model=None)
+    monkeypatch.setattr(stage, "free_memory", lambda device: 2**20)
+    assert "1 KiB" in sentence() or "0.0 GiB are free" in sentence()
+    monkeypatch.undo()
+    monkeypatch.setenv("COLUMNS", "200")
+    records = json.loads(data.read_text("utf-8"))
+    records[3]["image"] = "absent.png"
+    del records[4]["conversations"]
+    data.write_text(json.dumps(records), "utf-8")
+    assert "Not to be trained on: 2 of 10 records" in sentence()
+
+
+def test_a_dry_run_tells_and_trains_nothing(tune):
+    status, printed, out = tune("--dry-run")
+    assert status == 0
+    assert "Memory: about" in printed.out
+    assert "Time: 3 steps" in printed.out
+    assert not out.exists()
+
+
+def test_an_unknown_recipe_is_answered_with_those_there_are(tune):
+    status, printed, _ = tune("--recipe", "magic")
+    assert status == 2
+    assert "qlora" in printed.err

@@ -1,0 +1,186 @@
+"""What a stage of training will take, told before its first step: memory, floating-point operations, time."""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from statistics import fmean
+
+import torch
+
+from maya_core.config import MayaConfig
+from maya_core.data import Collator, SampleDataset, sample_index
+from maya_core.errors import MayaError
+from maya_core.hardware import GIB
+from maya_core.losses import CHUNK
+from maya_core.model import parameter_counts
+from training.recipes import CONNECTOR, LANGUAGE_MODEL, LORA_A, TOWER, Recipe
+
+FOUR_BIT = 0.516  # bytes a weight: 4 bits, and a scale of 8 bits for each 64 of them
+LOOKED_AT = 200  # samples whose lengths stand for all
+REACHED = 0.4  # share of a plain matrix product's speed that a step usually comes to
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parameters:
+    """How many parameters each part has, and how many of them train."""
+
+    tower: int
+    connector: int
+    decoder: int  # the language model but for its table of words
+    table: int
+    adapters: int
+    trained: int
+    trained_in_decoder: int
+
+    @classmethod
+    def of(cls, config: MayaConfig, recipe: Recipe) -> "Parameters":
+        counts = parameter_counts(config)
+        text = config.text
+        table = text.vocab_size * text.hidden_size
+        decoder = counts["language_model"] - table
+        rates = recipe.train.learning_rates
+        adapters = _adapter_parameters(config, recipe.lora.rank) if recipe.lora else 0
+        in_decoder = 0
+        if LANGUAGE_MODEL in rates:
+            share = 1.0 if recipe.last_layers is None else min(1.0, recipe.last_layers / text.num_hidden_layers)
+            in_decoder = round(decoder * share)
+        trained = in_decoder + (adapters if LORA_A in rates else 0)
+        trained += table if LANGUAGE_MODEL in rates and recipe.last_layers is None else 0
+        trained += counts["connector"] if CONNECTOR in rates else 0
+        trained += counts["vision_tower"] if TOWER in rates else 0
+        return cls(
+            tower=counts["vision_tower"],
+            connector=counts["connector"],
+            decoder=decoder,
+            table=table,
+            adapters=adapters,
+            trained=trained,
+            trained_in_decoder=in_decoder,
+        )
+
+
+def _adapter_parameters(config: MayaConfig, rank: int) -> int:
+    text = config.text
+    width, inner = text.hidden_size, text.intermediate_size
+    of_keys = width // text.num_attention_heads * text.num_key_value_heads
+    shapes = [(width, width), (width, of_keys), (width, of_keys), (width, width)]  # q, k, v, o
+    shapes += [(width, inner), (width, inner), (inner, width)]  # gate, up, down
+    return text.num_hidden_layers * rank * sum(rows + columns for rows, columns in shapes)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lengths:
+    """Of a sample, on average: tokens, supervised tokens, pictures. longest: tokens of the longest one looked at."""
+
+    tokens: float
+    supervised: float
+    pictures: float
+    longest: int
+
+
+def memory(config: MayaConfig, recipe: Recipe, lengths: Lengths) -> dict[str, int]:
+    """Bytes by what they hold, on one device."""
+    parameters = Parameters.of(config, recipe)
+    train, text = recipe.train, config.text
+    frozen_size = 2 if recipe.frozen == "bfloat16" else 4
+    everything = parameters.tower + parameters.connector + parameters.decoder + parameters.table + parameters.adapters
+    in_four_bits = parameters.decoder if recipe.four_bit else 0
+    frozen = everything - parameters.trained - in_four_bits
+    tokens = max(lengths.longest, train.token_budget or train.batch_size * lengths.longest)
+    width, inner, layers = text.hidden_size, text.intermediate_size, text.num_hidden_layers
+    # kept for the backward pass, in bfloat16, by a layer that learns, one that only passes gradients on, and one that is
+    # computed again; calibrated on an 8B model (5.4, 3.7 and 0.26 MB a token)
+    learns = parameters.trained_in_decoder > 0 or recipe.lora is not None
+    of_layer = 4 * inner + 6.6 * width if learns else 3 * inner + 3.6 * width
+    kept = layers * width + of_layer if train.recompute else layers * of_layer
+    number = 2 if train.bf16 else 4
+    supervised = lengths.supervised / lengths.tokens
+    return {
+        "weights at rest": round(frozen * frozen_size + in_four_bits * FOUR_BIT),
+        "weights that train": parameters.trained * (4 + (2 if train.bf16 else 0)),  # and a copy to compute with
+        "gradients": parameters.trained * 4,
+        "optimiser": parameters.trained * (2 if train.optimizer == "adamw8bit" else 8),
+        "activations": round(tokens * kept * number),
+        "logits": round(min(tokens * supervised * text.vocab_size, CHUNK) * (4 + 4 + number)),
+    }
+
+
+def step_flops(config: MayaConfig, recipe: Recipe, tokens: float, supervised: float, pictures: float) -> float:
+    """Floating-point operations of a step on so many tokens (pictures' among them), by the usual count: 2 a weight and
+    token forwards, 2 backwards to the input, 2 to a weight that trains; attention's own are left out."""
+    parameters = Parameters.of(config, recipe)
+    rates = recipe.train.learning_rates
+    passes = 2 if CONNECTOR in rates or TOWER in rates or LORA_A in rates or LANGUAGE_MODEL in rates else 0
+    flops = tokens * parameters.decoder * (2 + passes)
+    flops += tokens * (2 * parameters.trained_in_decoder + 6 * parameters.adapters)
+    flops += tokens * 2 * parameters.decoder if recipe.train.recompute else 0
+    trains_table = LANGUAGE_MODEL in rates and recipe.last_layers is None
+    flops += supervised * parameters.table * (6 if trains_table else 4)
+    patches = (config.image_size // config.patch_size) ** 2
+    flops += pictures * patches * (parameters.tower * (6 if TOWER in rates else 2) + 6 * parameters.connector)
+    return flops
+
+
+def matrix_speed(device: torch.device, dtype: torch.dtype, config: MayaConfig) -> float:
+    """Floating-point operations a second of a plain matrix product of the decoder's size, here and now."""
+    width, inner = config.text.hidden_size, config.text.intermediate_size
+    rows = 8192 if device.type == "cuda" else 512
+    left = torch.randn(rows, width, device=device, dtype=dtype)
+    right = torch.randn(width, inner, device=device, dtype=dtype)
+    done, seconds = 0, 0.0
+    for _ in range(2):  # the first time warms up
+        _wait(device)
+        started, done = time.perf_counter(), 0
+        while (seconds := time.perf_counter() - started) < 0.15:
+            left @ right
+            _wait(device)
+            done += 1
+    return 2.0 * rows * width * inner * done / seconds
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def look_at(dataset: SampleDataset, collator: Collator, *, seed: int) -> Lengths:
+    """Lengths of the samples that a run begins with, which are a fair draw. Raises what the first bad one raises, where
+    none is good."""
+    found: list[Mapping[str, int]] = []
+    error: MayaError | None = None
+    for position in range(min(LOOKED_AT, len(dataset))):
+        try:
+            prepared = collator.prepare(dataset[sample_index(position, size=len(dataset), seed=seed)])
+        except MayaError as refused:
+            error = error or refused
+            continue
+        labels = prepared.encoded.labels
+        found.append(
+            {
+                "tokens": collator.length(prepared),
+                "supervised": int((labels != -100).sum()),
+                "pictures": len(prepared.encoded.pictures),
+            }
+        )
+    if not found:
+        assert error is not None
+        raise error
+    means = {name: fmean(one[name] for one in found) for name in ("tokens", "supervised", "pictures")}
+    return Lengths(**means, longest=max(one["tokens"] for one in found))
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes that a run could take on this device; 0 where that is not known."""
+    if device.type == "cuda":
+        free: int = torch.cuda.mem_get_info(device)[0]
+        return free
+    try:
+        with open("/proc/meminfo") as file:
+            fields = dict(line.split(":", 1) for line in file)
+        return int(fields["MemAvailable"].split()[0]) * 1024
+    except (OSError, KeyError):
+        return 0
+
+
+def in_gib(size: float) -> str:
+    return f"{size / GIB:.1f} GiB"

@@ -1,0 +1,276 @@
+"""One stage of training from the command line: open data, check it, load the model, tell what it will take, train, save.
+
+`training.pretrain` and `training.finetune` are this with their recipes. Under `accelerate launch` every process runs it;
+the first one speaks and saves.
+"""
+
+import json
+import logging
+import sys
+from collections.abc import Mapping
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import tyro
+from accelerate import PartialState
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from safetensors.torch import load_file
+from torch import Tensor
+
+from maya_core import adapters, durable
+from maya_core.checkpoint import assemble, load_model, load_processor, save_model, stored_dtype
+from maya_core.config import MayaConfig
+from maya_core.data import ConversationCollator
+from maya_core.errors import MayaError, OutOfMemory
+from maya_core.metrics import StepRecord
+from maya_core.model import MayaForConditionalGeneration
+from maya_core.processor import MayaProcessor
+from maya_core.quantization import quantize
+from maya_core.records import NATURAL, ConversationFiles
+from maya_core.train import AnswerObjective, train
+from training.estimate import REACHED, Lengths, free_memory, in_gib, look_at, matrix_speed, memory, step_flops
+from training.progress import duration, live
+from training.recipes import LANGUAGE_MODEL, Recipe, finetune
+from training.validate import PictureChecks, RecordChecks, check_files
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageOptions:
+    """Train Maya on pictures and words of your own."""
+
+    data: Annotated[Path, tyro.conf.arg(help="a LLaVA JSON or JSON Lines file, or a folder of them, one per language")]
+    images: Annotated[Path, tyro.conf.arg(help="folder of the records' pictures")]
+    model: Annotated[str | None, tyro.conf.arg(help="folder or repository of the Maya to go on from")] = None
+    out: Annotated[Path, tyro.conf.arg(help="folder for the result: a model, or an adapter")] = Path("maya-tuned")
+    tower: Annotated[str | None, tyro.conf.arg(help="of a SigLIP, for a new Maya")] = None
+    language_model: Annotated[str | None, tyro.conf.arg(help="of a Cohere model such as Aya-23, for a new Maya")] = None
+    run: Annotated[Path | None, tyro.conf.arg(help="folder for checkpoints and records; OUT.run if not given")] = None
+    mixing: Annotated[float, tyro.conf.arg(help="1: languages as often as they are; 0: all equally often")] = NATURAL
+    check: Annotated[bool, tyro.conf.arg(help="check every record before the first step")] = True
+    dry_run: Annotated[bool, tyro.conf.arg(help="tell what the run will take, and stop")] = False
+    recipe: tyro.conf.OmitArgPrefixes[Recipe] = field(default_factory=finetune)
+
+    @property
+    def run_dir(self) -> Path:
+        return self.run or self.out.with_name(self.out.name + ".run")
+
+
+def run_stage(options: StageOptions) -> None:
+    """The whole stage. Raises MayaError for what the user can mend, before the first step where that can be known."""
+    state = PartialState()
+    console = Console(quiet=not state.is_main_process, stderr=False)
+    recipe = options.recipe
+    dataset = _open_data(options, console)
+    model, processor = load_base(options)
+    shaped = _shaped(processor, recipe)
+    collator = ConversationCollator(shaped, prompt_format=recipe.prompt_format, max_length=recipe.max_length)
+    lengths = look_at(dataset, collator, seed=recipe.train.seed)
+    speed = _tell(options, model.config, len(dataset), lengths, console, state.device)
+    if options.dry_run:
+        return
+    config = replace(recipe.train, learning_rates=parts_of(recipe, model.config))
+    prepare(model, recipe, state.device)
+    objective = AnswerObjective(model, recompute=recipe.train.recompute)
+    total = config.total_steps(len(dataset))
+
+    def share_of_peak(record: StepRecord) -> float | None:
+        pictures = record.tokens / lengths.tokens * lengths.pictures
+        flops = step_flops(model.config, recipe, record.tokens, record.supervised, pictures)
+        return flops / max(1e-9, record.seconds_per_step * recipe.train.log_every) / speed / state.num_processes
+
+    shown = live(console, total, share_of_peak) if state.is_main_process else nullcontext(lambda record: None)
+    with shown as on_record:
+        train(objective, dataset, collator, config, options.run_dir, on_record=on_record)
+    if state.is_main_process:
+        save_result(options)
+        console.print(f"The result is in {options.out}; `maya-app --model {options.out}` opens it.")
+
+
+def _open_data(options: StageOptions, console: Console) -> ConversationFiles:
+    """The data set, every record of it checked; DataError for what cannot be trained on."""
+    columns = TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn()
+    with Progress(*columns, console=console, transient=True) as progress:
+        indexing = progress.add_task("finding records", total=None)
+        dataset = ConversationFiles(
+            options.data,
+            options.images,
+            mixing=options.mixing,
+            captions=options.recipe.captions,
+            on_progress=lambda done, size: progress.update(indexing, completed=done, total=size),
+        )
+        if options.check and PartialState().is_main_process:
+            checking = progress.add_task("checking records", total=sum(map(len, dataset.files)))
+            checks = RecordChecks(pictures=PictureChecks(options.images), captions=options.recipe.captions)
+            findings = check_files(dataset.files, checks, on_record=lambda count: progress.advance(checking, count))
+            if not findings.can_train:
+                for table in findings.tables():
+                    console.print(table)
+                raise MayaError(findings.advice())
+    for language, count in dataset.report().items():
+        console.print(
+            f"{language}: {count.records:,} records, {count.places:,} places an epoch, {count.corrupt:,} corrupt"
+        )
+    return dataset
+
+
+def _tell(
+    options: StageOptions, config: MayaConfig, size: int, lengths: Lengths, console: Console, device: torch.device
+) -> float:
+    """Print what the run will take; returns the speed of a plain matrix product. OutOfMemory where it cannot fit."""
+    recipe = options.recipe
+    needed = memory(config, recipe, lengths)
+    free = free_memory(device)
+    parts = ", ".join(f"{name} {in_gib(size)}" for name, size in needed.items())
+    console.print(f"Memory: about {in_gib(sum(needed.values()))} of {in_gib(free)} free on {device} ({parts}).")
+    if free and sum(needed.values()) > free:
+        raise OutOfMemory(
+            f"This needs about {in_gib(sum(needed.values()))}, and {in_gib(free)} are free; take --recipe qlora, "
+            "--recompute, or a lower --token-budget."
+        )
+    speed = matrix_speed(device, torch.bfloat16 if recipe.train.bf16 else torch.float32, config)
+    steps = recipe.train.total_steps(size)
+    samples = steps * recipe.train.batch_size
+    flops = step_flops(
+        config, recipe, samples * lengths.tokens, samples * lengths.supervised, samples * lengths.pictures
+    )
+    seconds = flops / (speed * REACHED * PartialState().num_processes)
+    console.print(
+        f"Time: {steps:,} steps, {samples * lengths.tokens:,.0f} tokens, about {duration(seconds)} "
+        f"at {REACHED:.0%} of the {speed / 1e12:.2f} TFLOP/s that a matrix product reaches here."
+    )
+    return speed
+
+
+# --- the model ---
+
+
+def load_base(options: StageOptions) -> tuple[MayaForConditionalGeneration, MayaProcessor]:
+    """The model to go on from, or a new one, on the CPU."""
+    dtype = torch.bfloat16 if options.recipe.frozen == "bfloat16" else torch.float32
+    if options.model is not None:
+        model, processor = load_model(options.model, dtype=dtype), load_processor(options.model)
+    elif options.tower and options.language_model:
+        torch.manual_seed(options.recipe.train.seed)  # of the connector
+        model, processor = assemble(options.tower, options.language_model, dtype=dtype, prompt_format="maya-v1")
+    else:
+        raise MayaError("Give --model, or both --tower and --language-model for a new Maya.")
+    processor.require_tokenizer()
+    return model, processor
+
+
+def _shaped(processor: MayaProcessor, recipe: Recipe) -> MayaProcessor:
+    """The processor with pictures made square as the recipe says."""
+    if recipe.image_aspect_ratio is None:
+        return processor
+    preparation = replace(processor.preparation, aspect_ratio=recipe.image_aspect_ratio)
+    return MayaProcessor(processor.config, preparation, processor.tokenizer)
+
+
+def prepare(model: MayaForConditionalGeneration, recipe: Recipe, device: torch.device) -> None:
+    """Adapters where the recipe has them, four bits where it says so, and what trains in float32."""
+    if recipe.four_bit:
+        quantize(model, device=device)
+    if recipe.lora:
+        adapters.add_lora(model, recipe.lora)
+    whole = AnswerObjective(model)
+    for part in parts_of(recipe, model.config):
+        if part not in adapters.PARTS:
+            whole.get_submodule(part).float()
+
+
+def parts_of(recipe: Recipe, config: MayaConfig) -> Mapping[str, float]:
+    """Learning rates by part, with the language model's last layers in its place where only they train."""
+    rates = dict(recipe.train.learning_rates)
+    if recipe.last_layers is None or LANGUAGE_MODEL not in rates:
+        return rates
+    rate, layers = rates.pop(LANGUAGE_MODEL), config.text.num_hidden_layers
+    if not 1 <= recipe.last_layers <= layers:
+        raise MayaError(f"The language model has {layers} layers; {recipe.last_layers} of them cannot train.")
+    names = [f"{LANGUAGE_MODEL}.model.layers.{number}" for number in range(layers - recipe.last_layers, layers)]
+    return rates | dict.fromkeys(names, rate) | {f"{LANGUAGE_MODEL}.model.norm": rate}
+
+
+# --- the result ---
+
+
+def save_result(options: StageOptions) -> None:
+    """Write what the newest checkpoint of the run has learnt: an adapter with its connector, or a whole model."""
+    found = durable.newest(options.run_dir / "checkpoints")
+    assert found is not None
+    learnt = {
+        name.removeprefix("model."): tensor for name, tensor in load_file(found.folder / "weights.safetensors").items()
+    }
+    recipe = options.recipe
+    if recipe.lora is not None:
+        assert options.model is not None
+        base = Path(options.model).resolve() if Path(options.model).is_dir() else options.model
+        adapters.save_adapter(learnt, recipe.lora, options.out, base=str(base))
+    else:
+        _save_whole(options, learnt)
+    (options.out / "recipe.json").write_text(json.dumps(asdict(recipe), indent=2) + "\n")
+
+
+def _save_whole(options: StageOptions, learnt: Mapping[str, Tensor]) -> None:
+    model, processor = load_base(options)
+    state: dict[str, Any] = model.state_dict()
+    dtype = stored_dtype(options.model or options.language_model or "")
+    state |= {name: tensor.to(dtype) for name, tensor in learnt.items()}
+    model.load_state_dict(state, assign=True)
+    model.tie_weights()
+    save_model(model, processor, options.out, dtype=dtype)
+
+
+# --- the command ---
+
+
+def command(program: str, recipes: Mapping[str, Any], description: str, arguments: list[str] | None = None) -> int:
+    """Parse, run, and say a user's mistake in one sentence; returns the exit status."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    name, rest = _named_recipe(arguments, program)
+    if name not in recipes:
+        print(f"There is no recipe {name!r}; choose {', '.join(recipes)}.", file=sys.stderr)
+        return 2
+    recipe: Recipe = recipes[name]()
+    rates = recipe.train.learning_rates
+    without_rates = replace(recipe, train=replace(recipe.train, learning_rates={}))
+    told = ", ".join(f"{part} {rate:g}" for part, rate in rates.items())
+    options = tyro.cli(
+        StageOptions,
+        args=rest,
+        default=StageOptions(data=tyro.MISSING, images=tyro.MISSING, recipe=without_rates),
+        config=(tyro.conf.AvoidSubcommands,),
+        prog=f"python -m training.{program}",
+        description=(
+            f"{description} Recipe: {name} (--recipe {{{','.join(recipes)}}}); every setting below is its own. "
+            f"Learning rates by part: {told}; --learning-rates changes them, adds model.vision_tower, or rests a part (0)."
+        ),
+    )
+    given = options.recipe.train
+    rates = {part: rate for part, rate in (rates | given.learning_rates).items() if rate}
+    options = replace(options, recipe=replace(options.recipe, train=replace(given, learning_rates=rates)))
+    logging.basicConfig(level=logging.WARNING)
+    try:
+        run_stage(options)
+    except MayaError as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+def _named_recipe(arguments: list[str], default: str) -> tuple[str, list[str]]:
+    """The value of --recipe, and the other arguments."""
+    name, rest, words = default, [], iter(arguments)
+    for word in words:
+        if word == "--recipe":
+            name = next(words, "")
+        elif word.startswith("--recipe="):
+            name = word.removeprefix("--recipe=")
+        else:
+            rest.append(word)
+    return name, rest
