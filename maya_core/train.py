@@ -173,6 +173,14 @@ def train(
             if accelerator.num_processes == 1:  # others would wait for ever for this one's part
                 run.save()
             raise
+        except RuntimeError as error:  # a worker's death is told by a signal, at any place of a step: nothing to save
+            if not _is_worker_gone(error):
+                raise
+            is_worker_gone = True
+        else:
+            is_worker_gone = False
+        if is_worker_gone:
+            raise _worker_gone(run)
         run.finish()
         if run.stopped_by:
             raise SystemExit(128 + run.stopped_by)
@@ -185,16 +193,27 @@ def _loaded(steps: Steps, run: "_Run") -> Iterator[StepData]:
         steps, start=run.state.step, total=run.total, workers=config.workers, timeout=config.worker_timeout
     )
     while run.state.step < run.total:
+        data = None
         try:
             data = next(loaded)
         except RuntimeError as error:
-            if "DataLoader" not in str(error):
+            if not _is_worker_gone(error):
                 raise
-            raise DataError(
-                f"A process that prepares data died, or took longer than {config.worker_timeout:.0f} s, at step "
-                f"{run.state.step + 1}; start again to go on from there, with fewer --workers if memory is short."
-            ) from error
+        if data is None:  # said here, where no traceback holds the loader: it would go on telling of its worker's death
+            del loaded
+            raise _worker_gone(run)
         yield data
+
+
+def _is_worker_gone(error: RuntimeError) -> bool:
+    return "DataLoader" in str(error)
+
+
+def _worker_gone(run: "_Run") -> DataError:
+    return DataError(
+        f"A process that prepares data died, or took longer than {run.config.worker_timeout:.0f} s, at step "
+        f"{run.state.step + 1}; start again to go on from there, with fewer --workers if memory is short."
+    )
 
 
 class _Run:
