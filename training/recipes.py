@@ -127,6 +127,13 @@ def tiny_tower(*, steps: int = 2000) -> TrainConfig:
     )
 
 
+def tiny_tower_large(*, steps: int = 800) -> TrainConfig:
+    """The tower again, at half the speed: a large emoji lies on many patches, and each shows only a detail of it."""
+    small = tiny_tower()
+    halved = {part: rate / 2 for part, rate in small.learning_rates.items()}
+    return replace(small, steps=steps, learning_rates=halved, muon_rates={"tower": 1e-2}, seed=2)
+
+
 def tiny_words(*, steps: int = 400) -> TrainConfig:
     """The language model's table of words, on which words mean the same."""
     return TrainConfig(

@@ -1,8 +1,8 @@
 """Train the embedded Maya from nothing: `python -m training.tiny`.
 
-Four stages: the tower alone, on emoji and their names in eight languages; the language model's table of words, in ten;
-the connector alone, in eight; language model and connector on questions of every kind, in ten. Every stage is seeded and
-resumes where it stopped; the result is written to `assets/maya-tiny` (or --out).
+Five stages: the tower alone, on many small emoji and their names in eight languages, then on few and large ones; the
+language model's table of words, in ten; the connector alone, in eight; language model and connector on questions of every
+kind, in ten. Every stage is seeded and resumes where it stopped; the result is written to `assets/maya-tiny` (or --out).
 """
 
 import json
@@ -35,12 +35,12 @@ from training.emoji_vqa.dataset import EmojiQuestions
 from training.emoji_vqa.questions import load_phrases, sentences
 from training.emoji_vqa.scenes import CELLS, COLOURS, make_scene, patch_labels, render
 from training.emoji_vqa.vocabulary import load_vocabulary
-from training.recipes import tiny_answers, tiny_connector, tiny_model, tiny_tower, tiny_words
+from training.recipes import tiny_answers, tiny_connector, tiny_model, tiny_tower, tiny_tower_large, tiny_words
 from training.tokenizer import train_tokenizer
 
 SCENES = 1_000_000  # training scenes there are; a run sees a part of them
 TRAINING_REPORT = "training.json"
-STAGES = ("tower", "words", "connector", "answers")
+STAGES = ("tower", "tower-large", "words", "connector", "answers")
 EMPTY_PATCH_WEIGHT = 0.1  # most patches are empty, and they are easy
 
 
@@ -51,6 +51,7 @@ class TinyOptions:
     run: Annotated[Path, tyro.conf.arg(help="folder of the run: checkpoints, records")] = Path("runs/tiny")
     out: Annotated[Path | None, tyro.conf.arg(help="where the model goes; assets/maya-tiny if not given")] = None
     tower_steps: int = 2000
+    large_steps: int = 800
     word_steps: int = 400
     connector_steps: int = 300
     answer_steps: int = 2500
@@ -63,12 +64,10 @@ class EmojiScenes:
     number of the ground's colour.
 
     crowded: share of the scenes that have a thing in every cell: more to see for the same work. alone: share of those with
-    one large thing.
+    one large thing; the rest have as many things as the questions' pictures have.
     """
 
-    def __init__(
-        self, preparation: ImagePreparation, *, patch_size: int, crowded: float = 0.6, alone: float = 0.1
-    ) -> None:
+    def __init__(self, preparation: ImagePreparation, *, patch_size: int, crowded: float, alone: float) -> None:
         self.preparation, self.grid = preparation, preparation.size // patch_size
         self.crowded, self.alone = crowded, alone
 
@@ -154,17 +153,27 @@ def _things(batch: Batch, things: int) -> Tensor:
     return torch.where(batch["concepts"] >= 0, batch["concepts"], colours_B1).flatten()
 
 
-def train_tower(
-    vision: SiglipVisionConfig, processor: MayaProcessor, config: TrainConfig, run_dir: Path
-) -> SiglipVisionModel:
-    """Stage 0: the vision tower, from nothing."""
-    torch.manual_seed(config.seed)
+def untrained_tower(vision: SiglipVisionConfig, processor: MayaProcessor, seed: int) -> TowerObjective:
+    """A vision tower before any training, with what it learns from."""
+    torch.manual_seed(seed)
     tower = SiglipVisionModel._from_config(vision, attn_implementation="eager")  # on 64 patches the faster one
-    scenes = EmojiScenes(processor.preparation, patch_size=vision.patch_size)
     names = [_ids(processor, _names_of(code)) for code in PRETRAINED_CODES]
-    objective = TowerObjective(tower, names, len(processor.require_tokenizer()))
-    train(objective, scenes, SceneCollator(), config, run_dir, on_record=_printer("tower"))
-    return tower
+    return TowerObjective(tower, names, len(processor.require_tokenizer()))
+
+
+def train_tower(
+    objective: TowerObjective,
+    processor: MayaProcessor,
+    config: TrainConfig,
+    run_dir: Path,
+    *,
+    crowded: float,
+    alone: float,
+) -> None:
+    """Stage 0: the vision tower, on `EmojiScenes` of a kind."""
+    patch_size = objective.tower.config.patch_size
+    scenes = EmojiScenes(processor.preparation, patch_size=patch_size, crowded=crowded, alone=alone)
+    train(objective, scenes, SceneCollator(), config, run_dir, on_record=_printer(run_dir.name))
 
 
 def _names_of(language: str) -> list[str]:
@@ -405,7 +414,8 @@ def train_connector(
 ) -> None:
     """Stage 1: the connector alone, on patches and words for them in eight languages."""
     forms = _thing_forms(processor, PRETRAINED_CODES), _place_forms(processor, PRETRAINED_CODES)
-    scenes = EmojiScenes(processor.preparation, patch_size=model.config.patch_size)
+    patch_size = model.config.patch_size
+    scenes = EmojiScenes(processor.preparation, patch_size=patch_size, crowded=0.3, alone=0.3)
     train(PatchObjective(model, *forms), scenes, SceneCollator(), config, run_dir, on_record=_printer("connector"))
 
 
@@ -444,9 +454,12 @@ def main() -> None:
     def with_workers(config: TrainConfig) -> TrainConfig:
         return replace(config, workers=options.workers)
 
-    tower_config = with_workers(tiny_tower(steps=options.tower_steps))
-    tower = train_tower(model.config.vision, processor, tower_config, options.run / "tower")
-    model.vision_tower.load_state_dict(tower.state_dict())
+    small = with_workers(tiny_tower(steps=options.tower_steps))
+    large = with_workers(tiny_tower_large(steps=options.large_steps))
+    sight = untrained_tower(model.config.vision, processor, small.seed)
+    train_tower(sight, processor, small, options.run / "tower", crowded=0.6, alone=0.0)
+    train_tower(sight, processor, large, options.run / "tower-large", crowded=0.25, alone=0.5)
+    model.vision_tower.load_state_dict(sight.tower.state_dict())
     train_words(model, processor, with_workers(tiny_words(steps=options.word_steps)), options.run / "words")
     standardise_features(model, processor)
     connector_config = with_workers(tiny_connector(steps=options.connector_steps))
