@@ -82,9 +82,13 @@ def load_processor(path_or_repo: str | Path) -> MayaProcessor:
     preprocessor = _first_existing(
         folder / "preprocessor_config.json", _local_tower(folder, _read_config(folder)) / "preprocessor_config.json"
     )
+    return _processor(config, preprocessor, folder)
+
+
+def _processor(config: MayaConfig, preprocessor: Path | None, tokenizer_folder: Path) -> MayaProcessor:
     fields = _read_json(preprocessor) if preprocessor else {}
     preparation = ImagePreparation.from_json(fields, size=config.image_size, aspect_ratio=config.image_aspect_ratio)
-    return MayaProcessor(config, preparation, load_tokenizer(folder))
+    return MayaProcessor(config, preparation, load_tokenizer(tokenizer_folder))
 
 
 def load_session(
@@ -263,9 +267,7 @@ def _published_config(folder: Path, fields: dict[str, Any]) -> MayaConfig:
     """Our configuration for a `llava_cohere` config.json, with the quirks its weights were trained with."""
     vision_folder = _local_tower(folder, fields) if _vision_is_outside(folder, fields) else folder
     has_head = any("vision_model.head." in name for name in _tensor_names(vision_folder))
-    text = {name: value for name, value in fields.items() if name in CohereConfig.__dataclass_fields__}
-    text.pop("architectures", None)
-    text.pop("dtype", None)
+    text = _fields_of(CohereConfig, fields)
     theta = fields.get("rope_theta", 10000.0)
     text["rope_parameters"] = {"rope_type": "default", "rope_theta": theta} | (fields.get("rope_scaling") or {})
     text["tie_word_embeddings"] = fields.get("tie_word_embeddings", True)
@@ -307,10 +309,16 @@ def _published_vision(folder: Path, fields: dict[str, Any], *, has_head: bool) -
         return PUBLISHED_VISION | {"vision_use_head": has_head}
     given = _read_json(file)
     given = given.get("vision_config", given)
-    shapes = {name: given[name] for name in SiglipVisionConfig.__dataclass_fields__ if name in given}
-    for name in ("architectures", "dtype"):
-        shapes.pop(name, None)
-    return shapes | {"vision_use_head": has_head}
+    return _fields_of(SiglipVisionConfig, given) | {"vision_use_head": has_head}
+
+
+def _fields_of(kind: type[CohereConfig] | type[SiglipVisionConfig], given: Mapping[str, Any]) -> dict[str, Any]:
+    """What a configuration of this kind takes of a config.json, but for what belongs to one file of weights."""
+    return {
+        name: given[name]
+        for name in kind.__dataclass_fields__
+        if name in given and name not in ("architectures", "dtype")
+    }
 
 
 def _local_tower(folder: Path, fields: dict[str, Any]) -> Path:
@@ -363,33 +371,19 @@ def assemble(
             )
     names = set(_tensor_names(tower_folder))
     has_head = any(".head." in name or name.startswith("head.") for name in names)
-    rows = text["vocab_size"]
-    known = {name: value for name, value in text.items() if name in CohereConfig.__dataclass_fields__}
-    for name in ("architectures", "dtype"):
-        known.pop(name, None)
     shapes = vision.get("vision_config", vision)
     model_config = MayaConfig(
-        vision_config={name: shapes[name] for name in _SHAPES if name in shapes} | {"vision_use_head": has_head},
-        text_config=known,
-        image_token_id=_image_token_id(language_folder, rows),
+        vision_config=_fields_of(SiglipVisionConfig, shapes) | {"vision_use_head": has_head},
+        text_config=_fields_of(CohereConfig, text),
+        image_token_id=_image_token_id(language_folder, text["vocab_size"]),
         **config,
     )
     model: MayaForConditionalGeneration = MayaForConditionalGeneration(model_config)
     connector = {f"connector.{name}": tensor for name, tensor in model.connector.state_dict().items()}
     tensors = chain(_tower_tensors(tower_folder), _language_tensors(language_folder), connector.items())
     _fill(model, tensors, dtype, torch.device("cpu"), source=language_folder)
-    preprocessor = tower_folder / "preprocessor_config.json"
-    fields = _read_json(preprocessor) if preprocessor.is_file() else {}
-    preparation = ImagePreparation.from_json(
-        fields, size=model_config.image_size, aspect_ratio=model_config.image_aspect_ratio
-    )
-    return model, MayaProcessor(model_config, preparation, load_tokenizer(language_folder))
-
-
-_SHAPES = (
-    "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "image_size", "patch_size",
-    "num_channels", "hidden_act", "layer_norm_eps",
-)  # fmt: skip
+    preprocessor = _first_existing(tower_folder / "preprocessor_config.json")
+    return model, _processor(model_config, preprocessor, language_folder)
 
 
 def _tower_tensors(folder: Path) -> Tensors:

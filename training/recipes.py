@@ -3,13 +3,14 @@
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from maya_core import adapters
 from maya_core.adapters import LoraSettings
 from maya_core.config import MayaConfig
 from maya_core.prompt import PromptFormat
 from maya_core.train import TrainConfig
 
 CONNECTOR, LANGUAGE_MODEL, TOWER = "model.connector", "model.language_model", "model.vision_tower"
-LORA_A, LORA_B = "lora_A", "lora_B"
+LORA_A, LORA_B = adapters.PARTS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,9 +67,9 @@ def lora(*, a: float = 5e-5, b: float = 8e-4) -> Recipe:
 
 def qlora() -> Recipe:
     """LoRA over a language model in four bits: an 8B model on a GPU of 12 GB."""
-    adapters = lora()
-    train = replace(adapters.train, token_budget=2048, optimizer="adamw8bit", recompute=True)
-    return replace(adapters, train=train, lora=LoraSettings(rank=64, alpha=128), four_bit=True)
+    base = lora()
+    train = replace(base.train, token_budget=2048, optimizer="adamw8bit", recompute=True)
+    return replace(base, train=train, lora=LoraSettings(rank=64, alpha=128), four_bit=True)
 
 
 def unfreeze_layers(layers: int = 4) -> Recipe:
@@ -134,7 +135,7 @@ def tiny_tower_large(*, steps: int = 800) -> TrainConfig:
     return replace(small, steps=steps, learning_rates=halved, muon_rates={"tower": 1e-2}, seed=2)
 
 
-def tiny_words(*, steps: int = 400) -> TrainConfig:
+def tiny_words(*, steps: int = 100) -> TrainConfig:
     """The language model's table of words, on which words mean the same."""
     return TrainConfig(
         steps=steps,
@@ -145,7 +146,7 @@ def tiny_words(*, steps: int = 400) -> TrainConfig:
     )
 
 
-def tiny_connector(*, steps: int = 300) -> TrainConfig:
+def tiny_connector(*, steps: int = 200) -> TrainConfig:
     """Stage 1: the connector alone, on patches and words for them."""
     return TrainConfig(
         steps=steps,
@@ -156,13 +157,24 @@ def tiny_connector(*, steps: int = 300) -> TrainConfig:
     )
 
 
+def tiny_grounding(*, steps: int = 200) -> TrainConfig:
+    """Connector and table of words, on patches and words for them: names of things that look alike come closer."""
+    return TrainConfig(
+        steps=steps,
+        batch_size=64,
+        learning_rates={"model.connector": 3e-3, "model.language_model.model.embed_tokens": 6e-3},
+        betas=(0.9, 0.98),
+        seed=7,
+    )
+
+
 def tiny_answers(*, steps: int = 2500) -> TrainConfig:
     """Stage 2: language model and, slowly, the connector, on questions of every kind. The tower rests."""
     return TrainConfig(
         steps=steps,
         batch_size=20,
-        learning_rates={"model.connector": 3e-4, "model.language_model": 6e-3},
-        muon_rates={"model.language_model": 2e-2},
+        learning_rates={"model.connector": 1e-4, "model.language_model": 2e-3},
+        muon_rates={"model.language_model": 1e-2},
         weight_decay=0.01,
         betas=(0.9, 0.98),
         seed=3,

@@ -4,6 +4,7 @@
 the first one speaks and saves.
 """
 
+import argparse
 import json
 import logging
 import sys
@@ -75,14 +76,16 @@ def run_stage(options: StageOptions) -> None:
     if options.dry_run:
         return
     config = replace(recipe.train, learning_rates=parts_of(recipe, model.config))
-    prepare(model, recipe, state.device)
-    objective = AnswerObjective(model, recompute=recipe.train.recompute)
+    objective = prepare(model, recipe, state.device)
     total = config.total_steps(len(dataset))
 
     def share_of_peak(record: StepRecord) -> float | None:
+        if not record.tokens:
+            return None
         pictures = record.tokens / lengths.tokens * lengths.pictures
         flops = step_flops(model.config, recipe, record.tokens, record.supervised, pictures)
-        return flops / max(1e-9, record.seconds_per_step * recipe.train.log_every) / speed / state.num_processes
+        seconds = record.tokens / record.tokens_per_second  # of the steps since the last record
+        return flops / seconds / speed / state.num_processes
 
     shown = live(console, total, share_of_peak) if state.is_main_process else nullcontext(lambda record: None)
     with shown as on_record:
@@ -172,16 +175,17 @@ def _shaped(processor: MayaProcessor, recipe: Recipe) -> MayaProcessor:
     return MayaProcessor(processor.config, preparation, processor.tokenizer)
 
 
-def prepare(model: MayaForConditionalGeneration, recipe: Recipe, device: torch.device) -> None:
-    """Adapters where the recipe has them, four bits where it says so, and what trains in float32."""
+def prepare(model: MayaForConditionalGeneration, recipe: Recipe, device: torch.device) -> AnswerObjective:
+    """What is trained: adapters where the recipe has them, four bits where it says so, and what trains in float32."""
     if recipe.four_bit:
         quantize(model, device=device)
     if recipe.lora:
         adapters.add_lora(model, recipe.lora)
-    whole = AnswerObjective(model)
+    objective = AnswerObjective(model, recompute=recipe.train.recompute)
     for part in parts_of(recipe, model.config):
         if part not in adapters.PARTS:
-            whole.get_submodule(part).float()
+            objective.get_submodule(part).float()
+    return objective
 
 
 def parts_of(recipe: Recipe, config: MayaConfig) -> Mapping[str, float]:
@@ -232,7 +236,10 @@ def _save_whole(options: StageOptions, learnt: Mapping[str, Tensor]) -> None:
 def command(program: str, recipes: Mapping[str, Any], description: str, arguments: list[str] | None = None) -> int:
     """Parse, run, and say a user's mistake in one sentence; returns the exit status."""
     arguments = sys.argv[1:] if arguments is None else arguments
-    name, rest = _named_recipe(arguments, program)
+    chosen = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    chosen.add_argument("--recipe", default=program)
+    known, rest = chosen.parse_known_args(arguments)
+    name: str = known.recipe
     if name not in recipes:
         print(f"There is no recipe {name!r}; choose {', '.join(recipes)}.", file=sys.stderr)
         return 2
@@ -261,16 +268,3 @@ def command(program: str, recipes: Mapping[str, Any], description: str, argument
         print(error, file=sys.stderr)
         return 1
     return 0
-
-
-def _named_recipe(arguments: list[str], default: str) -> tuple[str, list[str]]:
-    """The value of --recipe, and the other arguments."""
-    name, rest, words = default, [], iter(arguments)
-    for word in words:
-        if word == "--recipe":
-            name = next(words, "")
-        elif word.startswith("--recipe="):
-            name = word.removeprefix("--recipe=")
-        else:
-            rest.append(word)
-    return name, rest

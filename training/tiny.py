@@ -1,8 +1,9 @@
 """Train the embedded Maya from nothing: `python -m training.tiny`.
 
-Five stages: the tower alone, on many small emoji and their names in eight languages, then on few and large ones; the
-language model's table of words, in ten; the connector alone, in eight; language model and connector on questions of every
-kind, in ten. Every stage is seeded and resumes where it stopped; the result is written to `assets/maya-tiny` (or --out).
+Six stages: the tower alone, on many small emoji and their names in eight languages, then on few and large ones; the
+language model's table of words, in ten; the connector alone, in eight; connector and table, in ten; connector and language
+model on questions of every kind, in ten. Every stage is seeded and resumes where it stopped; the result is written to
+`assets/maya-tiny` (or --out).
 """
 
 import json
@@ -35,12 +36,20 @@ from training.emoji_vqa.dataset import EmojiQuestions
 from training.emoji_vqa.questions import load_phrases, sentences
 from training.emoji_vqa.scenes import CELLS, COLOURS, make_scene, patch_labels, render
 from training.emoji_vqa.vocabulary import load_vocabulary
-from training.recipes import tiny_answers, tiny_connector, tiny_model, tiny_tower, tiny_tower_large, tiny_words
+from training.recipes import (
+    tiny_answers,
+    tiny_connector,
+    tiny_grounding,
+    tiny_model,
+    tiny_tower,
+    tiny_tower_large,
+    tiny_words,
+)
 from training.tokenizer import train_tokenizer
 
 SCENES = 1_000_000  # training scenes there are; a run sees a part of them
 TRAINING_REPORT = "training.json"
-STAGES = ("tower", "tower-large", "words", "connector", "answers")
+STAGES = ("tower", "tower-large", "words", "connector", "grounding", "answers")
 EMPTY_PATCH_WEIGHT = 0.1  # most patches are empty, and they are easy
 
 
@@ -52,8 +61,9 @@ class TinyOptions:
     out: Annotated[Path | None, tyro.conf.arg(help="where the model goes; assets/maya-tiny if not given")] = None
     tower_steps: int = 2000
     large_steps: int = 800
-    word_steps: int = 400
-    connector_steps: int = 300
+    word_steps: int = 100
+    connector_steps: int = 200
+    grounding_steps: int = 200
     answer_steps: int = 2500
     vocabulary: Annotated[int, tyro.conf.arg(help="most entries of the tokenizer")] = 16384
     workers: int = 1
@@ -372,24 +382,28 @@ def standardise_features(model: MayaForConditionalGeneration, processor: MayaPro
 
     A tower's raw features are tens of times larger than word embeddings; an untrained language model drowns in them.
     """
-    pixels = [processor.preparation.pixels(render(make_scene("train", index))) for index in range(scenes)]
     with torch.no_grad():
-        features_PD = model.vision_features(torch.stack(pixels)).flatten(0, 1)
+        features_PD = model.vision_features(_first_scenes(processor, scenes)).flatten(0, 1)
         mean_D, spread_D = features_PD.mean(0), features_PD.std(0)
         first = next(layer for layer in model.connector.modules() if isinstance(layer, nn.Linear))
         first.weight /= spread_D
         first.bias.copy_(-first.weight @ mean_D)
 
 
+def _first_scenes(processor: MayaProcessor, number: int) -> Tensor:
+    """Pixels (number, 3, H, W) of training scenes."""
+    scenes = (make_scene("train", index) for index in range(number))
+    return torch.stack([processor.preparation.pixels(render(scene)) for scene in scenes])
+
+
 def match_spread(model: MayaForConditionalGeneration, processor: MayaProcessor, scenes: int = 64) -> None:
     """Scale the last layer of the connector so that pictures are as loud as words.
 
-    `WordObjective` looks at directions alone. Embeddings hundreds of times larger than words pass through the language
+    `PatchObjective` looks at directions alone. Embeddings hundreds of times larger than words pass through the language
     model untouched: what its layers add to them is lost beside them.
     """
-    pixels = [processor.preparation.pixels(render(make_scene("train", index))) for index in range(scenes)]
     with torch.no_grad():
-        factor = table_of(model).std() / model.image_embeds(torch.stack(pixels)).std()
+        factor = table_of(model).std() / model.image_embeds(_first_scenes(processor, scenes)).std()
         *_, last = (layer for layer in model.connector.modules() if isinstance(layer, nn.Linear))
         last.weight *= factor
         last.bias *= factor
@@ -409,14 +423,18 @@ def train_words(
     train(objective, meanings, MeaningCollator(), config, run_dir, on_record=_printer("words"))
 
 
-def train_connector(
-    model: MayaForConditionalGeneration, processor: MayaProcessor, config: TrainConfig, run_dir: Path
+def align_patches(
+    model: MayaForConditionalGeneration,
+    processor: MayaProcessor,
+    languages: Sequence[str],
+    config: TrainConfig,
+    run_dir: Path,
 ) -> None:
-    """Stage 1: the connector alone, on patches and words for them in eight languages."""
-    forms = _thing_forms(processor, PRETRAINED_CODES), _place_forms(processor, PRETRAINED_CODES)
+    """Patches and the words for them: stage 1 where the connector alone trains."""
+    objective = PatchObjective(model, _thing_forms(processor, languages), _place_forms(processor, languages))
     patch_size = model.config.patch_size
     scenes = EmojiScenes(processor.preparation, patch_size=patch_size, crowded=0.3, alone=0.3)
-    train(PatchObjective(model, *forms), scenes, SceneCollator(), config, run_dir, on_record=_printer("connector"))
+    train(objective, scenes, SceneCollator(), config, run_dir, on_record=_printer(run_dir.name))
 
 
 def _thing_forms(processor: MayaProcessor, languages: Sequence[str]) -> list[list[list[int]]]:
@@ -463,7 +481,9 @@ def main() -> None:
     train_words(model, processor, with_workers(tiny_words(steps=options.word_steps)), options.run / "words")
     standardise_features(model, processor)
     connector_config = with_workers(tiny_connector(steps=options.connector_steps))
-    train_connector(model, processor, connector_config, options.run / "connector")
+    align_patches(model, processor, PRETRAINED_CODES, connector_config, options.run / "connector")
+    grounding_config = with_workers(tiny_grounding(steps=options.grounding_steps))
+    align_patches(model, processor, CODES, grounding_config, options.run / "grounding")
     match_spread(model, processor)
     questions = EmojiQuestions(split="train", size=SCENES, image_size=size)
     answers_config = with_workers(tiny_answers(steps=options.answer_steps))

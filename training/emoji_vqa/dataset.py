@@ -9,8 +9,8 @@ from PIL import Image
 from maya_core.data import PackedSample, Sample
 from maya_core.languages import CODES
 from maya_core.prompt import Message
-from training.emoji_vqa.questions import FAMILIES, Family, Question, ask, caption, caption_by_place, families_for
-from training.emoji_vqa.scenes import CELLS, Scene, Split, make_scene, render
+from training.emoji_vqa.questions import FAMILIES, Family, Question, ask, families_for
+from training.emoji_vqa.scenes import Scene, Split, make_scene, render
 
 # How often each family is trained: what needs the names is hard, a colour is not.
 WEIGHTS: dict[Family, int] = {
@@ -94,34 +94,6 @@ class EmojiQuestions:
             questions = [ask(scene, family, language, rng) for family in drawn]
             asked.append(as_messages(picture, questions))
         return PackedSample(conversations=tuple(asked), languages=tuple(languages))
-
-
-@dataclass(frozen=True, kw_only=True)
-class EmojiCaptions:
-    """Captions of scene `index`, each in a language of its own, none seeing another.
-
-    crowded: share of the scenes that have a thing in every cell, told by place: more names for the same work.
-    """
-
-    split: Split
-    size: int
-    languages: Sequence[str] = field(default=CODES)
-    captions: int = 8
-    crowded: float = 0.75
-    image_size: int = 128
-
-    def __len__(self) -> int:
-        return self.size
-
-    def __getitem__(self, index: int) -> PackedSample:
-        rng = random.Random(f"captions/{self.split}/{index}")
-        crowded = rng.random() < self.crowded
-        scene = make_scene(self.split, index, size=self.image_size, number=CELLS if crowded else None)
-        say = caption_by_place if crowded else caption
-        shown = Message(role="user", text="", images=(render(scene),))
-        languages = tuple(rng.choice(self.languages) for _ in range(self.captions))
-        captions = [Message(role="assistant", text=say(scene, language)) for language in languages]
-        return PackedSample(conversations=tuple((shown, told) for told in captions), languages=languages)
 
 
 def conversation(scene: Scene, questions: Sequence[Question]) -> tuple[Message, ...]:

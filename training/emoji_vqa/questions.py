@@ -192,12 +192,6 @@ def caption(scene: Scene, language: str) -> str:
     return format_list(names, locale=get_language(language).locale)
 
 
-def caption_by_place(scene: Scene, language: str) -> str:
-    """Everything in the scene, row by row, each with the number of its cell (1 to 9)."""
-    things = sorted(scene.things, key=lambda thing: thing.cell)
-    return "\n".join(f"{thing.cell + 1} {concept_name(thing.concept, language)}" for thing in things)
-
-
 # --- for the tokenizer ---
 
 
