@@ -8,7 +8,7 @@ Shape letters: B batch, T positions.
 """
 
 import heapq
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import accumulate
@@ -133,12 +133,14 @@ class ConversationCollator(Collator):
 
     input_ids, labels, position_ids and languages (1, T); sequence_starts (conversations + 1,) int32, the last is T;
     pixel_values (images, 3, H, W) where there are pictures. prompt_format: where it is not the model's own.
-    max_length: tokens of a conversation that are kept.
+    max_length: tokens of a conversation that are kept. see: makes what the model gets of pictures, where that is not their
+    pixels (`features.FeatureStore.batch`).
     """
 
     processor: MayaProcessor
     prompt_format: PromptFormat | None = None
     max_length: int | None = None
+    see: Callable[[Sequence[Picture]], Batch] | None = None
 
     def prepare(self, sample: Sample) -> PreparedConversation:
         encoded = self.processor.encode(
@@ -164,7 +166,10 @@ class ConversationCollator(Collator):
             "sequence_starts": torch.tensor([0, *accumulate(lengths)], dtype=torch.int32),
         }
         pictures = [picture for one in prepared for picture in one.encoded.pictures]
-        return batch | ({"pixel_values": self.processor.pixel_values(pictures)} if pictures else {})
+        return batch | (self._seen(pictures) if pictures else {})
+
+    def _seen(self, pictures: Sequence[Picture]) -> Batch:
+        return self.see(pictures) if self.see else {"pixel_values": self.processor.pixel_values(pictures)}
 
 
 def language_number(code: str | None) -> int:

@@ -128,17 +128,16 @@ class MayaForConditionalGeneration(PreTrainedModel, GenerationMixin):
         return input_ids_BT == self.config.image_token_id
 
     def decoder_inputs(
-        self, input_ids_BT: Tensor, pixel_values_ICHW: Tensor | None, past_key_values: Cache | None = None
+        self, input_ids_BT: Tensor, features_IND: Tensor | None, past_key_values: Cache | None = None
     ) -> dict[str, Any]:
         """What the decoder reads: `inputs_embeds` (B, T, E), and what the connector gives it beside them.
 
         Raises ImageCountMismatch, but for a decoded token, which is a word whatever its id.
         """
-        if pixel_values_ICHW is None:
+        if features_IND is None:
             is_word = _is_decoded_token(input_ids_BT, past_key_values)
             embeds_BTE = self.get_input_embeddings()(input_ids_BT) if is_word else self.embed(input_ids_BT, None)
             return {"inputs_embeds": embeds_BTE}
-        features_IND = self.vision_features(pixel_values_ICHW)
         embeds_BTE = self.embed(input_ids_BT, self.connector(features_IND))
         return {"inputs_embeds": embeds_BTE} | self.connector.beside(features_IND, self.slots(input_ids_BT))
 
@@ -147,17 +146,21 @@ class MayaForConditionalGeneration(PreTrainedModel, GenerationMixin):
         input_ids: Tensor,
         pixel_values: Tensor | None = None,
         *,
+        vision_features: Tensor | None = None,
         attention_mask: Tensor | None = None,
         position_ids: Tensor | None = None,
         **kwargs: Any,
     ) -> Tensor:
         """(B, T) ids and (I, C, H, W) pictures -> (B, T, E), what the head makes logits of; training takes its loss there.
 
-        attention_mask: (B, T), or (B, 1, T, T) and true where a position may look. position_ids: (B, T); each 0 starts a
-        conversation. kwargs: for the attention. Raises ImageCountMismatch.
+        vision_features: (I, N, D), what the tower made of the pictures, in place of them. attention_mask: (B, T), or
+        (B, 1, T, T) and true where a position may look. position_ids: (B, T); each 0 starts a conversation. kwargs: for the
+        attention. Raises ImageCountMismatch.
         """
+        if pixel_values is not None:
+            vision_features = self.vision_features(pixel_values)
         outputs = self.get_decoder()(
-            **self.decoder_inputs(input_ids, pixel_values),
+            **self.decoder_inputs(input_ids, vision_features),
             attention_mask=attention_mask,
             position_ids=position_ids,
             use_cache=False,
@@ -188,7 +191,8 @@ class MayaForConditionalGeneration(PreTrainedModel, GenerationMixin):
         """
         if inputs_embeds is None:
             assert input_ids is not None, "pass input_ids or inputs_embeds"
-            inputs = self.decoder_inputs(input_ids, pixel_values, past_key_values)
+            features = None if pixel_values is None else self.vision_features(pixel_values)
+            inputs = self.decoder_inputs(input_ids, features, past_key_values)
         else:
             inputs = {"inputs_embeds": inputs_embeds}
         outputs = self.language_model(

@@ -96,16 +96,16 @@ class AnswerObjective(nn.Module):
 
     def forward(self, batch: Batch) -> LossSum:
         """batch: as `data.ConversationCollator` or `data.PackedCollator` make it."""
-        pixels = batch.get("pixel_values")
+        seen = {name: batch[name] for name in ("pixel_values", "vision_features") if name in batch}
         hidden_BTE = self.model.hidden_states(
-            batch["input_ids"], pixels, position_ids=batch["position_ids"], **_attention(batch)
+            batch["input_ids"], **seen, position_ids=batch["position_ids"], **_attention(batch)
         )
         head_VE = self.model.get_output_embeddings().weight
         assert isinstance(head_VE, Tensor)
         scale = self.model.config.text.logit_scale
         assert scale is not None
         loss = next_token_loss(hidden_BTE, batch["labels"], head_VE, scale, batch.get("languages"))
-        return loss if pixels is not None else self._with_connector(loss)
+        return loss if seen else self._with_connector(loss)
 
     def _with_connector(self, loss: LossSum) -> LossSum:
         """The same loss in a graph that holds the connector: all processes must reduce the same gradients."""

@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[1]
 ORDER = (
     "errors", "languages", "assets", "config", "hardware", "images", "prompt", "connectors", "processor", "model",
     "attention", "generation", "hub", "adapters", "checkpoint", "quantization", "durable", "data", "record_index",
-    "records", "losses", "optim", "metrics", "train", "cli",
+    "records", "features", "losses", "optim", "metrics", "train", "cli",
 )  # fmt: skip
 # Big libraries that must not be loaded before someone asks for what needs them.
 HEAVY = ("torch", "transformers", "gradio", "matplotlib", "bitsandbytes", "peft", "accelerate")

@@ -27,6 +27,7 @@ from maya_core.checkpoint import assemble, load_model, load_processor, save_mode
 from maya_core.config import MayaConfig
 from maya_core.data import ConversationCollator
 from maya_core.errors import MayaError, OutOfMemory
+from maya_core.features import FeatureStore
 from maya_core.metrics import StepRecord
 from maya_core.model import MayaForConditionalGeneration
 from maya_core.processor import MayaProcessor
@@ -35,7 +36,7 @@ from maya_core.records import NATURAL, ConversationFiles
 from maya_core.train import AnswerObjective, train
 from training.estimate import REACHED, Lengths, free_memory, in_gib, look_at, matrix_speed, memory, step_flops
 from training.progress import duration, live
-from training.recipes import LANGUAGE_MODEL, Recipe, finetune
+from training.recipes import LANGUAGE_MODEL, TOWER, Recipe, finetune
 from training.validate import PictureChecks, RecordChecks, check_files
 
 log = logging.getLogger(__name__)
@@ -53,6 +54,9 @@ class StageOptions:
     language_model: Annotated[str | None, tyro.conf.arg(help="of a Cohere model such as Aya-23, for a new Maya")] = None
     run: Annotated[Path | None, tyro.conf.arg(help="folder for checkpoints and records; OUT.run if not given")] = None
     mixing: Annotated[float, tyro.conf.arg(help="1: languages as often as they are; 0: all equally often")] = NATURAL
+    features: Annotated[
+        Path | None, tyro.conf.arg(help="folder where what the resting tower sees is kept, to be computed but once")
+    ] = None
     check: Annotated[bool, tyro.conf.arg(help="check every record before the first step")] = True
     dry_run: Annotated[bool, tyro.conf.arg(help="tell what the run will take, and stop")] = False
     recipe: tyro.conf.OmitArgPrefixes[Recipe] = field(default_factory=finetune)
@@ -71,12 +75,17 @@ def run_stage(options: StageOptions) -> None:
     model, processor = load_base(options)
     shaped = _shaped(processor, recipe)
     collator = ConversationCollator(shaped, prompt_format=recipe.prompt_format, max_length=recipe.max_length)
+    if options.features is not None and TOWER in recipe.train.learning_rates:
+        raise MayaError("The vision tower trains, so what it sees changes from step to step; leave --features out.")
     lengths = look_at(dataset, collator, seed=recipe.train.seed)
     speed = _tell(options, model.config, len(dataset), lengths, console, state.device)
     if options.dry_run:
         return
     config = replace(recipe.train, learning_rates=parts_of(recipe, model.config))
     objective = prepare(model, recipe, state.device)
+    if options.features is not None:
+        store = _looked_at(options.features, dataset, model, shaped, recipe, console)
+        collator = replace(collator, see=store.batch)
     total = config.total_steps(len(dataset))
 
     def share_of_peak(record: StepRecord) -> float | None:
@@ -97,8 +106,7 @@ def run_stage(options: StageOptions) -> None:
 
 def _open_data(options: StageOptions, console: Console) -> ConversationFiles:
     """The data set, every record of it checked; DataError for what cannot be trained on."""
-    columns = TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn()
-    with Progress(*columns, console=console, transient=True) as progress:
+    with _progress(console) as progress:
         indexing = progress.add_task("finding records", total=None)
         dataset = ConversationFiles(
             options.data,
@@ -120,6 +128,39 @@ def _open_data(options: StageOptions, console: Console) -> ConversationFiles:
             f"{language}: {count.records:,} records, {count.places:,} places an epoch, {count.corrupt:,} corrupt"
         )
     return dataset
+
+
+def _looked_at(
+    folder: Path,
+    dataset: ConversationFiles,
+    model: MayaForConditionalGeneration,
+    processor: MayaProcessor,
+    recipe: Recipe,
+    console: Console,
+) -> FeatureStore:
+    """What the tower sees in all pictures of the data set; computed now where it was not before."""
+    state = PartialState()
+    dtype = torch.bfloat16 if recipe.train.bf16 else next(model.vision_tower.parameters()).dtype
+    store = FeatureStore.of(folder, model, processor, dtype=dtype)
+    model.vision_tower.to(state.device)
+    with _progress(console) as progress:
+        looking = progress.add_task("looking at the pictures", total=len(dataset))
+        store.fill(
+            dataset,
+            model,
+            processor,
+            workers=recipe.train.workers,
+            rank=state.process_index,
+            ranks=state.num_processes,
+            on_done=lambda samples: progress.update(looking, completed=samples * state.num_processes),
+        )
+    state.wait_for_everyone()
+    return store
+
+
+def _progress(console: Console) -> Progress:
+    columns = TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn()
+    return Progress(*columns, console=console, transient=True)
 
 
 def _tell(

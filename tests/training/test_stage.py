@@ -256,3 +256,16 @@ def test_an_unknown_recipe_is_answered_with_those_there_are(tune):
     status, printed, _ = tune("--recipe", "magic")
     assert status == 2
     assert "qlora" in printed.err
+
+
+def test_features_of_a_resting_tower_are_computed_once(tune, tmp_path):
+    store = tmp_path / "features"
+    assert tune("--features", str(store), "--batch-size", "10")[0] == 0
+    files = {file: file.stat().st_mtime_ns for folder in store.iterdir() for file in folder.iterdir()}
+    assert len(files) == 10
+    status, printed, _ = tune("--features", str(store), "--run", str(tmp_path / "again"))
+    assert status == 0, printed.err
+    assert {file: file.stat().st_mtime_ns for folder in store.iterdir() for file in folder.iterdir()} == files
+    status, printed, _ = tune("--features", str(store), "--learning-rates", "model.vision_tower", "1e-4")
+    assert status == 1
+    assert "leave --features out" in printed.err
