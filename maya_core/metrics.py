@@ -1,6 +1,7 @@
 """Records of a run: one JSON line a logged step, in `metrics.jsonl`."""
 
 import json
+import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -37,7 +38,9 @@ class MetricsLog:
     def __init__(self, path: Path, *, resumed_at: int) -> None:
         self.path = path
         kept = [record for record in read_records(path) if record["step"] <= resumed_at]
-        path.write_text("".join(json.dumps(record) + "\n" for record in kept))
+        fresh = path.with_suffix(".new")
+        fresh.write_text("".join(json.dumps(record) + "\n" for record in kept))
+        os.replace(fresh, path)  # a run that is killed here keeps its history
         self.seconds_before = float(kept[-1]["seconds"]) if kept else 0.0
 
     def write(self, record: StepRecord) -> None:

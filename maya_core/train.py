@@ -20,6 +20,7 @@ from typing import Any, Literal
 
 import torch
 from accelerate import Accelerator
+from accelerate.tracking import get_available_trackers
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor, distribute_tensor
@@ -28,7 +29,7 @@ from torch.optim import Optimizer
 from maya_core import durable
 from maya_core.attention import UNPADDED, no_mask
 from maya_core.data import Batch, Collator, SampleDataset, StepData, Steps, load_steps
-from maya_core.errors import CheckpointMismatch, DataError, OutOfMemory, RunDiverged
+from maya_core.errors import CheckpointMismatch, DataError, OutOfMemory, RunDiverged, TrainingError
 from maya_core.languages import CODES
 from maya_core.losses import LossSum, next_token_loss
 from maya_core.metrics import MetricsLog, StepRecord
@@ -145,10 +146,12 @@ def train(
     """Train `objective` on `dataset`, resuming from the newest whole checkpoint in `run_dir`.
 
     SIGINT, SIGTERM and SIGHUP finish the step, save and leave by SystemExit(128 + signal); a second SIGINT leaves at once.
-    Raises RunBusy where another process holds the folder; CheckpointMismatch where the checkpoint is of other settings,
-    unless `allow_changes`; RunDiverged after MOST_SKIPPED_IN_A_ROW steps without a finite gradient; DataError where more
-    than MOST_REFUSED of the samples cannot be used; OutOfMemory where a step does not fit. All but the first two save first.
+    Raises, before anything is done, TrainingError where a tracker is not installed, RunBusy where another process holds the
+    folder, and CheckpointMismatch where the checkpoint is of other settings, unless `allow_changes`; later, and after
+    saving, RunDiverged after MOST_SKIPPED_IN_A_ROW steps without a finite gradient, DataError where more than MOST_REFUSED
+    of the samples cannot be used, OutOfMemory where a step does not fit.
     """
+    _check_trackers(config.trackers)
     accelerator = Accelerator(log_with=list(config.trackers) or None, project_dir=str(run_dir))
     with ExitStack() as stack:
         if accelerator.is_main_process:
@@ -184,6 +187,14 @@ def train(
         run.finish()
         if run.stopped_by:
             raise SystemExit(128 + run.stopped_by)
+
+
+def _check_trackers(names: tuple[str, ...]) -> None:
+    """accelerate passes over, in silence, what is not installed."""
+    there = {str(tracker) for tracker in get_available_trackers()}
+    absent = ", ".join(sorted(set(names) - there))
+    if absent:
+        raise TrainingError(f"There is no tracker {absent} here; install it, or choose {', '.join(sorted(there))}.")
 
 
 def _loaded(steps: Steps, run: "_Run") -> Iterator[StepData]:

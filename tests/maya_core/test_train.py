@@ -16,7 +16,7 @@ from torch import nn
 
 from maya_core.data import ConversationCollator, Sample
 from maya_core.durable import exclusive, newest
-from maya_core.errors import CheckpointMismatch, DataError, OutOfMemory, RunBusy, RunDiverged
+from maya_core.errors import CheckpointMismatch, DataError, OutOfMemory, RunBusy, RunDiverged, TrainingError
 from maya_core.losses import LossSum, next_token_loss
 from maya_core.metrics import read_records
 from maya_core.optim import build_optimizers, parameter_groups, warmup_cosine
@@ -429,3 +429,19 @@ def test_two_processes_learn_what_one_does(tmp_path, options):
     logged = read_records(tmp_path / "two" / "metrics.jsonl")
     assert [record["supervised"] for record in logged] == [record.supervised for record in records]
     assert logged[-1]["loss"] == pytest.approx(records[-1].loss, rel=1e-4)
+
+
+def test_tensorboard_gets_what_the_records_hold(tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    _, records = run(tmp_path, replace(CONFIG, trackers=("tensorboard",)))
+    [events] = tmp_path.rglob("events.out.*")
+    shown = EventAccumulator(str(events)).Reload()
+    assert [(point.step, point.value) for point in shown.Scalars("loss")] == [
+        (record.step, pytest.approx(record.loss)) for record in records
+    ]
+
+
+def test_a_tracker_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(TrainingError, match="no tracker nowhere"):
+        run(tmp_path, replace(CONFIG, trackers=("nowhere",)))
