@@ -179,3 +179,10 @@ def tiny_answers(*, steps: int = 2500) -> TrainConfig:
         betas=(0.9, 0.98),
         seed=3,
     )
+
+
+def tiny_review(*, steps: int = 2000) -> TrainConfig:
+    """Stage 2 again, slower, on more of what was hardest."""
+    answers = tiny_answers()
+    rates = dict(answers.learning_rates) | {"model.language_model": 1.2e-3}
+    return replace(answers, steps=steps, learning_rates=rates, muon_rates={"model.language_model": 6e-3}, seed=8)
