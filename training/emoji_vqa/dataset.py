@@ -86,8 +86,11 @@ class EmojiQuestions:
 
     def __getitem__(self, index: int) -> PackedSample:
         scene = make_scene(self.split, index, size=self.image_size)
-        picture = render(scene)
-        rng = random.Random(f"questions/{self.seed}/{self.split}/{index}")
+        return self.about(scene, render(scene))
+
+    def about(self, scene: Scene, picture: Image.Image) -> PackedSample:
+        """The conversations about a scene, whatever is shown of it."""
+        rng = random.Random(f"questions/{self.seed}/{self.split}/{scene.index}")
         families = _allowed(scene, self.families)
         weights = [self.weights[family] for family in families]
         asked, languages = [], []
