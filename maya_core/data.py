@@ -205,11 +205,6 @@ class PackedCollator(Collator):
         return len(prepared.columns["input_ids"])
 
     def collate(self, prepared: Sequence[PreparedPack]) -> Batch:
-        pictures = [picture for one in prepared for picture in one.pictures]
-        return self.without_pixels(prepared) | {"pixel_values": self.processor.pixel_values(pictures)}
-
-    def without_pixels(self, prepared: Sequence[PreparedPack]) -> Batch:
-        """The batch but for its pictures, which are not opened."""
         longest = max(self.length(one) for one in prepared)
         pad = self.processor.config.text.pad_token_id or 0
         padding = {"input_ids": pad, "labels": IGNORED, "position_ids": 0, "languages": -1, "branch": -1}
@@ -217,7 +212,9 @@ class PackedCollator(Collator):
             name: torch.tensor([one.columns[name] + [value] * (longest - self.length(one)) for one in prepared])
             for name, value in padding.items()
         }
-        return stacked | {"visible": _visible(stacked.pop("branch"))}
+        visible = _visible(stacked.pop("branch"))
+        pictures = [picture for one in prepared for picture in one.pictures]
+        return stacked | {"visible": visible, "pixel_values": self.processor.pixel_values(pictures)}
 
     def _pack(self, sample: PackedSample) -> dict[str, list[int]]:
         """Ids, labels, positions, languages and branches (0: the picture's, which all share) of one sample."""

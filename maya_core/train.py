@@ -38,7 +38,6 @@ from maya_core.optim import build_optimizers, set_learning_rates, trained_parame
 
 log = logging.getLogger(__name__)
 
-SEEN = ("pixel_values", "vision_features")  # what a batch may have of pictures
 MOST_SKIPPED_IN_A_ROW = 3
 MOST_REFUSED = 0.001  # share of a run's samples that may be unusable before it stops
 
@@ -98,20 +97,16 @@ class AnswerObjective(nn.Module):
 
     def forward(self, batch: Batch) -> LossSum:
         """batch: as `data.ConversationCollator` or `data.PackedCollator` make it."""
-        hidden_BTE = self.hidden_states(batch)
+        seen = {name: batch[name] for name in ("pixel_values", "vision_features") if name in batch}
+        hidden_BTE = self.model.hidden_states(
+            batch["input_ids"], **seen, position_ids=batch["position_ids"], **_attention(batch)
+        )
         head_VE = self.model.get_output_embeddings().weight
         assert isinstance(head_VE, Tensor)
         scale = self.model.config.text.logit_scale
         assert scale is not None
         loss = next_token_loss(hidden_BTE, batch["labels"], head_VE, scale, batch.get("languages"))
-        return loss if any(name in batch for name in SEEN) else self._with_connector(loss)
-
-    def hidden_states(self, batch: Batch) -> Tensor:
-        """(B, T, E), what the head makes logits of."""
-        seen = {name: batch[name] for name in SEEN if name in batch}
-        return self.model.hidden_states(
-            batch["input_ids"], **seen, position_ids=batch["position_ids"], **attention_of(batch)
-        )
+        return loss if seen else self._with_connector(loss)
 
     def _with_connector(self, loss: LossSum) -> LossSum:
         """The same loss in a graph that holds the connector: all processes must reduce the same gradients."""
@@ -120,8 +115,7 @@ class AnswerObjective(nn.Module):
         return LossSum(loss.total + nothing, loss.count, loss.by_language)
 
 
-def attention_of(batch: Batch) -> dict[str, Any]:
-    """What the decoder has to know of a batch beside ids and positions: which position may look where."""
+def _attention(batch: Batch) -> dict[str, Any]:
     if "visible" in batch:
         return {"attention_mask": batch["visible"]}
     starts = batch["sequence_starts"]

@@ -146,36 +146,36 @@ def tiny_words(*, steps: int = 100) -> TrainConfig:
     )
 
 
-def tiny_reading(*, steps: int = 1000) -> TrainConfig:
-    """The language model, on pictures spelled out in words."""
-    return TrainConfig(
-        steps=steps,
-        batch_size=20,
-        learning_rates={"model.language_model": 2e-3},
-        muon_rates={"model.language_model": 1e-2},
-        weight_decay=0.01,
-        betas=(0.9, 0.98),
-        seed=3,
-    )
-
-
-def tiny_connector(*, steps: int = 250) -> TrainConfig:
+def tiny_connector(*, steps: int = 200) -> TrainConfig:
     """Stage 1: the connector alone, on patches and words for them."""
     return TrainConfig(
         steps=steps,
         batch_size=64,
-        learning_rates={"model.connector": 3e-3},
+        learning_rates={"model.connector": 5e-3},
         betas=(0.9, 0.98),
         seed=5,
     )
 
 
-def tiny_answers(*, steps: int = 1300) -> TrainConfig:
-    """Stage 2: connector and language model, on questions of every kind, slower than it learnt to read. The tower rests."""
-    return replace(
-        tiny_reading(),
+def tiny_grounding(*, steps: int = 200) -> TrainConfig:
+    """Connector and table of words, on patches and words for them: names of things that look alike come closer."""
+    return TrainConfig(
         steps=steps,
-        learning_rates={"model.connector": 1e-3, "model.language_model": 1.2e-3},
-        muon_rates={"model.language_model": 6e-3},
-        seed=6,
+        batch_size=64,
+        learning_rates={"model.connector": 3e-3, "model.language_model.model.embed_tokens": 6e-3},
+        betas=(0.9, 0.98),
+        seed=7,
+    )
+
+
+def tiny_answers(*, steps: int = 2500) -> TrainConfig:
+    """Stage 2: language model and, slowly, the connector, on questions of every kind. The tower rests."""
+    return TrainConfig(
+        steps=steps,
+        batch_size=20,
+        learning_rates={"model.connector": 1e-4, "model.language_model": 2e-3},
+        muon_rates={"model.language_model": 1e-2},
+        weight_decay=0.01,
+        betas=(0.9, 0.98),
+        seed=3,
     )

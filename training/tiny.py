@@ -1,9 +1,9 @@
 """Train the embedded Maya from nothing: `python -m training.tiny`.
 
 Six stages: the tower alone, on many small emoji and their names in eight languages, then on few and large ones; the
-language model's table of words, in ten; the language model on questions about pictures that are spelled out, patch by patch,
-in words; the connector, which learns to spell, in eight; connector and language model on questions of every kind, in ten.
-Every stage is seeded and resumes where it stopped; the result is written to `assets/maya-tiny` (or --out).
+language model's table of words, in ten; the connector alone, in eight; connector and table, in ten; connector and language
+model on questions of every kind, in ten. Every stage is seeded and resumes where it stopped; the result is written to
+`assets/maya-tiny` (or --out).
 """
 
 import json
@@ -20,28 +20,27 @@ from typing import Annotated, Any
 
 import torch
 import tyro
-from PIL import Image
 from torch import Tensor, nn
 from transformers import SiglipVisionConfig, SiglipVisionModel
 
 from maya_core.assets import asset_path
 from maya_core.checkpoint import save_model
-from maya_core.data import Batch, Collator, PackedCollator, PackedSample, PreparedPack
+from maya_core.data import Batch, Collator, PackedCollator
 from maya_core.languages import CODES, PRETRAINED_CODES
 from maya_core.losses import LossSum
 from maya_core.metrics import StepRecord
 from maya_core.model import MayaForConditionalGeneration
 from maya_core.processor import ImagePreparation, MayaProcessor
-from maya_core.train import AnswerObjective, TrainConfig, attention_of, train
-from training.emoji_vqa.dataset import COMPARISONS_FIRST, EmojiQuestions
+from maya_core.train import AnswerObjective, TrainConfig, train
+from training.emoji_vqa.dataset import EmojiQuestions
 from training.emoji_vqa.questions import load_phrases, sentences
-from training.emoji_vqa.scenes import CELLS, COLOURS, Scene, make_scene, patch_labels, render
+from training.emoji_vqa.scenes import CELLS, COLOURS, make_scene, patch_labels, render
 from training.emoji_vqa.vocabulary import load_vocabulary
 from training.recipes import (
     tiny_answers,
     tiny_connector,
+    tiny_grounding,
     tiny_model,
-    tiny_reading,
     tiny_tower,
     tiny_tower_large,
     tiny_words,
@@ -50,7 +49,7 @@ from training.tokenizer import train_tokenizer
 
 SCENES = 1_000_000  # training scenes there are; a run sees a part of them
 TRAINING_REPORT = "training.json"
-STAGES = ("tower", "tower-large", "words", "reading", "connector", "answers")
+STAGES = ("tower", "tower-large", "words", "connector", "grounding", "answers")
 EMPTY_PATCH_WEIGHT = 0.1  # most patches are empty, and they are easy
 
 
@@ -63,25 +62,16 @@ class TinyOptions:
     tower_steps: int = 2000
     large_steps: int = 800
     word_steps: int = 100
-    reading_steps: int = 1000
-    connector_steps: int = 250
-    answer_steps: int = 1300
+    connector_steps: int = 200
+    grounding_steps: int = 200
+    answer_steps: int = 2500
     vocabulary: Annotated[int, tyro.conf.arg(help="most entries of the tokenizer")] = 16384
     workers: int = 1
 
 
-def patch_things(scene: Scene, grid: int) -> Tensor:
-    """(patches,): the concept that lies on each patch or, behind the concepts, the colour of the ground."""
-    labels = torch.from_numpy(patch_labels(scene, grid)).flatten()
-    return torch.where(labels >= 0, labels, len(load_vocabulary()) + list(COLOURS).index(scene.colour))
-
-
-def is_ground(things: Tensor) -> Tensor:
-    return things >= len(load_vocabulary())
-
-
 class EmojiScenes:
-    """Pixels (3, H, W) of scenes, with the things on their patches (patches,).
+    """Scenes with, for each patch, the concept that lies on it. Samples: pixels (3, H, W), labels (patches,), and the
+    number of the ground's colour.
 
     crowded: share of the scenes that have a thing in every cell: more to see for the same work. alone: share of those with
     one large thing; the rest have as many things as the questions' pictures have.
@@ -94,19 +84,24 @@ class EmojiScenes:
     def __len__(self) -> int:
         return SCENES
 
-    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor, int]:
         kind = random.Random(f"crowded/{index}").random()
         number = CELLS if kind < self.crowded else 1 if kind < self.crowded + self.alone else None
         scene = make_scene("train", index, size=self.preparation.size, number=number)
-        return self.preparation.pixels(render(scene)), patch_things(scene, self.grid)
+        labels = torch.from_numpy(patch_labels(scene, self.grid)).flatten()
+        return self.preparation.pixels(render(scene)), labels, list(COLOURS).index(scene.colour)
 
 
 class SceneCollator(Collator):
-    """Scenes -> pixel_values (B, 3, H, W) and things (B, patches)."""
+    """Scenes -> pixel_values (B, 3, H, W), concepts (B, patches) and colours (B,)."""
 
-    def collate(self, prepared: Sequence[tuple[Tensor, Tensor]]) -> Batch:
-        pixels, things = zip(*prepared, strict=True)
-        return {"pixel_values": torch.stack(pixels), "things": torch.stack(things)}
+    def collate(self, prepared: Sequence[tuple[Tensor, Tensor, int]]) -> Batch:
+        pixels, labels, colours = zip(*prepared, strict=True)
+        return {
+            "pixel_values": torch.stack(pixels),
+            "concepts": torch.stack(labels),
+            "colours": torch.tensor(colours),
+        }
 
 
 class TowerObjective(nn.Module):
@@ -129,17 +124,16 @@ class TowerObjective(nn.Module):
         self.balance = _Balance()
 
     def forward(self, batch: Batch) -> LossSum:
-        """batch: as `SceneCollator` makes it."""
+        """batch: pixel_values (B, 3, H, W), concepts (B, N), -1 where nothing lies, and colours (B,)."""
         features_PD = self.tower(batch["pixel_values"]).last_hidden_state.flatten(0, 1).float()
-        things_P = batch["things"].flatten()
         logits_PLT = self.likeness(features_PD)
-        is_P = nn.functional.one_hot(things_P, len(self.names)).to(logits_PLT)
+        is_P = nn.functional.one_hot(_things(batch, len(self.names)), len(self.names)).to(logits_PLT)
         pairs_PLT = nn.functional.binary_cross_entropy_with_logits(
             logits_PLT, is_P[:, None].expand_as(logits_PLT), reduction="none"
         )
-        weight_P = torch.where(is_ground(things_P), EMPTY_PATCH_WEIGHT, 1.0)
+        weight_P = torch.where(batch["concepts"].flatten() >= 0, 1.0, EMPTY_PATCH_WEIGHT)
         loss = (pairs_PLT.sum(2).mean(1) * weight_P).sum() / weight_P.sum()
-        patches_P = torch.arange(self.place.out_features).repeat(len(batch["things"]))
+        patches_P = torch.arange(self.place.out_features).repeat(len(batch["concepts"]))
         loss = loss + nn.functional.cross_entropy(self.place(features_PD), patches_P)
         return LossSum(loss * len(patches_P), torch.tensor(len(patches_P)))
 
@@ -161,6 +155,12 @@ class _Balance(nn.Module):
 
     def forward(self, cosine: Tensor) -> Tensor:
         return cosine * self.temperature.exp() + self.bias
+
+
+def _things(batch: Batch, things: int) -> Tensor:
+    """Which thing each patch shows (P,): a concept, or behind the concepts the colour of the ground."""
+    colours_B1 = things - len(COLOURS) + batch["colours"][:, None]
+    return torch.where(batch["concepts"] >= 0, batch["concepts"], colours_B1).flatten()
 
 
 def untrained_tower(vision: SiglipVisionConfig, processor: MayaProcessor, seed: int) -> TowerObjective:
@@ -260,9 +260,12 @@ class WordObjective(nn.Module):
         return LossSum(total, torch.tensor(len(meanings_B)))
 
 
-class PatchWords(nn.Module):
-    """A picture spelled out, patch by patch: the words for what lies there (for the ground's colour, where nothing does) and
-    for its place, the mean over languages of each."""
+class PatchObjective(nn.Module):
+    """Bring the connector's image of a patch near the words for it: of what lies there (of the ground's colour, where
+    nothing does), and of its place.
+
+    The connector projects patches into the word space; here it is taught that directly, without a sentence between.
+    """
 
     def __init__(
         self,
@@ -272,90 +275,23 @@ class PatchWords(nn.Module):
     ) -> None:
         """As in `WordObjective`."""
         super().__init__()
+        self.model = model
         self.things, self.places = _WordVectors(things), _WordVectors(places)
         grid = model.config.image_size // model.config.patch_size
         third = (torch.arange(grid) * 2 + 1) * 3 // (2 * grid)  # in which third of the picture a patch's middle lies
         self.cell_of_N: Tensor
         self.register_buffer("cell_of_N", (third[:, None] * 3 + third).flatten(), persistent=False)
 
-    def forward(self, table_VE: Tensor, things_IN: Tensor) -> Tensor:
-        """Table of embeddings and things on patches -> (I, N, E)."""
-        places_NE = self.places(table_VE).mean(0)[self.cell_of_N]
-        spelled_INE: Tensor = self.things(table_VE).mean(0)[things_IN] + places_NE
-        return spelled_INE
-
-
-class SpelledQuestions:
-    """The questions of EmojiVQA, and in place of a picture the things on its patches (patches,). Nothing is drawn."""
-
-    def __init__(self, questions: EmojiQuestions, *, grid: int) -> None:
-        self.questions, self.grid = questions, grid
-
-    def __len__(self) -> int:
-        return len(self.questions)
-
-    def __getitem__(self, index: int) -> tuple[PackedSample, Tensor]:
-        scene = make_scene(self.questions.split, index, size=self.questions.image_size)
-        return self.questions.about(scene, Image.new("RGB", (1, 1))), patch_things(scene, self.grid)
-
-
-class SpelledCollator(Collator):
-    """As `PackedCollator`, but with things (B, patches) and no pixels."""
-
-    def __init__(self, processor: MayaProcessor) -> None:
-        self.packed = PackedCollator(processor)
-
-    def prepare(self, sample: tuple[PackedSample, Tensor]) -> tuple[PreparedPack, Tensor]:
-        questions, things_N = sample
-        return self.packed.prepare(questions), things_N
-
-    def length(self, prepared: tuple[PreparedPack, Tensor]) -> int:
-        return self.packed.length(prepared[0])
-
-    def collate(self, prepared: Sequence[tuple[PreparedPack, Tensor]]) -> Batch:
-        packs, things = zip(*prepared, strict=True)
-        return self.packed.without_pixels(packs) | {"things": torch.stack(things)}
-
-
-class ReadingObjective(AnswerObjective):
-    """Learn to answer about pictures that are spelled out in words: looking, comparing, counting, without seeing yet.
-
-    A tower errs, and a connector has to learn its words first; through both, a language model learns to find what a
-    question names only slowly.
-    """
-
-    def __init__(self, model: MayaForConditionalGeneration, words: PatchWords) -> None:
-        super().__init__(model)
-        self.words = words
-
-    def hidden_states(self, batch: Batch) -> Tensor:
-        spelled_INE = self.words(table_of(self.model), batch["things"])
-        outputs = self.model.get_decoder()(
-            inputs_embeds=self.model.embed(batch["input_ids"], spelled_INE),
-            position_ids=batch["position_ids"],
-            use_cache=False,
-            **attention_of(batch),
-        )
-        hidden_BTE: Tensor = outputs.last_hidden_state
-        return hidden_BTE
-
-
-class SpellingObjective(nn.Module):
-    """Bring the connector's image of each patch near the words for it, which the language model can read."""
-
-    def __init__(self, model: MayaForConditionalGeneration, words: PatchWords) -> None:
-        super().__init__()
-        self.model, self.words = model, words
-
     def forward(self, batch: Batch) -> LossSum:
-        """batch: as `SceneCollator` makes it."""
+        """batch: pixel_values (B, 3, H, W), concepts (B, N), -1 where nothing lies, and colours (B,)."""
+        table_VE = table_of(self.model)
         embeds_PE = self.model.image_embeds(batch["pixel_values"]).float().flatten(0, 1)
-        with torch.no_grad():
-            spelled_PE = self.words(table_of(self.model), batch["things"]).flatten(0, 1)
-        weight_P = torch.where(is_ground(batch["things"].flatten()), EMPTY_PATCH_WEIGHT, 1.0)
-        error_P = (embeds_PE - spelled_PE).square().sum(1) / spelled_PE.var(0).sum()
-        loss = (error_P * weight_P).sum() / weight_P.sum()
-        return LossSum(loss * len(error_P), torch.tensor(len(error_P)))
+        directions_PE = _direction(embeds_PE, self.model)
+        things_P = _things(batch, len(self.things))
+        total = _likeness_loss(directions_PE, self.things(table_VE), things_P)
+        cells_P = self.cell_of_N.repeat(len(batch["pixel_values"]))
+        total = total + _likeness_loss(directions_PE, self.places(table_VE), cells_P)
+        return LossSum(total, torch.tensor(len(things_P)))
 
 
 def _direction(vectors: Tensor, model: MayaForConditionalGeneration) -> Tensor:
@@ -421,42 +357,56 @@ def attend_to_likeness(model: MayaForConditionalGeneration, *, sharpness: float 
     """Start the language model's attention where looking starts: each position attends to those like it, and takes over
     what they hold (mimetic initialisation, arXiv 2305.09828).
 
-    Queries and keys of the first head of a group are one random projection, and so are values and, transposed, outputs; the
-    group's other heads start at random, for heads that start alike stay alike. sharpness: attention score of a position with
-    itself. loudness: of what is taken over; normalised, it would drown the words.
+    Queries and keys of a group of heads are one random projection, and so are values and, transposed, outputs. sharpness:
+    attention score of a position with itself. loudness: of what is taken over; normalised, it would drown the words.
     """
     text = model.config.text
     width, heads, groups = text.hidden_size, text.num_attention_heads, text.num_key_value_heads
     size = width // heads
-    scale = (sharpness / math.sqrt(size)) ** 0.5
     with torch.no_grad():
         for layer in model.get_decoder().layers:
             attention = layer.self_attn
             looks, takes = (torch.linalg.qr(torch.randn(width, groups * size))[0].T for _ in range(2))
+            scale = (sharpness / math.sqrt(size)) ** 0.5
             attention.k_proj.weight.copy_(looks * scale)
             attention.v_proj.weight.copy_(takes * loudness**0.5)
-            nn.init.normal_(attention.q_proj.weight, std=width**-0.5)
-            nn.init.normal_(attention.o_proj.weight, std=(loudness / width) ** 0.5)
-            first = [head * size + row for head in range(0, heads, heads // groups) for row in range(size)]
-            attention.q_proj.weight[first] = looks * scale
-            attention.o_proj.weight[:, first] = takes.T * loudness**0.5
+            per_head = [group for group in range(groups) for _ in range(heads // groups)]
+            rows = torch.cat([torch.arange(group * size, (group + 1) * size) for group in per_head])
+            attention.q_proj.weight.copy_(looks[rows] * scale)
+            attention.o_proj.weight.copy_(takes[rows].T * loudness**0.5)
             layer.mlp.down_proj.weight.zero_()  # says nothing until it has something to say
 
 
 def standardise_features(model: MayaForConditionalGeneration, processor: MayaProcessor, scenes: int = 64) -> None:
     """Scale the first layer of the connector to the tower's features, so that it starts from mean 0 and spread 1.
 
-    A tower's raw features are tens of times larger than word embeddings.
+    A tower's raw features are tens of times larger than word embeddings; an untrained language model drowns in them.
     """
-    pixels_ICHW = torch.stack(
-        [processor.preparation.pixels(render(make_scene("train", index))) for index in range(scenes)]
-    )
     with torch.no_grad():
-        features_PD = model.vision_features(pixels_ICHW).flatten(0, 1)
+        features_PD = model.vision_features(_first_scenes(processor, scenes)).flatten(0, 1)
         mean_D, spread_D = features_PD.mean(0), features_PD.std(0)
         first = next(layer for layer in model.connector.modules() if isinstance(layer, nn.Linear))
         first.weight /= spread_D
         first.bias.copy_(-first.weight @ mean_D)
+
+
+def _first_scenes(processor: MayaProcessor, number: int) -> Tensor:
+    """Pixels (number, 3, H, W) of training scenes."""
+    scenes = (make_scene("train", index) for index in range(number))
+    return torch.stack([processor.preparation.pixels(render(scene)) for scene in scenes])
+
+
+def match_spread(model: MayaForConditionalGeneration, processor: MayaProcessor, scenes: int = 64) -> None:
+    """Scale the last layer of the connector so that pictures are as loud as words.
+
+    `PatchObjective` looks at directions alone. Embeddings hundreds of times larger than words pass through the language
+    model untouched: what its layers add to them is lost beside them.
+    """
+    with torch.no_grad():
+        factor = table_of(model).std() / model.image_embeds(_first_scenes(processor, scenes)).std()
+        *_, last = (layer for layer in model.connector.modules() if isinstance(layer, nn.Linear))
+        last.weight *= factor
+        last.bias *= factor
 
 
 def train_words(
@@ -473,30 +423,18 @@ def train_words(
     train(objective, meanings, MeaningCollator(), config, run_dir, on_record=_printer("words"))
 
 
-def train_reading(
+def align_patches(
     model: MayaForConditionalGeneration,
     processor: MayaProcessor,
-    questions: EmojiQuestions,
+    languages: Sequence[str],
     config: TrainConfig,
     run_dir: Path,
 ) -> None:
-    """The language model, on questions about pictures that are spelled out, in ten languages."""
-    spelled = SpelledQuestions(questions, grid=model.config.image_size // model.config.patch_size)
-    objective = ReadingObjective(model, _patch_words(model, processor, CODES))
-    train(objective, spelled, SpelledCollator(processor), config, run_dir, on_record=_printer("reading"))
-
-
-def train_connector(
-    model: MayaForConditionalGeneration, processor: MayaProcessor, config: TrainConfig, run_dir: Path
-) -> None:
-    """Stage 1: the connector alone, on what lies on patches, in eight languages."""
-    scenes = EmojiScenes(processor.preparation, patch_size=model.config.patch_size, crowded=0.3, alone=0.3)
-    objective = SpellingObjective(model, _patch_words(model, processor, PRETRAINED_CODES))
-    train(objective, scenes, SceneCollator(), config, run_dir, on_record=_printer("connector"))
-
-
-def _patch_words(model: MayaForConditionalGeneration, processor: MayaProcessor, languages: Sequence[str]) -> PatchWords:
-    return PatchWords(model, _thing_forms(processor, languages), _place_forms(processor, languages))
+    """Patches and the words for them: stage 1 where the connector alone trains."""
+    objective = PatchObjective(model, _thing_forms(processor, languages), _place_forms(processor, languages))
+    patch_size = model.config.patch_size
+    scenes = EmojiScenes(processor.preparation, patch_size=patch_size, crowded=0.3, alone=0.3)
+    train(objective, scenes, SceneCollator(), config, run_dir, on_record=_printer(run_dir.name))
 
 
 def _thing_forms(processor: MayaProcessor, languages: Sequence[str]) -> list[list[list[int]]]:
@@ -541,12 +479,13 @@ def main() -> None:
     train_tower(sight, processor, large, options.run / "tower-large", crowded=0.25, alone=0.5)
     model.vision_tower.load_state_dict(sight.tower.state_dict())
     train_words(model, processor, with_workers(tiny_words(steps=options.word_steps)), options.run / "words")
-    questions = EmojiQuestions(split="train", size=SCENES, image_size=size, weights=COMPARISONS_FIRST)
-    reading_config = with_workers(tiny_reading(steps=options.reading_steps))
-    train_reading(model, processor, questions, reading_config, options.run / "reading")
     standardise_features(model, processor)
     connector_config = with_workers(tiny_connector(steps=options.connector_steps))
-    train_connector(model, processor, connector_config, options.run / "connector")
+    align_patches(model, processor, PRETRAINED_CODES, connector_config, options.run / "connector")
+    grounding_config = with_workers(tiny_grounding(steps=options.grounding_steps))
+    align_patches(model, processor, CODES, grounding_config, options.run / "grounding")
+    match_spread(model, processor)
+    questions = EmojiQuestions(split="train", size=SCENES, image_size=size)
     answers_config = with_workers(tiny_answers(steps=options.answer_steps))
     objective, collator = AnswerObjective(model), PackedCollator(processor)
     train(objective, questions, collator, answers_config, options.run / "answers", on_record=_printer("answers"))
