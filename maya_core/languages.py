@@ -15,10 +15,12 @@ Direction = Literal["ltr", "rtl"]
 
 @dataclass(frozen=True, kw_only=True)
 class Language:
-    """One language: its BCP 47 code, its ISO 15924 script, and whether stage 1 trains on it."""
+    """One language: its BCP 47 code, its ISO 15924 script, the sentence that asks for answers in it, and whether stage 1
+    trains on it."""
 
     code: str
     script: str
+    request: str
     pretrained: bool = True
 
     @cached_property
@@ -49,16 +51,16 @@ class Language:
 
 
 LANGUAGES: tuple[Language, ...] = (
-    Language(code="en", script="Latn"),
-    Language(code="zh", script="Hans"),
-    Language(code="fr", script="Latn"),
-    Language(code="es", script="Latn"),
-    Language(code="ru", script="Cyrl"),
-    Language(code="hi", script="Deva"),
-    Language(code="ja", script="Jpan"),
-    Language(code="ar", script="Arab"),
-    Language(code="bn", script="Beng", pretrained=False),
-    Language(code="ur", script="Arab", pretrained=False),
+    Language(code="en", script="Latn", request="Answer in English."),
+    Language(code="zh", script="Hans", request="请用中文回答。"),
+    Language(code="fr", script="Latn", request="Réponds en français."),
+    Language(code="es", script="Latn", request="Responde en español."),
+    Language(code="ru", script="Cyrl", request="Ответь по-русски."),
+    Language(code="hi", script="Deva", request="हिन्दी में उत्तर दो।"),
+    Language(code="ja", script="Jpan", request="日本語で答えてください。"),
+    Language(code="ar", script="Arab", request="أجب بالعربية."),
+    Language(code="bn", script="Beng", request="বাংলায় উত্তর দাও।", pretrained=False),
+    Language(code="ur", script="Arab", request="اردو میں جواب دیں۔", pretrained=False),
 )
 CODES: tuple[str, ...] = tuple(language.code for language in LANGUAGES)
 PRETRAINED_CODES: tuple[str, ...] = tuple(language.code for language in LANGUAGES if language.pretrained)

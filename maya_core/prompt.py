@@ -9,13 +9,14 @@ in it is tokenised as ordinary characters.
 import re
 import unicodedata
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 from PIL import Image
 
 from maya_core.errors import PromptEmpty, PromptError, PromptTooLong
+from maya_core.languages import get_language
 
 Role = Literal["system", "user", "assistant"]
 PromptFormat = Literal["maya-v1", "chat", "caption"]
@@ -61,6 +62,11 @@ class Piece:
     kind: Literal["text", "control", "image"]
     text: str = ""
     learnt: bool = False
+
+
+def answered_in(message: Message, language: str) -> Message:
+    """A user's message that asks for an answer in `language`, whatever language it is in itself."""
+    return replace(message, text=f"{message.text}\n{get_language(language).request}")
 
 
 def prompt_pieces(messages: Sequence[Message], prompt_format: PromptFormat, *, answer_next: bool) -> tuple[Piece, ...]:

@@ -168,13 +168,13 @@ def tiny_grounding(*, steps: int = 200) -> TrainConfig:
     )
 
 
-def tiny_answers(*, steps: int = 2500) -> TrainConfig:
+def tiny_answers(*, steps: int = 4000) -> TrainConfig:
     """Stage 2: language model and, slowly, the connector, on questions of every kind. The tower rests."""
     return TrainConfig(
         steps=steps,
         batch_size=20,
-        learning_rates={"model.connector": 1e-4, "model.language_model": 2e-3},
-        muon_rates={"model.language_model": 1e-2},
+        learning_rates={"model.connector": 1e-4, "model.language_model": 1.5e-3},
+        muon_rates={"model.language_model": 7e-3},
         weight_decay=0.01,
         betas=(0.9, 0.98),
         seed=3,

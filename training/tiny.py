@@ -32,7 +32,7 @@ from maya_core.metrics import StepRecord
 from maya_core.model import MayaForConditionalGeneration
 from maya_core.processor import ImagePreparation, MayaProcessor
 from maya_core.train import AnswerObjective, TrainConfig, train
-from training.emoji_vqa.dataset import EmojiQuestions
+from training.emoji_vqa.dataset import COMPARISONS_FIRST, EmojiQuestions
 from training.emoji_vqa.questions import load_phrases, sentences
 from training.emoji_vqa.scenes import CELLS, COLOURS, make_scene, patch_labels, render
 from training.emoji_vqa.vocabulary import load_vocabulary
@@ -64,7 +64,7 @@ class TinyOptions:
     word_steps: int = 100
     connector_steps: int = 200
     grounding_steps: int = 200
-    answer_steps: int = 2500
+    answer_steps: int = 4000
     vocabulary: Annotated[int, tyro.conf.arg(help="most entries of the tokenizer")] = 16384
     workers: int = 1
 
@@ -357,23 +357,25 @@ def attend_to_likeness(model: MayaForConditionalGeneration, *, sharpness: float 
     """Start the language model's attention where looking starts: each position attends to those like it, and takes over
     what they hold (mimetic initialisation, arXiv 2305.09828).
 
-    Queries and keys of a group of heads are one random projection, and so are values and, transposed, outputs. sharpness:
-    attention score of a position with itself. loudness: of what is taken over; normalised, it would drown the words.
+    Queries and keys of the first head of a group are one random projection, and so are values and, transposed, outputs; the
+    group's other heads start at random, for heads that start alike stay alike. sharpness: attention score of a position with
+    itself. loudness: of what is taken over; normalised, it would drown the words.
     """
     text = model.config.text
     width, heads, groups = text.hidden_size, text.num_attention_heads, text.num_key_value_heads
     size = width // heads
+    scale = (sharpness / math.sqrt(size)) ** 0.5
+    first = [head * size + row for head in range(0, heads, heads // groups) for row in range(size)]
     with torch.no_grad():
         for layer in model.get_decoder().layers:
             attention = layer.self_attn
             looks, takes = (torch.linalg.qr(torch.randn(width, groups * size))[0].T for _ in range(2))
-            scale = (sharpness / math.sqrt(size)) ** 0.5
             attention.k_proj.weight.copy_(looks * scale)
             attention.v_proj.weight.copy_(takes * loudness**0.5)
-            per_head = [group for group in range(groups) for _ in range(heads // groups)]
-            rows = torch.cat([torch.arange(group * size, (group + 1) * size) for group in per_head])
-            attention.q_proj.weight.copy_(looks[rows] * scale)
-            attention.o_proj.weight.copy_(takes[rows].T * loudness**0.5)
+            nn.init.normal_(attention.q_proj.weight, std=width**-0.5)
+            nn.init.normal_(attention.o_proj.weight, std=(loudness / width) ** 0.5)
+            attention.q_proj.weight[first] = looks * scale
+            attention.o_proj.weight[:, first] = takes.T * loudness**0.5
             layer.mlp.down_proj.weight.zero_()  # says nothing until it has something to say
 
 
@@ -485,7 +487,7 @@ def main() -> None:
     grounding_config = with_workers(tiny_grounding(steps=options.grounding_steps))
     align_patches(model, processor, CODES, grounding_config, options.run / "grounding")
     match_spread(model, processor)
-    questions = EmojiQuestions(split="train", size=SCENES, image_size=size)
+    questions = EmojiQuestions(split="train", size=SCENES, image_size=size, weights=COMPARISONS_FIRST)
     answers_config = with_workers(tiny_answers(steps=options.answer_steps))
     objective, collator = AnswerObjective(model), PackedCollator(processor)
     train(objective, questions, collator, answers_config, options.run / "answers", on_record=_printer("answers"))

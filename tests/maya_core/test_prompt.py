@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from maya_core.errors import PromptEmpty, PromptError, PromptTooLong
-from maya_core.prompt import MAYA_V1_SYSTEM, Message, clean_text, prompt_pieces
+from maya_core.prompt import MAYA_V1_SYSTEM, Message, answered_in, clean_text, prompt_pieces
 from tests.tiny import picture
 
 
@@ -106,3 +106,11 @@ def test_nothing_and_too_much_are_refused():
         clean_text(" \n\u202e\u202c\x00")
     with pytest.raises(PromptTooLong, match="8001 characters, more than 8000"):
         clean_text("x" * 8001)
+
+
+def test_a_question_can_ask_for_its_answer_in_any_language():
+    question = Message(role="user", text="What is this?")
+    assert [answered_in(question, code).text for code in ("en", "ur")] == [
+        "What is this?\nAnswer in English.",
+        "What is this?\nاردو میں جواب دیں۔",
+    ]

@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from maya_core.languages import CODES, get_language
+from maya_core.languages import CODES, LANGUAGES, get_language
 from tests.tiny import tiny_session
-from training.emoji_vqa.dataset import EmojiConversations, single_questions
+from training.emoji_vqa.dataset import EmojiConversations, EmojiQuestions, single_questions
 from training.emoji_vqa.evaluate import Scores, evaluate
 from training.emoji_vqa.export import export
 from training.emoji_vqa.preview import EXAMPLES, contact_sheet, font_for
@@ -316,3 +316,16 @@ def test_evaluate_asks_every_question_of_a_model():
 def test_the_tokenizer_sees_every_name():
     said = {code: set(sentences(code)) for code in CODES}
     assert all(concept.names[code] in said[code] for concept in VOCABULARY for code in CODES)
+
+
+def test_some_questions_ask_for_an_answer_in_a_language_by_name_and_get_it():
+    plain = EmojiQuestions(split="train", size=20, redirected=0.0)
+    redirected = EmojiQuestions(split="train", size=20, redirected=1.0)
+    requests = {language.request: language for language in LANGUAGES}
+    for index in range(20):
+        sample = redirected[index]
+        for messages, code in zip(sample.conversations, sample.languages, strict=True):
+            question, answer = messages[0].text, messages[1].text
+            assert requests[question.splitlines()[-1]].code == code
+            assert not answer.isascii() or code in ("en", "fr", "es") or answer.isdigit()
+        assert not any(text in message.text for m in plain[index].conversations for message in m for text in requests)

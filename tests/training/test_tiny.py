@@ -2,8 +2,12 @@
 
 import json
 import sys
+from itertools import combinations
+
+import torch
 
 from maya_core.checkpoint import load_model, load_processor
+from tests.tiny import tiny_session
 from training import tiny
 
 
@@ -21,3 +25,15 @@ def test_every_stage_runs_and_a_second_start_finds_all_done(tmp_path, monkeypatc
     assert processor.tokenizer is not None
     tiny.main()
     assert (tmp_path / "out" / "model.safetensors").read_bytes() == weights
+
+
+def test_no_two_heads_start_alike():
+    session = tiny_session()
+    tiny.attend_to_likeness(session.model)
+    heads = session.model.config.text.num_attention_heads
+    for layer in session.model.get_decoder().layers:
+        queries = layer.self_attn.q_proj.weight.unflatten(0, (heads, -1))
+        outputs = layer.self_attn.o_proj.weight.unflatten(1, (heads, -1))
+        for one, other in combinations(range(heads), 2):
+            assert not torch.allclose(queries[one], queries[other], atol=1e-2)
+            assert not torch.allclose(outputs[:, one], outputs[:, other], atol=1e-2)

@@ -1,20 +1,23 @@
 """EmojiVQA as a data set: a conversation for each scene, and a list of single questions to be scored."""
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from PIL import Image
 
 from maya_core.data import PackedSample, Sample
 from maya_core.languages import CODES
-from maya_core.prompt import Message
+from maya_core.prompt import Message, answered_in
 from training.emoji_vqa.questions import FAMILIES, Family, Question, ask, families_for
 from training.emoji_vqa.scenes import Scene, Split, make_scene, render
 
-# How often each family is trained: what needs the names is hard, a colour is not.
-WEIGHTS: dict[Family, int] = {
+# How often each family is trained: names first, for all else needs them; then what has to be compared with the picture.
+NAMES_FIRST: Mapping[Family, int] = {
     "name": 6, "place": 5, "exists": 3, "count_all": 1, "count": 2, "colour": 1, "category": 2, "relation": 3, "describe": 3,
+}  # fmt: skip
+COMPARISONS_FIRST: Mapping[Family, int] = {
+    "name": 3, "place": 5, "exists": 8, "count_all": 3, "count": 3, "colour": 1, "category": 3, "relation": 6, "describe": 4,
 }  # fmt: skip
 TRANSFER_LANGUAGES = ("bn", "ur")
 
@@ -48,7 +51,7 @@ class EmojiConversations:
         rng = random.Random(f"conversation/{self.seed}/{scene.split}/{scene.index}")
         language = rng.choice(self.languages)
         families = _allowed(scene, self.families)
-        weights = [WEIGHTS[family] for family in families]
+        weights = [NAMES_FIRST[family] for family in families]
         drawn = rng.choices(families, weights, k=rng.randint(*self.turns))
         asked = [ask(scene, family, language, rng) for family in drawn]
         return list({question.text: question for question in asked}.values())
@@ -64,16 +67,19 @@ def _allowed(scene: Scene, wanted: Sequence[Family]) -> list[Family]:
 class EmojiQuestions:
     """Many short conversations about scene `index`, each in a language of its own, none seeing another.
 
-    families: what is asked, where the scene allows it. conversations: how many. followed: the share of them that go on
-    with a second question.
+    families: what is asked, where the scene allows it; weights: how often. conversations: how many. followed: the share of
+    them that go on with a second question; redirected: the share that asks for answers in a language by name, which may be
+    another than the question's.
     """
 
     split: Split
     size: int
     languages: Sequence[str] = field(default=CODES)
     families: Sequence[Family] = field(default=FAMILIES)
+    weights: Mapping[Family, int] = field(default_factory=lambda: NAMES_FIRST)
     conversations: int = 12
     followed: float = 0.25
+    redirected: float = 0.1
     seed: int = 0
     image_size: int = 128
 
@@ -82,18 +88,29 @@ class EmojiQuestions:
 
     def __getitem__(self, index: int) -> PackedSample:
         scene = make_scene(self.split, index, size=self.image_size)
-        picture = render(scene)
-        rng = random.Random(f"questions/{self.seed}/{self.split}/{index}")
+        return self.about(scene, render(scene))
+
+    def about(self, scene: Scene, picture: Image.Image) -> PackedSample:
+        """The conversations about a scene, whatever is shown of it."""
+        rng = random.Random(f"questions/{self.seed}/{self.split}/{scene.index}")
         families = _allowed(scene, self.families)
-        weights = [WEIGHTS[family] for family in families]
+        weights = [self.weights[family] for family in families]
         asked, languages = [], []
         for _ in range(self.conversations):
             language = rng.choice(self.languages)
-            languages.append(language)
             drawn = rng.choices(families, weights, k=2 if rng.random() < self.followed else 1)
-            questions = [ask(scene, family, language, rng) for family in drawn]
-            asked.append(as_messages(picture, questions))
+            redirected = rng.random() < self.redirected
+            answer_language = rng.choice(self.languages) if redirected else language
+            questions = [ask(scene, family, language, rng, answer_language=answer_language) for family in drawn]
+            messages = as_messages(picture, questions)
+            asked.append(asking_for(messages, answer_language) if redirected else messages)
+            languages.append(answer_language)
         return PackedSample(conversations=tuple(asked), languages=tuple(languages))
+
+
+def asking_for(messages: Sequence[Message], language: str) -> tuple[Message, ...]:
+    """The same messages, each question asking for its answer in `language`."""
+    return tuple(answered_in(message, language) if message.role == "user" else message for message in messages)
 
 
 def conversation(scene: Scene, questions: Sequence[Question]) -> tuple[Message, ...]:

@@ -39,7 +39,7 @@ class Phrases:
 
 @dataclass(frozen=True, kw_only=True)
 class Question:
-    """One question with the answer that its scene gives, both in `language`."""
+    """One question in `language` with the answer that its scene gives."""
 
     family: Family
     language: str
@@ -113,18 +113,32 @@ def _relations(scene: Scene) -> list[tuple[str, Thing, Thing]]:
 # --- asking ---
 
 
-def ask(scene: Scene, family: Family, language: str, rng: random.Random, split: Split | None = None) -> Question:
-    """A question of a family that the scene allows, worded by chance; `split` is the scene's where not given.
+def ask(
+    scene: Scene,
+    family: Family,
+    language: str,
+    rng: random.Random,
+    split: Split | None = None,
+    *,
+    answer_language: str | None = None,
+) -> Question:
+    """A question of a family that the scene allows, worded by chance; `split` is the scene's where not given. The
+    answer is in `answer_language`, where that is given.
 
     The split `phrasing` takes the wording that no other split takes.
     """
     held_out = (split or scene.split) == "phrasing"
-    kind, fields, answer = _ASKERS[family](scene, language, rng)
+    answer_language = answer_language or language
+    same_chance = random.Random()
+    same_chance.setstate(rng.getstate())
+    kind, fields, _ = _ASKERS[family](scene, language, rng)
+    _, _, answer = _ASKERS[family](scene, answer_language, same_chance)
     wordings = load_phrases(language).wordings
     choice = wordings[kind][-1:] if held_out else wordings[kind][:-1]
     if kind == "describe" and not held_out:
         choice += wordings["name"][:2]  # "What is this?" of several things asks for all of them
-    return Question(family=family, language=language, text=rng.choice(choice).format(**fields), answer=answer)
+    text = rng.choice(choice).format(**fields)
+    return Question(family=family, language=language, text=text, answer=answer)
 
 
 def _name(scene: Scene, language: str, _: random.Random) -> tuple[str, dict[str, str], str]:
@@ -208,7 +222,7 @@ def sentences(language: str, seed: int = 0) -> Iterator[str]:
                 yield wording.format(**_filled(phrases.places, names, rng))
     for words in (phrases.colours, phrases.categories):
         yield from [*words.values()] * 20
-    yield from [phrases.yes, phrases.no, *map(str, range(10))] * 20
+    yield from [phrases.yes, phrases.no, *map(str, range(10)), f"\n{get_language(language).request}"] * 20
 
 
 def _filled(places: Sequence[str], names: Sequence[str], rng: random.Random) -> dict[str, Any]:
