@@ -222,7 +222,7 @@ def sentences(language: str, seed: int = 0) -> Iterator[str]:
                 yield wording.format(**_filled(phrases.places, names, rng))
     for words in (phrases.colours, phrases.categories):
         yield from [*words.values()] * 20
-    yield from [phrases.yes, phrases.no, *map(str, range(10)), f"\n{get_language(language).request}"] * 20
+    yield from [phrases.yes, phrases.no, *map(str, range(10))] * 20
 
 
 def _filled(places: Sequence[str], names: Sequence[str], rng: random.Random) -> dict[str, Any]:
