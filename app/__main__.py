@@ -17,29 +17,41 @@ class AppOptions:
         str | None,
         tyro.conf.arg(help="a model's folder, or a repository on the hub to download; the embedded Maya if not given"),
     ] = None
+    lang: Annotated[
+        str | None, tyro.conf.arg(help="the page's language, as en or ur; the one chosen last, or the browser's")
+    ] = None
     port: Annotated[int, tyro.conf.arg(help="of the page, on 127.0.0.1 only; 0 takes a free one")] = 7860
     browser: Annotated[bool, tyro.conf.arg(help="open the page in the browser")] = True
+    offline: Annotated[bool, tyro.conf.arg(help="never use the network, even if --model names a repository")] = False
 
 
 def main() -> None:
-    """Load the model and serve the page until Ctrl-C."""
+    """Serve the page until Ctrl-C; the model loads behind it."""
     options = tyro.cli(AppOptions, prog="maya-app")
-    _stay_private(offline=options.model is None)
-    from app.engine import LocalEngine
+    _stay_private(offline=options.offline or options.model is None)
+    from app.engine import LocalEngine, OneAtATime
+    from app.history import History
     from app.server import serve
+    from app.settings import SettingsFile, data_folder, settings_file
     from maya_core.errors import MayaError
+    from maya_core.languages import get_language
 
     engine = LocalEngine(options.model)
+    engine.load_behind()
     try:
-        engine.load()
-    except MayaError as error:
+        serve(
+            OneAtATime(engine),
+            History(data_folder()),
+            SettingsFile(settings_file()),
+            port=options.port,
+            browser=options.browser,
+            announce=lambda address: print(f"Maya is at {address}", flush=True),
+            language=get_language(options.lang).code if options.lang else None,
+        )
+    except (MayaError, ValueError) as error:
         sys.exit(str(error))
-    serve(
-        engine,
-        port=options.port,
-        browser=options.browser,
-        announce=lambda address: print(f"Maya is at {address}", flush=True),
-    )
+    except OSError:  # gradio's own advice names an environment variable
+        sys.exit(f"Port {options.port} is taken. Close what uses it, or choose another: maya-app --port 0.")
 
 
 def _stay_private(*, offline: bool) -> None:

@@ -1,95 +1,165 @@
 """From what the page shows to what the model reads, and back. No layout and no torch here."""
 
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from app.engine import Engine
+from app.history import Entry, History
 from app.i18n import describe_error, translate
+from app.settings import Settings
 from maya_core.errors import MayaError
 from maya_core.images import open_image
-from maya_core.prompt import Message, clean_text
+from maya_core.prompt import Message, answered_in, clean_text
 
-History = list[dict[str, Any]]  # gradio's messages: {"role": ..., "content": text or {"path": ...} or a list of parts}
+Shown = list[dict[str, Any]]  # gradio's messages: {"role": ..., "content": text or {"path": ...}}
 Typed = Mapping[str, Any]  # of the question box: {"text": str, "files": [path, ...]}
 
 EMPTY: Typed = {"text": "", "files": []}
 
 
-def respond(
-    engine: Engine, typed: Typed, history: Sequence[dict[str, Any]], language: str
-) -> Iterator[tuple[Typed, History, str]]:
-    """What the question box, the conversation and the notice show, each time a piece of the answer comes.
+@dataclass(frozen=True, kw_only=True)
+class View:
+    """What the page shows: the question box, the conversation, a notice, and the entry whose figures it gives.
 
-    Trouble is told in `language`; the question then goes back into the box and the conversation is as it was.
+    conversation: its id; None before the first question.
     """
-    before: History = list(history)
-    try:
-        asked = [*before, *_asked(typed)]
-        messages = to_messages(asked)
-        if not any(message.images for message in messages):
-            yield typed, before, translate("Add a picture first.", language)
+
+    conversation: str | None
+    typed: Typed = field(default_factory=lambda: EMPTY)
+    shown: Shown = field(default_factory=list)
+    notice: str = ""
+    answer: Entry | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chat:
+    """An engine, and where what it says is kept. language: of notices."""
+
+    engine: Engine
+    history: History
+    settings: Settings
+    language: str
+
+    def ask(self, conversation: str | None, typed: Typed) -> Iterator[View]:
+        """A question, and its answer as it comes. Trouble is told, and what was typed goes back into the box."""
+        before = View(conversation=conversation, typed=typed, shown=self.shown(conversation))
+        try:
+            text = clean_text(typed.get("text") or "")
+            pictures = tuple(self.history.keep_picture(path) for path in typed.get("files") or ())
+            if not pictures and not self._has_picture(conversation):
+                yield replace(before, notice=self._say("Add a picture first."))
+                return
+            key = conversation or self.history.create(text)
+            self.history.append(key, Entry(role="user", text=text, pictures=pictures))
+        except MayaError as error:
+            yield replace(before, notice=describe_error(error, self.language))
             return
-        yield EMPTY, asked, ""
-        answer = ""
-        with closing(_closable(engine.stream(messages))) as pieces:
-            for piece in pieces:
-                answer += piece
-                yield EMPTY, [*asked, {"role": "assistant", "content": answer}], ""
-    except MayaError as error:
-        yield typed, before, describe_error(error, language)
+        yield from self._answer(key, typed)
+
+    def ask_again(self, conversation: str, turn: int, text: str | None = None) -> Iterator[View]:
+        """The question of a turn anew, in other words where `text` is given; what came after it is forgotten."""
+        entries = self.history.entries(conversation)
+        question = entries[turn]
+        assert question.role == "user"
+        before = View(conversation=conversation, shown=self.shown(conversation))
+        try:
+            if text is not None:
+                question = replace(question, text=clean_text(text))
+            self.history.cut(conversation, turn)
+            self.history.append(conversation, question)
+        except MayaError as error:
+            yield replace(before, notice=describe_error(error, self.language))
+            return
+        yield from self._answer(conversation, {"text": question.text, "files": list(map(str, question.pictures))})
+
+    def _answer(self, conversation: str, typed: Typed) -> Iterator[View]:
+        """The answer to the last turn. What has come of it is kept, even if it is stopped or breaks off; a question that
+        got no word of an answer because of trouble goes back into the box."""
+        asked = self.shown(conversation)
+        view = View(conversation=conversation, shown=asked)
+        yield view
+        answer, trouble = Entry(role="assistant", text=""), None
+        started = time.monotonic()
+        try:
+            messages = to_messages(self.history.entries(conversation), self.settings.answer_language)
+            pieces = self.engine.stream(
+                messages, temperature=self.settings.temperature, most_tokens=self.settings.most_tokens
+            )
+            with closing(_closable(pieces)) as closed:
+                for piece in closed:
+                    answer = replace(
+                        answer,
+                        text=answer.text + piece.text,
+                        tokens=piece.tokens,
+                        seconds=time.monotonic() - started,
+                    )
+                    shown = [*asked, {"role": "assistant", "content": answer.text}] if answer.text else asked
+                    yield replace(view, shown=shown, answer=answer)
+        except MayaError as error:
+            trouble = describe_error(error, self.language)
+        finally:
+            if answer.text:
+                self.history.append(conversation, answer)
+        if trouble and not answer.text:
+            self.history.cut(conversation, len(self.history.entries(conversation)) - 1)
+            yield View(conversation=conversation, typed=typed, shown=self.shown(conversation), notice=trouble)
+        else:
+            yield View(conversation=conversation, shown=self.shown(conversation), notice=trouble or "", answer=answer)
+
+    def shown(self, conversation: str | None) -> Shown:
+        """A conversation as gradio shows it: pictures, then words."""
+        return [entry for entry, _ in _with_turns(self.history.entries(conversation))] if conversation else []
+
+    def question_of(self, conversation: str, index: int) -> int:
+        """The turn of the question that is, or is answered by, the shown entry `index`."""
+        entries = self.history.entries(conversation)
+        turns = [turn for _, turn in _with_turns(entries)]
+        turn = turns[min(index, len(turns) - 1)]
+        while turn and entries[turn].role != "user":
+            turn -= 1
+        return turn
+
+    def _has_picture(self, conversation: str | None) -> bool:
+        return bool(conversation) and any(entry.pictures for entry in self.history.entries(conversation or ""))
+
+    def _say(self, sentence: str) -> str:
+        return translate(sentence, self.language)
 
 
-def _closable(pieces: Iterator[str]) -> Any:
+def _with_turns(entries: Sequence[Entry]) -> Iterator[tuple[dict[str, Any], int]]:
+    for turn, entry in enumerate(entries):
+        for picture in entry.pictures:
+            yield {"role": entry.role, "content": {"path": str(picture)}}, turn
+        yield {"role": entry.role, "content": entry.text}, turn
+
+
+def _closable(pieces: Iterator[Any]) -> Any:
     """Engines give generators; closing one is how an answer is stopped."""
     return pieces if hasattr(pieces, "close") else (piece for piece in pieces)
 
 
-def _asked(typed: Typed) -> History:
-    """The user's entries for the conversation: the pictures, then the words. Raises PromptEmpty or PromptTooLong."""
-    text = clean_text(typed.get("text") or "")
-    pictures = [{"role": "user", "content": {"path": path}} for path in typed.get("files") or ()]
-    return [*pictures, {"role": "user", "content": text}]
+def to_messages(entries: Sequence[Entry], answer_language: str | None = None) -> tuple[Message, ...]:
+    """The turns since the newest pictures, each answer after its question; earlier pictures are not shown again.
 
-
-def to_messages(history: Sequence[Mapping[str, Any]]) -> tuple[Message, ...]:
-    """The turns since the newest picture, each answer after its question; earlier pictures are not shown again.
-
-    An answer that was stopped before its first word is left out with its question. Raises ImageError.
+    A question that was stopped before the first word of its answer is left out; its pictures go with the next one.
+    answer_language: in which to answer, whatever the questions are in. Raises ImageError.
     """
-    turns: list[tuple[str, list[str], list[str]]] = []  # role, words, paths of pictures
-    for entry in history:
-        words, paths = _parts(entry["content"])
-        if turns and turns[-1][0] == entry["role"]:
-            turns[-1][1].extend(words)
-            turns[-1][2].extend(paths)
-        else:
-            turns.append((entry["role"], words, paths))
-    starts = [number for number, (role, _, paths) in enumerate(turns) if role == "user" and paths]
-    recent = turns[starts[-1] :] if starts else turns
-    return tuple(
-        Message(
-            role="user" if role == "user" else "assistant",
-            text=words[-1] if words else "",
-            images=tuple(open_image(path) for path in paths[-1:]),
-        )
-        for role, words, paths in recent
-    )
+    starts = [turn for turn, entry in enumerate(entries) if entry.pictures]
+    recent = list(entries[starts[-1] if starts else 0 :])
+    kept = [turn for turn, entry in enumerate(recent) if entry.role == "assistant" or _is_answered(recent, turn)]
+    messages = []
+    for number, turn in enumerate(kept):
+        entry = recent[turn]
+        pictures = entry.pictures if number else recent[0].pictures
+        message = Message(role=entry.role, text=entry.text, images=tuple(map(open_image, pictures)))
+        redirected = answer_language and entry.role == "user"
+        messages.append(answered_in(message, answer_language) if redirected and answer_language else message)
+    return tuple(messages)
 
 
-def _parts(content: Any) -> tuple[list[str], list[str]]:
-    """The texts and the picture paths of a message's content, in any of the forms gradio gives it."""
-    if isinstance(content, str):
-        return [content], []
-    if isinstance(content, Mapping):
-        if content.get("type") == "text":
-            return [content["text"]], []
-        file = content.get("file", content)
-        return [], [file["path"]]
-    words: list[str] = []
-    paths: list[str] = []
-    for part in content:
-        more_words, more_paths = _parts(part)
-        words += more_words
-        paths += more_paths
-    return words, paths
+def _is_answered(entries: Sequence[Entry], turn: int) -> bool:
+    """Whether an answer follows, or is to follow now."""
+    return turn + 1 == len(entries) or entries[turn + 1].role == "assistant"

@@ -1,44 +1,174 @@
 """What answers. The app knows the protocol; `LocalEngine` is Maya on this computer."""
 
 import threading
+from collections import deque
 from collections.abc import Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
+from maya_core.errors import GenerationError, MayaError
 from maya_core.prompt import Message
 
 if TYPE_CHECKING:
     from maya_core.generation import ChatSession
 
+MOST_WAITING = 16
+PATIENCE = 0.2  # seconds between two looks at whether it is one's turn
+
+
+class EngineBusy(MayaError):
+    """So many wait already that one more would wait too long."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Piece:
+    """What is new of an answer, and how many tokens it has by now. No tokens yet: the answer is still waited for."""
+
+    text: str = ""
+    tokens: int = 0
+
+
+WAITING = Piece()
+
 
 class Engine(Protocol):
     """Answers conversations."""
 
-    def stream(self, messages: Sequence[Message]) -> Iterator[str]:
+    def stream(
+        self, messages: Sequence[Message], *, temperature: float = 0.0, most_tokens: int = 256
+    ) -> Iterator[Piece]:
         """The answer to the last message, in pieces; closing the iterator stops the work. Raises MayaError."""
         ...
 
 
+class OneAtATime:
+    """An engine behind a queue: who asks while it answers another waits, first come first served."""
+
+    def __init__(self, engine: Engine, *, most_waiting: int = MOST_WAITING) -> None:
+        self.engine, self.most_waiting = engine, most_waiting
+        self._turn = threading.Condition()
+        self._queue: deque[object] = deque()
+
+    def stream(
+        self, messages: Sequence[Message], *, temperature: float = 0.0, most_tokens: int = 256
+    ) -> Iterator[Piece]:
+        """As the engine; raises EngineBusy where too many wait."""
+        ticket = object()
+        with self._turn:
+            if len(self._queue) > self.most_waiting:
+                raise EngineBusy(f"{len(self._queue)} questions are being answered or wait; ask again in a while.")
+            self._queue.append(ticket)
+        try:
+            while not self._is_first(ticket):
+                yield WAITING
+            pieces = self.engine.stream(messages, temperature=temperature, most_tokens=most_tokens)
+            with closing(_closable(pieces)) as closed:
+                yield from closed
+        finally:
+            with self._turn:
+                self._queue.remove(ticket)
+                self._turn.notify_all()
+
+    def _is_first(self, ticket: object) -> bool:
+        with self._turn:
+            return self._turn.wait_for(lambda: self._queue[0] is ticket, timeout=PATIENCE)
+
+    @property
+    def busy(self) -> int:
+        """How many are being answered or wait."""
+        return len(self._queue)
+
+
+def _closable(pieces: Iterator[Piece]) -> Any:
+    """Engines give generators; closing one is how an answer is stopped."""
+    return pieces if hasattr(pieces, "close") else (piece for piece in pieces)
+
+
 class LocalEngine:
-    """A model on this computer, loaded at the first question; one answer at a time."""
+    """A model on this computer. It loads behind the page; a question that comes earlier waits for it."""
 
     def __init__(self, model: str | Path | None = None) -> None:
         self.model = model
-        self._lock = threading.Lock()
-        self._session: ChatSession | None = None
+        self._change = threading.Lock()
+        self._loading: _Loading | None = None
 
     def load(self) -> None:
         """Load the model now, unless it is there. Raises CheckpointError or DownloadError."""
-        with self._lock:
-            self._ready()
+        self._started().result()
 
-    def stream(self, messages: Sequence[Message]) -> Iterator[str]:
-        with self._lock:
-            yield from self._ready().stream(messages)
+    def load_behind(self) -> None:
+        """Begin to load the model, and return."""
+        self._started()
 
-    def _ready(self) -> "ChatSession":
+    def use(self, model: str | Path | None) -> None:
+        """Answer with another model from the next question on."""
+        with self._change:
+            if model != self.model:
+                self.model, self._loading = model, None
+        self.load_behind()
+
+    def stream(
+        self, messages: Sequence[Message], *, temperature: float = 0.0, most_tokens: int = 256
+    ) -> Iterator[Piece]:
+        from maya_core.config import GenerationOptions
+
+        loading = self._started()
+        while not loading.wait(PATIENCE):
+            yield WAITING
+        options = GenerationOptions(temperature=temperature, max_new_tokens=most_tokens)
+        try:
+            for text, tokens in loading.result().deltas(messages, options):
+                yield Piece(text=text, tokens=tokens)
+        except (RuntimeError, MemoryError) as error:  # torch's own, no memory among them: the next question loads anew
+            self._forget(loading)
+            raise GenerationError(f"The model stopped ({type(error).__name__}); ask again.") from error
+
+    def _started(self) -> "_Loading":
+        """The model, loading or loaded; begun anew where it failed."""
+        with self._change:
+            if self._loading is None or self._loading.failed:
+                self._loading = _Loading(self.model)
+            return self._loading
+
+    def _forget(self, loading: "_Loading") -> None:
+        with self._change:
+            if self._loading is loading:
+                self._loading = None
+
+
+class _Loading:
+    """A model that loads in a thread of its own."""
+
+    def __init__(self, model: str | Path | None) -> None:
+        self._done = threading.Event()
+        self._session: ChatSession | None = None
+        self._error: MayaError | None = None
+        threading.Thread(target=self._run, args=(model,), name="maya-load", daemon=True).start()
+
+    def _run(self, model: str | Path | None) -> None:
+        from maya_core.checkpoint import load_best
+
+        try:
+            self._session = load_best(model)
+        except MayaError as error:
+            self._error = error
+        except (RuntimeError, MemoryError, OSError) as error:
+            self._error = GenerationError(f"The model could not be loaded ({type(error).__name__}).")
+        finally:
+            self._done.set()
+
+    @property
+    def failed(self) -> bool:
+        return self._done.is_set() and self._session is None
+
+    def wait(self, seconds: float) -> bool:
+        return self._done.wait(seconds)
+
+    def result(self) -> "ChatSession":
+        """The session, once it is there. Raises what kept it from loading."""
+        self._done.wait()
         if self._session is None:
-            from maya_core.checkpoint import load_best
-
-            self._session = load_best(self.model)
+            raise self._error or GenerationError("The model could not be loaded.")
         return self._session

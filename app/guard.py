@@ -75,3 +75,29 @@ def is_own(headers: Headers, *, port: int) -> bool:
         return True
     # A link from another page may open ours, but nothing else.
     return headers.get("sec-fetch-mode") == "navigate" and headers.get("sec-fetch-dest") == "document"
+
+
+class Head:
+    """ASGI middleware: puts `text` first into the head of every page, before anything that the page loads."""
+
+    def __init__(self, app: App, text: str) -> None:
+        self.app, self.text = app, text.encode()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        held: list[MutableMapping[str, Any]] = []  # the start of a page, until its length is known
+
+        async def send_with_head(message: MutableMapping[str, Any]) -> None:
+            if message["type"] == "http.response.start":
+                if Headers(raw=message["headers"]).get("content-type", "").startswith("text/html"):
+                    held.append(message)
+                    return
+            elif held and message["type"] == "http.response.body":
+                body = message.get("body", b"").replace(b"<head>", b"<head>" + self.text, 1)
+                start = held.pop()
+                if not message.get("more_body"):
+                    MutableHeaders(raw=start["headers"])["content-length"] = str(len(body))
+                await send(start)
+                message = {**message, "body": body}
+            await send(message)
+
+        await self.app(scope, receive, send_with_head)

@@ -1,12 +1,25 @@
 """The interface in ten languages: gettext catalogues in `locales/`, with the English sentence as the key."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
 from functools import cache
+from gettext import GNUTranslations, NullTranslations
+from io import BytesIO
 from pathlib import Path
 
+from babel.dates import format_date
+from babel.messages.mofile import write_mo
 from babel.messages.pofile import read_po
+from babel.numbers import format_decimal
+from babel.units import format_unit
 
+from app.engine import EngineBusy
+from app.history import HistoryUnavailable, NotAConversation
 from maya_core.errors import (
+    CheckpointError,
+    CheckpointNotFound,
+    DownloadError,
     ImageAnimated,
     ImageShapeUnsupported,
     ImageTooLarge,
@@ -15,6 +28,7 @@ from maya_core.errors import (
     MayaError,
     PromptEmpty,
     PromptTooLong,
+    RepositoryGated,
 )
 from maya_core.images import MOST_BYTES, MOST_PIXELS
 from maya_core.languages import CODES, get_language
@@ -31,22 +45,109 @@ SENTENCES: Mapping[type[MayaError], str] = {
     ImageAnimated: "This picture moves or has several pages. Save one of them as a picture.",
     PromptEmpty: "Type a question first.",
     PromptTooLong: "The conversation is too long. Start a new one.",
+    CheckpointNotFound: "There is no model there. Check the folder or the name.",
+    CheckpointError: "The model's files are damaged or of another kind. Fetch them again.",
+    RepositoryGated: "This model asks you to accept its licence on its page first.",
+    DownloadError: "The download stopped. What has come is kept; try again to go on.",
+    EngineBusy: "Many questions are waiting. Ask again in a moment.",
+    HistoryUnavailable: "The conversation could not be saved. Look for free space on the disk.",
+    NotAConversation: "This file is not a conversation that Maya saved. Choose another one.",
     MayaError: "The model could not answer. Ask again, or start Maya anew.",
 }
 
+# What gradio calls its own parts, mostly for those who cannot see them -> our sentence for it.
+LABELS: Mapping[str, str] = {
+    "Upload a file": "Add pictures",
+    "Click to upload or drop files": "Add pictures",
+    "File upload": "Add pictures",
+    "Multimedia input field": "Question",
+    "chatbot conversation": "Conversation",
+    "Copy message": "Copy the message",
+    "Copied message": "Copied",
+    "Edit": "Edit the question",
+    "Retry": "Ask again",
+    "Submit": "Send",
+    "Stop": "Stop",
+    "Remove": "Remove",
+    "Clear": "Remove",
+    "Fullscreen": "Show large",
+    "Exit fullscreen mode": "Cancel",
+    "Cancel": "Cancel",
+    "Scroll to bottom": "To the end of the conversation",
+    "Click to Access Webcam": "Allow the camera",
+    "capture photo": "Take a picture",
+    "picture": "Picture",
+    "user": "You",
+    "maya-menu": "Open the menu",
+    "maya-close": "Close the menu",
+}
+
+# The first of a script's ten digits, for languages that have digits of their own (Unicode CLDR, native numbering systems).
+NATIVE_ZERO = {"hi": "\u0966", "bn": "\u09e6", "ar": "\u0660", "ur": "\u06f0"}
+
 
 @cache
-def catalogue(language: str) -> Mapping[str, str]:
-    """English sentence -> the language's; empty for English."""
+def catalogue(language: str) -> NullTranslations:
+    """The language's sentences; for English the key itself."""
     if language == SOURCE:
-        return {}
+        return NullTranslations()
     with (LOCALES / f"{language}.po").open("rb") as file:
-        return {str(message.id): str(message.string) for message in read_po(file) if message.id}
+        sentences = read_po(file)
+    compiled = BytesIO()
+    write_mo(compiled, sentences)
+    compiled.seek(0)
+    return GNUTranslations(compiled)
+
+
+@dataclass(frozen=True)
+class Say:
+    """Says sentences of the interface in a language."""
+
+    language: str
+
+    def __call__(self, sentence: str, **values: str) -> str:
+        said = catalogue(self.language).gettext(sentence)
+        return said.format(**values) if values else said
+
+    def number(self, singular: str, plural: str, number: int, **values: str) -> str:
+        """The form that the language has for `number`."""
+        return catalogue(self.language).ngettext(singular, plural, number).format(**values)
 
 
 def translate(sentence: str, language: str) -> str:
     """A sentence of the interface in one of the ten languages."""
-    return sentence if language == SOURCE else catalogue(language)[sentence]
+    return Say(language)(sentence)
+
+
+# --- numbers and days ---
+
+
+def in_digits(text: str, language: str, *, native_digits: bool) -> str:
+    """A formatted number in the language's own digits, where it has them and they are wanted."""
+    if not native_digits or language not in NATIVE_ZERO:
+        return text
+    zero = ord(NATIVE_ZERO[language])
+    return text.translate({ord("0") + digit: zero + digit for digit in range(10)})
+
+
+def format_whole(number: int, language: str, *, native_digits: bool = False) -> str:
+    """12345 -> 12,345, 12 345 or 12.345"""
+    written = format_decimal(number, locale=get_language(language).locale)
+    return in_digits(written, language, native_digits=native_digits)
+
+
+def format_seconds(seconds: float, language: str, *, native_digits: bool = False) -> str:
+    """2.34 -> 2.3 s, or as the language shortens it"""
+    locale = get_language(language).locale
+    written = format_unit(round(seconds, 1), "duration-second", length="short", locale=locale)
+    return in_digits(written, language, native_digits=native_digits)
+
+
+def format_day(seconds: float, language: str, *, native_digits: bool = False) -> str:
+    """A moment in seconds since 1970 -> its day, as the language writes it in short"""
+    locale = get_language(language).locale
+    written = format_date(datetime.fromtimestamp(seconds), format="medium", locale=locale)
+    return in_digits(written, language, native_digits=native_digits)
 
 
 def describe_error(error: MayaError, language: str) -> str:

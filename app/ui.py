@@ -1,133 +1,475 @@
 """The page: layout and wiring only."""
 
-from collections.abc import Iterator
+import html
+import json
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
-from app.chat import EMPTY, History, Typed, respond
+from app.chat import EMPTY, Chat, Typed, View
 from app.engine import Engine
-from app.i18n import SOURCE, language_choices, preferred_language, translate
+from app.history import Entry, History
+from app.i18n import (
+    LABELS,
+    Say,
+    describe_error,
+    format_day,
+    format_seconds,
+    format_whole,
+    language_choices,
+    preferred_language,
+)
+from app.settings import MOST_TEMPERATURE, MOST_TOKENS, THEMES, Settings, SettingsFile
 from maya_core.assets import asset_path
+from maya_core.errors import MayaError
+from maya_core.languages import CODES
 
 THEME = Path(__file__).parent / "theme"
-EXAMPLE_QUESTIONS = (
-    "What is this?",
-    "How many things are in the picture?",
-    "What colour is the background?",
-)
-ABOUT = (
-    "The answers are made on this computer. Nothing that you show or type leaves it.",
-    "The small model that comes with Maya knows drawings of everyday things, not photographs.",
-)
-IDLE = {"submit_btn": True, "stop_btn": False}
-BUSY = {"submit_btn": False, "stop_btn": True}
-SET_LANGUAGE = "(code) => { window.mayaSetLanguage(code); return code; }"
+SAME_LANGUAGE = ""  # in the picker of the answer's language
+FILE_TYPES = ["image"]
+MOST_PICTURES = 4  # in a turn
+UNDO_SECONDS = 600.0  # how long a deleted conversation can be brought back
+HIDDEN = {"show_progress": "hidden"}
+APPLY = "(code, theme) => { window.mayaSetLanguage(code); window.mayaSetTheme(theme); }"
+Words = Callable[[Say, Settings], dict[str, Any]]
 
 
-def build_page(engine: Engine) -> gr.Blocks:
-    """The whole page, over any engine."""
-    with gr.Blocks(title="Maya", analytics_enabled=False, delete_cache=(600, 600)) as page:
-        with gr.Row(elem_id="maya-top"):
-            title = gr.Markdown(elem_id="maya-title")
-            language = gr.Dropdown(language_choices(), value=SOURCE, elem_id="maya-language", min_width=140, scale=0)
-        conversation = gr.Chatbot(
-            elem_id="maya-conversation",
-            show_label=False,
-            height="54vh",
-            buttons=["copy"],
-            render_markdown=True,
-            allow_tags=False,
-            latex_delimiters=[],
-            feedback_options=None,
-        )
-        notice = gr.Markdown(elem_id="maya-notice")
-        question = gr.MultimodalTextbox(
-            elem_id="maya-question",
-            show_label=False,
-            file_count="single",
-            sources=["upload"],
-            stop_btn=False,
-            max_plain_text_length=8000,
-            autofocus=True,
-        )
-        new = gr.Button(elem_id="maya-new", size="sm")
-        about = gr.Markdown(elem_id="maya-about")
-
-        def words(code: str) -> tuple[Any, ...]:
-            """Every text of the page in a language."""
-            return (
-                gr.update(value=f"# {translate('Ask Maya about a picture', code)}"),
-                gr.update(label=translate("Language", code)),
-                gr.update(examples=_examples(code)),
-                gr.update(placeholder=translate("Add a picture and type a question", code)),
-                gr.update(value=translate("New conversation", code)),
-                gr.update(value=_about(code)),
-            )
-
-        texts = [title, language, conversation, question, new, about]
-
-        def greet(kept: str | None, request: gr.Request) -> tuple[Any, ...]:
-            code = kept or preferred_language(request.headers.get("accept-language", ""))
-            first, _, *rest = words(code)
-            return first, gr.update(value=code, label=translate("Language", code)), *rest
-
-        def answer(typed: Typed, history: History, code: str) -> Iterator[tuple[Any, History, str]]:
-            box, shown_history, told = typed, history, ""
-            for box, shown_history, told in respond(engine, typed, history, code):
-                yield gr.update(value=box, **BUSY), shown_history, told
-            yield gr.update(value=box, **IDLE), shown_history, told
-
-        def take_example(code: str, chosen: gr.SelectData) -> Typed:
-            number = chosen.index if isinstance(chosen.index, int) else chosen.index[0]
-            example = _examples(code)[number]
-            return {"text": example["text"], "files": example["files"]}
-
-        kept_language = gr.BrowserState(None, storage_key="maya-language")
-        page.load(greet, [kept_language], texts, show_progress="hidden").then(
-            None, [language], [language], js=SET_LANGUAGE
-        )
-        language.input(words, [language], texts, show_progress="hidden").then(
-            lambda code: code, [language], [kept_language], js=SET_LANGUAGE, show_progress="hidden"
-        )
-        asking: dict[str, Any] = {
-            "fn": answer,
-            "inputs": [question, conversation, language],
-            "outputs": [question, conversation, notice],
-            "show_progress": "hidden",
-            "concurrency_limit": 1,
-        }
-        submitted = question.submit(**asking)
-        chosen = conversation.example_select(take_example, [language], [question], show_progress="hidden").then(
-            **asking
-        )
-        question.stop(
-            lambda: gr.update(**IDLE), outputs=[question], cancels=[submitted, chosen], show_progress="hidden"
-        )
-        new.click(
-            lambda: ([], "", gr.update(value=EMPTY, **IDLE)),
-            outputs=[conversation, notice, question],
-            cancels=[submitted, chosen],
-            show_progress="hidden",
-        )
+def build_page(engine: Engine, history: History, kept: SettingsFile, *, language: str | None = None) -> gr.Blocks:
+    """The whole page, over any engine. language: of the interface, whatever was chosen before."""
+    with gr.Blocks(title="Maya", analytics_enabled=False, delete_cache=(60, 600), fill_width=True) as page:
+        _Page(engine, history, kept, language)
     return page
 
 
-def _examples(code: str) -> list[dict[str, Any]]:
+class _Page:
+    """Components by name; what each says in a language; what happens when it is used."""
+
+    def __init__(self, engine: Engine, history: History, kept: SettingsFile, language: str | None) -> None:
+        self.engine, self.history, self.kept, self.given_language = engine, history, kept, language
+        self.words: dict[Any, Words] = {}  # component -> its texts
+        self.conversation = gr.State(None)
+        self.deleted = gr.State(None)
+        with gr.Row(elem_id="maya-shell"):
+            with gr.Column(elem_id="maya-side", min_width=0, scale=0):
+                self._side()
+            with gr.Column(elem_id="maya-main", min_width=0):
+                self._main()
+        self._wire()
+
+    def _says(self, component: Any, words: Words) -> Any:
+        self.words[component] = words
+        return component
+
+    # --- layout ---
+
+    def _side(self) -> None:
+        settings = self.kept.load()
+        with gr.Row(elem_id="maya-brand"):
+            gr.HTML('<span class="maya-name">Maya</span>', elem_id="maya-name")
+            self.close = self._says(
+                gr.Button("✕", elem_id="maya-close", size="sm", min_width=0, scale=0), lambda say, _: {}
+            )
+        self.new = self._says(
+            gr.Button(elem_id="maya-new", size="md", variant="primary"),
+            lambda say, _: {"value": say("New conversation")},
+        )
+        self.search = self._says(
+            gr.Textbox(elem_id="maya-search", show_label=False, container=False, max_lines=1),
+            lambda say, _: {"placeholder": say("Search conversations"), "label": say("Search conversations")},
+        )
+        self.list = self._says(
+            gr.Radio([], elem_id="maya-list", show_label=False, container=False),
+            lambda say, _: {"label": say("Conversations")},
+        )
+        self.none = gr.Markdown(elem_id="maya-none")
+        self.bring = self._says(
+            gr.UploadButton(elem_id="maya-import", size="sm", variant="secondary", file_types=[".json"]),
+            lambda say, _: {"label": say("Import a conversation")},
+        )
+        with self._says(gr.Accordion(open=False, elem_id="maya-settings"), lambda say, _: {"label": say("Settings")}):
+            self._settings(settings)
+        self._says(
+            gr.Markdown(elem_id="maya-about"),
+            lambda say, _: {
+                "value": "\n\n".join(
+                    (
+                        say("The answers are made on this computer. Nothing that you show or type leaves it."),
+                        say("The small model that comes with Maya knows drawings of everyday things, not photographs."),
+                    )
+                )
+            },
+        )
+
+    def _settings(self, settings: Settings) -> None:
+        self.answer_language = self._says(
+            gr.Dropdown(elem_id="maya-answer-language", min_width=0, filterable=False),
+            lambda say, now: {
+                "label": say("Answer in"),
+                "choices": [(say("The question's language"), SAME_LANGUAGE), *language_choices()],
+                "value": now.answer_language or SAME_LANGUAGE,
+            },
+        )
+        self.theme = self._says(
+            gr.Radio(elem_id="maya-theme", min_width=0, value=settings.theme),
+            lambda say, now: {
+                "label": say("Appearance"),
+                "choices": list(zip((say("Like the system"), say("Light"), say("Dark")), THEMES, strict=True)),
+                "value": now.theme,
+            },
+        )
+        self.digits = self._says(
+            gr.Checkbox(elem_id="maya-digits", min_width=0),
+            lambda say, now: {"label": say("Numbers in the language's own digits"), "value": now.native_digits},
+        )
+        with self._says(gr.Accordion(open=False, elem_id="maya-advanced"), lambda say, _: {"label": say("Advanced")}):
+            self.temperature = self._says(
+                gr.Slider(0, MOST_TEMPERATURE, step=0.1, min_width=0, buttons=[]),
+                lambda say, now: {
+                    "label": say("Temperature"),
+                    "info": say("0 gives the likeliest answer, more gives more varied ones."),
+                    "value": now.temperature,
+                },
+            )
+            self.length = self._says(
+                gr.Slider(*MOST_TOKENS, step=32, min_width=0, buttons=[]),
+                lambda say, now: {"label": say("Longest answer, in tokens"), "value": now.most_tokens},
+            )
+
+    def _main(self) -> None:
+        with gr.Row(elem_id="maya-top"):
+            self.menu = gr.Button("☰", elem_id="maya-menu", size="sm", min_width=0, scale=0)
+            self.title = self._says(
+                gr.Textbox(elem_id="maya-title", show_label=False, container=False, max_lines=1, visible=False),
+                lambda say, _: {"label": say("Title"), "placeholder": say("Title")},
+            )
+            self.actions = gr.HTML(elem_id="maya-actions")
+            self.delete = self._says(
+                gr.Button(elem_id="maya-delete", size="sm", min_width=0, scale=0, visible=False),
+                lambda say, _: {"value": say("Delete")},
+            )
+            self.language = self._says(
+                gr.Dropdown(
+                    language_choices(),
+                    elem_id="maya-language",
+                    min_width=0,
+                    scale=0,
+                    filterable=False,
+                    container=False,
+                    show_label=False,
+                ),
+                lambda say, _: {"label": say("Language")},
+            )
+        with gr.Row(elem_id="maya-undo", visible=False) as self.undo_bar:
+            self.told = gr.Markdown()
+            self.undo = self._says(gr.Button(size="sm", min_width=0, scale=0), lambda say, _: {"value": say("Undo")})
+        self.chatbot = self._says(
+            gr.Chatbot(
+                elem_id="maya-conversation",
+                show_label=False,
+                height="100%",
+                buttons=["copy"],
+                editable="user",
+                allow_tags=False,
+                latex_delimiters=[],
+                feedback_options=None,
+                layout="bubble",
+            ),
+            lambda say, _: {
+                "label": say("Conversation"),
+                "placeholder": _welcome(say),
+                "examples": _examples(say),
+            },
+        )
+        self.notice = gr.Markdown(elem_id="maya-notice")
+        self.question = self._says(
+            gr.MultimodalTextbox(
+                elem_id="maya-question",
+                show_label=False,
+                file_count="multiple",
+                file_types=FILE_TYPES,
+                sources=["upload"],
+                max_plain_text_length=8000,
+                autofocus=True,
+                stop_btn=False,
+            ),
+            lambda say, _: {"placeholder": say("Add a picture and type a question"), "label": say("Question")},
+        )
+        with gr.Row(elem_id="maya-foot"):
+            self.statistics = gr.Markdown(elem_id="maya-statistics")
+            with self._says(
+                gr.Accordion(open=False, elem_id="maya-camera"), lambda say, _: {"label": say("Take a picture")}
+            ):
+                self.camera = gr.Image(
+                    sources=["webcam"], type="filepath", show_label=False, height=240, buttons=[], format="png"
+                )
+
+    # --- what is said ---
+
+    def _say_all(self, code: str) -> list[Any]:
+        """Every text of the page in a language, with what is chosen."""
+        say, settings = Say(code), self.kept.load()
+        return [gr.update(**words(say, settings)) for words in self.words.values()]
+
+    def _listed(self, search: str, code: str, chosen: str | None) -> tuple[Any, Any]:
+        """The list of conversations, and what stands there where it is empty."""
+        settings = self.kept.load()
+        found = self.history.conversations(search)
+        choices = [
+            (f"{one.title}\n{format_day(one.updated, code, native_digits=settings.native_digits)}", one.id)
+            for one in found
+        ]
+        known = chosen if any(one.id == chosen for one in found) else None
+        say = Say(code)
+        nothing = "" if found else say("Nothing found.") if search.strip() else say("No conversations yet.")
+        return gr.update(choices=choices, value=known, visible=bool(found)), gr.update(value=nothing, visible=not found)
+
+    def _headed(self, conversation: str | None, code: str) -> tuple[Any, Any, Any]:
+        """Title, links and button above a conversation."""
+        there = conversation is not None
+        title = self.history.title(conversation) if conversation else ""
+        links = _links(conversation, code) if conversation else ""
+        return gr.update(value=title, visible=there), links, gr.update(visible=there)
+
+    def _figures(self, answer: Entry | None, code: str) -> str:
+        if answer is None:
+            return ""
+        say, native = Say(code), self.kept.load().native_digits
+        if not answer.tokens:
+            return say("Thinking…")
+        seconds = max(answer.seconds, 0.01)
+        return say.number(
+            "{count} token, {rate} a second, {seconds}",
+            "{count} tokens, {rate} a second, {seconds}",
+            answer.tokens,
+            count=format_whole(answer.tokens, code, native_digits=native),
+            rate=format_whole(round(answer.tokens / seconds), code, native_digits=native),
+            seconds=format_seconds(seconds, code, native_digits=native),
+        )
+
+    # --- what happens ---
+
+    def _chat(self, code: str) -> Chat:
+        return Chat(engine=self.engine, history=self.history, settings=self.kept.load(), language=code)
+
+    def greet(self, request: gr.Request) -> list[Any]:
+        settings = self.kept.load()
+        asked = preferred_language(request.headers.get("accept-language", ""))
+        code = self.given_language or settings.language or asked
+        self.history.purge(older=UNDO_SECONDS)
+        return [code, *self._listed("", code, None), *self._say_all(code)]
+
+    def speak(self, code: str, search: str, conversation: str | None) -> list[Any]:
+        self.kept.change(language=code)
+        return [
+            *self._listed(search, code, conversation),
+            *self._headed(conversation, code),
+            *self._say_all(code),
+        ]
+
+    def show(self, views: Iterator[View], code: str) -> Iterator[tuple[Any, ...]]:
+        """Each view as the values of `self.seen`."""
+        for view in views:
+            last = view
+            yield (
+                gr.update(value=view.typed, submit_btn=False, stop_btn=True),
+                view.shown,
+                view.notice,
+                view.conversation,
+                self._figures(view.answer or Entry(role="assistant", text=""), code),
+            )
+        yield (
+            gr.update(value=last.typed, submit_btn=True, stop_btn=False),
+            last.shown,
+            last.notice,
+            last.conversation,
+            self._figures(last.answer, code) if last.answer and last.answer.tokens else "",
+        )
+
+    def ask(self, typed: Typed, conversation: str | None, code: str) -> Iterator[tuple[Any, ...]]:
+        yield from self.show(self._chat(code).ask(conversation, typed), code)
+
+    def retry(self, conversation: str | None, code: str, which: gr.RetryData) -> Iterator[tuple[Any, ...]]:
+        yield from self._again(conversation, code, which.index, None)
+
+    def edit(self, conversation: str | None, code: str, which: gr.EditData) -> Iterator[tuple[Any, ...]]:
+        yield from self._again(conversation, code, which.index, str(which.value))
+
+    def _again(self, conversation: str | None, code: str, index: Any, text: str | None) -> Iterator[tuple[Any, ...]]:
+        if conversation:
+            chat = self._chat(code)
+            turn = chat.question_of(conversation, index if isinstance(index, int) else index[0])
+            yield from self.show(chat.ask_again(conversation, turn, text), code)
+
+    def open(self, conversation: str | None, code: str) -> tuple[Any, ...]:
+        """A conversation, or an empty one, as the values of `self.opened`."""
+        shown = self._chat(code).shown(conversation)
+        return conversation, shown, "", "", gr.update(visible=False), *self._headed(conversation, code)
+
+    def take_example(self, code: str, chosen: gr.SelectData) -> Typed:
+        number = chosen.index if isinstance(chosen.index, int) else chosen.index[0]
+        example = _examples(Say(code))[number]
+        return {"text": example["text"], "files": example["files"]}
+
+    def remove(self, conversation: str, search: str, code: str) -> tuple[Any, ...]:
+        title = self.history.title(conversation)
+        self.history.delete(conversation)
+        say = Say(code)
+        told = say("“{title}” was deleted.", title=_plain(title))
+        _, *opened = self.open(None, code)
+        opened[3] = gr.update(visible=True)
+        return conversation, told, *self._listed(search, code, None), None, *opened
+
+    def put_back(self, deleted: str, search: str, code: str) -> tuple[Any, ...]:
+        self.history.undelete(deleted)
+        return None, *self._listed(search, code, deleted), *self.open(deleted, code)
+
+    def rename(self, conversation: str | None, title: str, search: str, code: str) -> tuple[Any, ...]:
+        if conversation:
+            self.history.rename(conversation, title)
+        return *self._listed(search, code, conversation), *self._headed(conversation, code)
+
+    def bring_in(self, file: str, search: str, code: str) -> tuple[Any, ...]:
+        try:
+            conversation = self.history.from_json(Path(file).read_bytes())
+        except MayaError as error:
+            _, _, _, *rest = self.open(None, code)
+            return *self._listed(search, code, None), None, [], describe_error(error, code), *rest
+        return *self._listed(search, code, conversation), *self.open(conversation, code)
+
+    def take_photo(self, photo: str | None, typed: Typed) -> tuple[Any, Any]:
+        if not photo:
+            return gr.update(), gr.update()
+        files = [*(typed.get("files") or ()), photo][-MOST_PICTURES:]
+        return {"text": typed.get("text") or "", "files": files}, None
+
+    # --- wiring ---
+
+    def _wire(self) -> None:
+        listed = [self.list, self.none]
+        headed = [self.title, self.actions, self.delete]
+        texts = list(self.words)
+        opened = [self.conversation, self.chatbot, self.notice, self.statistics, self.undo_bar, *headed]
+        seen = [self.question, self.chatbot, self.notice, self.conversation, self.statistics]
+        page = gr.context.Context.root_block
+        assert page is not None
+
+        page.load(self.greet, None, [self.language, *listed, *texts], **HIDDEN).then(
+            None, [self.language, self.theme], None, js=APPLY
+        )
+        self.language.input(
+            self.speak, [self.language, self.search, self.conversation], [*listed, *headed, *texts], **HIDDEN
+        ).then(None, [self.language, self.theme], None, js=APPLY)
+
+        answering: dict[str, Any] = {"outputs": seen, "concurrency_limit": None, **HIDDEN}
+        after = {"fn": self.refresh, "inputs": [self.search, self.conversation, self.language]}
+        asked = [self.question, self.conversation, self.language]
+        again = [self.conversation, self.language]
+        answers = [
+            self.question.submit(self.ask, asked, **answering),
+            self.chatbot.retry(self.retry, again, **answering),
+            self.chatbot.edit(self.edit, again, **answering),
+            self.chatbot.example_select(self.take_example, [self.language], [self.question], **HIDDEN).then(
+                self.ask, asked, **answering
+            ),
+        ]
+        for answer in answers:
+            answer.then(**after, outputs=[*listed, *headed], **HIDDEN)
+        idle = {"submit_btn": True, "stop_btn": False}
+        self.question.stop(lambda: gr.update(**idle), outputs=[self.question], cancels=answers, **HIDDEN).then(
+            lambda: "", outputs=[self.statistics], **HIDDEN
+        ).then(**after, outputs=[*listed, *headed], **HIDDEN)
+
+        self.new.click(
+            lambda code: (gr.update(value=EMPTY, **idle), gr.update(value=None), *self.open(None, code)),
+            [self.language],
+            [self.question, self.list, *opened],
+            cancels=answers,
+            **HIDDEN,
+        ).then(None, js="() => window.mayaMenu(false)")
+        self.list.input(self.open, [self.list, self.language], opened, cancels=answers, **HIDDEN).then(
+            lambda: gr.update(**idle), outputs=[self.question], js="() => window.mayaMenu(false)", **HIDDEN
+        )
+        self.search.change(self._listed, [self.search, self.language, self.conversation], listed, **HIDDEN)
+        renaming = [self.conversation, self.title, self.search, self.language]
+        for event in (self.title.submit, self.title.blur):
+            event(self.rename, renaming, [*listed, *headed], **HIDDEN)
+        self.delete.click(
+            self.remove,
+            [self.conversation, self.search, self.language],
+            [self.deleted, self.told, *listed, *opened],
+            cancels=answers,
+            **HIDDEN,
+        )
+        self.undo.click(
+            self.put_back, [self.deleted, self.search, self.language], [self.deleted, *listed, *opened], **HIDDEN
+        )
+        self.bring.upload(self.bring_in, [self.bring, self.search, self.language], [*listed, *opened], **HIDDEN)
+        self.camera.change(self.take_photo, [self.camera, self.question], [self.question, self.camera], **HIDDEN)
+        self.menu.click(None, js="() => window.mayaMenu(true)")
+        self.close.click(None, js="() => window.mayaMenu(false)")
+        self._wire_settings()
+
+    def _wire_settings(self) -> None:
+        def keeps(name: str) -> Callable[[Any], None]:
+            def keep(value: Any) -> None:
+                self.kept.change(**{name: value})
+
+            return keep
+
+        self.answer_language.input(
+            lambda code: keeps("answer_language")(code if code in CODES else None), [self.answer_language], **HIDDEN
+        )
+        self.theme.input(keeps("theme"), [self.theme], **HIDDEN).then(None, [self.language, self.theme], None, js=APPLY)
+        self.digits.input(keeps("native_digits"), [self.digits], **HIDDEN).then(
+            self._listed, [self.search, self.language, self.conversation], [self.list, self.none], **HIDDEN
+        )
+        self.temperature.release(keeps("temperature"), [self.temperature], **HIDDEN)
+        self.length.release(keeps("most_tokens"), [self.length], **HIDDEN)
+
+    def refresh(self, search: str, conversation: str | None, code: str) -> tuple[Any, ...]:
+        return *self._listed(search, code, conversation), *self._headed(conversation, code)
+
+
+def _examples(say: Say) -> list[dict[str, Any]]:
     pictures = sorted(asset_path("examples").glob("*.png"))
-    return [
-        {"text": translate(text, code), "files": [str(picture)]}
-        for text, picture in zip(EXAMPLE_QUESTIONS, pictures, strict=False)
-    ]
+    questions = (
+        say("What is this?"),
+        say("How many things are in the picture?"),
+        say("What colour is the background?"),
+    )
+    return [{"text": question, "files": [str(picture)]} for question, picture in zip(questions, pictures, strict=False)]
 
 
-def _about(code: str) -> str:
-    return " ".join(translate(sentence, code) for sentence in ABOUT)
+def _welcome(say: Say) -> str:
+    title = say("Ask Maya about a picture")
+    how = say("Add a picture with the clip, drop it here, or paste it.")
+    return f"# {title}\n\n{how}"
+
+
+def _links(conversation: str, code: str) -> str:
+    say = Say(code)
+    named = {"md": say("Save as Markdown"), "json": say("Save as JSON")}
+    return "".join(
+        f'<a class="maya-link" download href="/conversations/{conversation}.{ending}?language={code}">'
+        f"{html.escape(name)}</a>"
+        for ending, name in named.items()
+    )
+
+
+def _plain(text: str) -> str:
+    """Text that Markdown takes as it is."""
+    return "".join(f"\\{letter}" if letter in r"\`*_{}[]()<>#+-.!|~$&" else letter for letter in text)
 
 
 def page_head() -> str:
-    """Style and script of the page, from files; inline, because gradio rewrites what it is given as css."""
+    """Style and script of the page, from files; inline, because gradio rewrites what it is given as css, and first of all,
+    because gradio chooses its words as it loads."""
     style = (THEME / "style.css").read_text("utf-8")
-    script = (THEME / "direction.js").read_text("utf-8")
-    return f"<style>{style}</style><script>{script}</script>"
+    script = (THEME / "page.js").read_text("utf-8")
+    labels: Mapping[str, Mapping[str, str]] = {
+        code: {label: Say(code)(sentence) for label, sentence in LABELS.items()} for code in CODES
+    }
+    data = json.dumps(labels, ensure_ascii=False).replace("<", "\\u003c")
+    return f"<style>{style}</style><script>window.mayaLabels = {data};</script><script>{script}</script>"

@@ -6,7 +6,7 @@ Shape letters: B batch, T positions, V vocabulary.
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import takewhile
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from tokenizers import Tokenizer
@@ -41,35 +41,50 @@ class ChatSession:
 
         Raises PromptError for what cannot be asked, GenerationError where the model gives NaN.
         """
+        return (delta.text for delta in self.deltas(messages, options, cancel=cancel) if delta.text)
+
+    def deltas(
+        self,
+        messages: Sequence[Message],
+        options: GenerationOptions = GREEDY,
+        *,
+        cancel: threading.Event | None = None,
+    ) -> Iterator["Delta"]:
+        """As `stream`, but one for each token: its text is empty while a character's bytes are not all there."""
         inputs = self.processor([messages])
         steps = tokens(self.model, inputs, options)
         uncancelled = takewhile(lambda _: cancel is None or not cancel.is_set(), steps)
         backend = self.processor.require_tokenizer().backend_tokenizer
+        pieces = text_pieces((int(token_B[0]) for token_B in uncancelled), backend)
         # a maya-v1 answer starts with the space that parts it from `ASSISTANT:`
-        yield from without_leading_space(text_pieces((int(token_B[0]) for token_B in uncancelled), backend))
+        return (Delta(text, number) for number, text in enumerate(without_leading_space(pieces), start=1))
 
     def answer(self, messages: Sequence[Message], options: GenerationOptions = GREEDY) -> str:
         """The whole answer to the last message."""
         return "".join(self.stream(messages, options))
 
 
+class Delta(NamedTuple):
+    """What a token adds to an answer. tokens: how many there are by now."""
+
+    text: str
+    tokens: int
+
+
 def text_pieces(ids: Iterable[int], tokenizer: Tokenizer) -> Iterator[str]:
-    """Text as it becomes readable: a character whose bytes come in several tokens is held back until it is whole."""
+    """For each token the text that became readable with it; empty while a character's bytes are not all there."""
     decoder = DecodeStream(skip_special_tokens=True)
     for token in ids:
-        piece = decoder.step(tokenizer, token)
-        if piece:
-            yield piece
+        yield decoder.step(tokenizer, token) or ""
 
 
 def without_leading_space(pieces: Iterable[str]) -> Iterator[str]:
-    """The same text, without the white space that it starts with."""
+    """The same pieces, without the white space that their text starts with."""
     started = False
     for piece in pieces:
         shown = piece if started else piece.lstrip()
-        if shown:
-            started = True
-            yield shown
+        started = started or bool(shown)
+        yield shown
 
 
 def generate_batch(

@@ -1,28 +1,18 @@
 """What the page shows and what the model reads."""
 
+from dataclasses import replace
+
 import pytest
 
-from app.chat import EMPTY, respond, to_messages
+from app.chat import EMPTY, Chat, to_messages
+from app.history import Entry, History
 from app.i18n import translate
+from app.settings import Settings
 from maya_core.errors import GenerationError
+from maya_core.images import open_image
+from maya_core.languages import CODES, get_language
+from tests.app.scripted import ScriptedEngine
 from tests.tiny import picture
-
-
-class Scripted:
-    """Says what it is told, and notes what it was asked."""
-
-    def __init__(self, *pieces, trouble=None):
-        self.pieces, self.trouble = pieces, trouble
-        self.asked, self.closed = None, False
-
-    def stream(self, messages):
-        self.asked = messages
-        try:
-            yield from self.pieces
-            if self.trouble:
-                raise self.trouble
-        finally:
-            self.closed = True
 
 
 @pytest.fixture
@@ -32,75 +22,139 @@ def photo(tmp_path):
     return str(file)
 
 
-def test_the_answer_grows_piece_by_piece(photo):
-    engine = Scripted("यह ", "कुत्ता ", "है।")
-    steps = list(respond(engine, {"text": " यह क्या है? ", "files": [photo]}, [], "hi"))
-    assert [history[-1]["content"] for _, history, _ in steps] == ["यह क्या है?", "यह ", "यह कुत्ता ", "यह कुत्ता है।"]
-    assert all(box == EMPTY and notice == "" for box, _, notice in steps)
-    [asked] = engine.asked
-    assert (asked.role, asked.text, len(asked.images)) == ("user", "यह क्या है?", 1)
+@pytest.fixture
+def history(tmp_path):
+    return History(tmp_path / "data")
 
 
-def test_a_second_question_keeps_the_picture(photo):
-    history = [
-        {"role": "user", "content": {"path": photo}},
-        {"role": "user", "content": "What is this?"},
-        {"role": "assistant", "content": "A dog."},
-    ]
-    engine = Scripted("Red")
-    list(respond(engine, {"text": "Which colour?", "files": []}, history, "en"))
-    assert [(message.role, message.text, len(message.images)) for message in engine.asked] == [
+def chat(engine, history, language="en", **settings):
+    return Chat(engine=engine, history=history, settings=Settings(**settings), language=language)
+
+
+def asked(entries):
+    return [(message.role, message.text, len(message.images)) for message in entries]
+
+
+def test_the_answer_grows_piece_by_piece_and_is_kept(photo, history):
+    engine = ScriptedEngine("यह ", "", "कुत्ता ", "है।")
+    views = list(chat(engine, history, "hi").ask(None, {"text": " यह क्या है? ", "files": [photo]}))
+    grown = ["यह क्या है?", "यह ", "यह ", "यह कुत्ता ", "यह कुत्ता है।", "यह कुत्ता है।"]
+    assert [view.shown[-1]["content"] for view in views] == grown
+    assert all(view.typed == EMPTY and view.notice == "" for view in views)
+    assert asked(engine.asked) == [("user", "यह क्या है?", 1)]
+    key = views[-1].conversation
+    question, answer = history.entries(key)
+    assert (question.text, answer.text, answer.tokens) == ("यह क्या है?", "यह कुत्ता है।", 4)
+    assert history.title(key) == "यह क्या है?"
+    assert open_image(question.pictures[0]).tobytes() == open_image(photo).tobytes()
+
+
+def test_a_second_question_keeps_the_picture(photo, history):
+    engine = ScriptedEngine("A dog.")
+    talk = chat(engine, history)
+    key = list(talk.ask(None, {"text": "What is this?", "files": [photo]}))[-1].conversation
+    list(talk.ask(key, {"text": "Which colour?", "files": []}))
+    assert asked(engine.asked) == [
         ("user", "What is this?", 1),
         ("assistant", "A dog.", 0),
         ("user", "Which colour?", 0),
     ]
 
 
-def test_a_new_picture_starts_anew(photo):
-    history = [
-        {"role": "user", "content": [{"type": "file", "file": {"path": photo}}]},
-        {"role": "user", "content": [{"type": "text", "text": "What?"}]},
-        {"role": "assistant", "content": [{"type": "text", "text": "A dog."}]},
-        {"role": "user", "content": {"path": photo}},
-        {"role": "user", "content": "And this?"},
-    ]
-    assert [message.text for message in to_messages(history)] == ["And this?"]
+def test_several_pictures_in_a_turn_are_all_shown_to_the_model(photo, history):
+    engine = ScriptedEngine("Two.")
+    view = list(chat(engine, history).ask(None, {"text": "How many?", "files": [photo, photo]}))[-1]
+    assert asked(engine.asked) == [("user", "How many?", 2)]
+    assert [sorted(entry["content"]) for entry in view.shown[:2]] == [["path"], ["path"]]
 
 
-def test_a_question_that_was_stopped_is_left_out(photo):
-    history = [
-        {"role": "user", "content": {"path": photo}},
-        {"role": "user", "content": "stopped"},
-        {"role": "user", "content": "asked again"},
-    ]
-    [message] = to_messages(history)
-    assert (message.text, len(message.images)) == ("asked again", 1)
+def test_a_new_picture_starts_anew(photo, history):
+    picture = history.keep_picture(photo)
+    first = Entry(role="user", text="What?", pictures=(picture,))
+    entries = [first, Entry(role="assistant", text="A dog."), replace(first, text="And this?")]
+    assert asked(to_messages(entries)) == [("user", "And this?", 1)]
 
 
-@pytest.mark.parametrize("language", ["en", "hi", "ar", "ur"])
-def test_trouble_is_told_and_nothing_is_lost(photo, tmp_path, language):
+def test_a_question_that_was_stopped_is_left_out_and_its_picture_stays(photo, history):
+    stopped = Entry(role="user", text="stopped", pictures=(history.keep_picture(photo),))
+    later = [Entry(role="user", text="stopped too"), Entry(role="user", text="asked again")]
+    assert asked(to_messages([stopped, *later])) == [("user", "asked again", 1)]
+    answered = [*later, Entry(role="assistant", text="Yes."), Entry(role="user", text="Sure?")]
+    expected = [("user", "asked again", 1), ("assistant", "Yes.", 0), ("user", "Sure?", 0)]
+    assert asked(to_messages([stopped, *answered])) == expected
+
+
+@pytest.mark.parametrize("code", CODES)
+def test_the_answer_can_be_wanted_in_any_language(photo, history, code):
+    engine = ScriptedEngine("…")
+    talk = chat(engine, history, answer_language=code, temperature=0.5, most_tokens=64)
+    key = list(talk.ask(None, {"text": "What is this?", "files": [photo]}))[-1].conversation
+    assert engine.asked[0].text == f"What is this?\n{get_language(code).request}"
+    assert engine.options == {"temperature": 0.5, "most_tokens": 64}
+    assert history.entries(key)[0].text == "What is this?"
+
+
+@pytest.mark.parametrize("language", CODES)
+def test_trouble_is_told_and_nothing_is_lost(photo, tmp_path, history, language):
     damaged = tmp_path / "damaged.png"
     damaged.write_bytes(b"not a picture")
-    history = [{"role": "user", "content": {"path": photo}}, {"role": "user", "content": "What?"}]
     unreadable = "This file is not a picture that can be read. Choose another one."
     cases = [
-        (Scripted(), {"text": "What?", "files": [str(damaged)]}, [], unreadable),
-        (Scripted(), {"text": "  ", "files": [photo]}, [], "Type a question first."),
-        (Scripted(), {"text": "What?", "files": []}, [], "Add a picture first."),
-        (Scripted("A", trouble=GenerationError("NaN")), {"text": "x", "files": []}, history,
-         "The model could not answer. Ask again, or start Maya anew."),
-    ]  # fmt: skip
-    for engine, typed, before, sentence in cases:
-        box, after, notice = list(respond(engine, typed, before, language))[-1]
-        assert (box, after) == (typed, before)
-        assert notice == translate(sentence, language)
+        ({"text": "What?", "files": [str(damaged)]}, unreadable),
+        ({"text": "  ", "files": [photo]}, "Type a question first."),
+        ({"text": "x" * 8001, "files": [photo]}, "The conversation is too long. Start a new one."),
+        ({"text": "What?", "files": []}, "Add a picture first."),
+    ]
+    for typed, sentence in cases:
+        [view] = chat(ScriptedEngine(), history, language).ask(None, typed)
+        assert (view.typed, view.shown, view.conversation) == (typed, [], None)
+        assert view.notice == translate(sentence, language)
+    assert history.conversations() == []
 
 
-def test_stopping_closes_the_engine(photo):
-    engine = Scripted("one ", "two ", "three")
-    steps = respond(engine, {"text": "What?", "files": [photo]}, [], "en")
-    next(steps)
-    next(steps)
-    assert not engine.closed
-    steps.close()
-    assert engine.closed
+@pytest.mark.parametrize("language", CODES)
+def test_a_question_that_the_model_could_not_answer_goes_back_into_the_box(photo, history, language):
+    typed = {"text": "What?", "files": [photo]}
+    engine = ScriptedEngine(trouble=GenerationError("NaN"))
+    view = list(chat(engine, history, language).ask(None, typed))[-1]
+    assert view.typed == typed
+    assert view.shown == []
+    assert view.notice == translate("The model could not answer. Ask again, or start Maya anew.", language)
+    again = list(chat(ScriptedEngine("A dog."), history).ask(view.conversation, view.typed))[-1]
+    assert [entry.text for entry in history.entries(again.conversation)] == ["What?", "A dog."]
+
+
+def test_what_came_before_the_trouble_is_kept(photo, history):
+    engine = ScriptedEngine("A ", trouble=GenerationError("NaN"))
+    view = list(chat(engine, history).ask(None, {"text": "What?", "files": [photo]}))[-1]
+    assert view.notice
+    assert view.typed == EMPTY
+    assert [entry.text for entry in history.entries(view.conversation)] == ["What?", "A "]
+
+
+def test_stopping_closes_the_engine_and_keeps_what_was_said(photo, history):
+    engine = ScriptedEngine("one ", "two ", "three")
+    views = chat(engine, history).ask(None, {"text": "What?", "files": [photo]})
+    key = [next(views) for _ in range(3)][-1].conversation
+    assert not engine.closed.is_set()
+    views.close()
+    assert engine.closed.is_set()
+    assert [entry.text for entry in history.entries(key)] == ["What?", "one two "]
+
+
+def test_a_question_can_be_asked_again_and_in_other_words(photo, history):
+    engine = ScriptedEngine(answer=lambda messages: [f"{messages[-1].text}!"])
+    talk = chat(engine, history)
+    key = list(talk.ask(None, {"text": "first", "files": [photo]}))[-1].conversation
+    list(talk.ask(key, {"text": "second", "files": []}))
+    shown = talk.shown(key)  # picture, first, first!, second, second!
+    assert [talk.question_of(key, index) for index in range(len(shown))] == [0, 0, 0, 2, 2]
+    list(talk.ask_again(key, 2))
+    assert [entry.text for entry in history.entries(key)] == ["first", "first!", "second", "second!"]
+    view = list(talk.ask_again(key, 0, "other"))[-1]
+    assert [entry.text for entry in history.entries(key)] == ["other", "other!"]
+    assert asked(engine.asked) == [("user", "other", 1)]
+    assert view.typed == EMPTY
+    [refused] = talk.ask_again(key, 0, "  ")
+    assert refused.notice == "Type a question first."
+    assert [entry.text for entry in history.entries(key)] == ["other", "other!"]

@@ -1,34 +1,46 @@
 """The interface in ten languages: complete, and every trouble has its sentence."""
 
-import ast
 import string
+from gettext import GNUTranslations
 from pathlib import Path
 
 import pytest
+from babel.messages.catalog import Catalog
+from babel.messages.extract import extract_from_dir
+from babel.messages.pofile import read_po
 
 import maya_core.errors
-from app.i18n import LOCALES, SENTENCES, catalogue, describe_error, language_choices, preferred_language, translate
-from maya_core.errors import GenerationError, ImageTooLarge, MayaError, RepositoryGated
-from maya_core.languages import CODES
+from app.i18n import (
+    LABELS,
+    LOCALES,
+    SENTENCES,
+    Say,
+    catalogue,
+    describe_error,
+    format_day,
+    format_seconds,
+    format_whole,
+    language_choices,
+    preferred_language,
+    translate,
+)
+from maya_core.errors import CheckpointError, GenerationError, ImageTooLarge, MayaError, RepositoryGated
+from maya_core.languages import CODES, get_language
 
 TRANSLATED = [code for code in CODES if code != "en"]
 APP = Path(__file__).parents[2] / "app"
+KEYWORDS = {"say": None, "translate": None, "_say": None, "number": (1, 2)}
 
 
-def said_by_the_app() -> set[str]:
+def said_by_the_app() -> set[str | tuple[str, str]]:
     """Every English sentence that the code asks to be translated."""
-    found = set(SENTENCES.values())
-    for file in APP.glob("*.py"):
-        for node in ast.walk(ast.parse(file.read_text("utf-8"))):
-            if (
-                isinstance(node, ast.Call)
-                and ast.unparse(node.func) == "translate"
-                and isinstance(node.args[0], ast.Constant)
-            ):
-                found.add(node.args[0].value)
-    from app.ui import ABOUT, EXAMPLE_QUESTIONS
+    found = extract_from_dir(APP, [("**.py", "python")], keywords=KEYWORDS)
+    return {message for _, _, message, _, _ in found} | set(SENTENCES.values()) | set(LABELS.values())
 
-    return found | set(EXAMPLE_QUESTIONS) | set(ABOUT)
+
+def written(code: str) -> Catalog:
+    with (LOCALES / f"{code}.po").open("rb") as file:
+        return read_po(file)
 
 
 def fields(text: str) -> set[str]:
@@ -37,11 +49,53 @@ def fields(text: str) -> set[str]:
 
 @pytest.mark.parametrize("code", TRANSLATED)
 def test_catalogues_say_exactly_what_the_app_says(code):
-    assert set(catalogue(code)) == said_by_the_app()
-    for sentence, translation in catalogue(code).items():
-        assert translation.strip()
-        assert fields(translation) == fields(sentence)
-    assert len(set(catalogue(code).values())) == len(catalogue(code))
+    messages = [message for message in written(code) if message.id]
+    assert {message.id for message in messages} == said_by_the_app()
+    for message in messages:
+        forms = message.string if message.pluralizable else [message.string]
+        keys = message.id if message.pluralizable else [message.id]
+        assert not message.fuzzy
+        for form in forms:
+            assert form.strip()
+            assert fields(form) == fields(keys[0]) == fields(keys[-1])
+            assert (form[-1] in ".。۔।") == (keys[0][-1] == ".")
+    singles = [message.string for message in messages if not message.pluralizable]
+    assert len(set(singles)) == len(singles)
+
+
+@pytest.mark.parametrize("code", TRANSLATED)
+def test_every_plural_form_of_a_language_is_there_and_chosen_by_its_rule(code):
+    expected = Catalog(locale=str(get_language(code).locale))
+    plurals = [message for message in written(code) if message.pluralizable]
+    assert plurals
+    assert all(len(message.string) == expected.num_plurals for message in plurals)
+    translations = catalogue(code)
+    assert isinstance(translations, GNUTranslations)
+    chosen = {translations.ngettext(*plurals[0].id, number) for number in range(200)}
+    assert chosen == set(plurals[0].string)
+
+
+def test_russian_counts_as_russians_do():
+    words = ("{count} token, {rate} a second, {seconds}", "{count} tokens, {rate} a second, {seconds}")
+    shown = [
+        Say("ru").number(*words, n, count=str(n), rate="5", seconds="1 c").split(",")[0] for n in (1, 3, 5, 11, 21)
+    ]
+    assert shown == ["1 токен", "3 токена", "5 токенов", "11 токенов", "21 токен"]
+
+
+def test_numbers_and_days_are_written_as_the_language_does():
+    assert [format_whole(1234567, code) for code in ("en", "hi", "fr")] == [
+        "1,234,567",
+        "12,34,567",
+        "1\u202f234\u202f567",
+    ]
+    assert format_whole(1234567, "bn", native_digits=True) == "১২,৩৪,৫৬৭"
+    assert format_whole(42, "ar", native_digits=True) == "٤٢"
+    assert format_whole(42, "ur", native_digits=True) == "۴۲"
+    assert format_whole(42, "ja", native_digits=True) == "42"
+    assert format_seconds(2.34, "en") == "2.3 sec"
+    assert "2" in format_day(0.0, "hi") or "1" in format_day(0.0, "hi")
+    assert not any(letter.isascii() and letter.isdigit() for letter in format_day(0.0, "hi", native_digits=True))
 
 
 def test_there_is_a_catalogue_for_each_language_and_no_other():
@@ -58,7 +112,8 @@ def test_every_error_has_a_sentence_and_never_shows_its_message(code):
         assert "{" not in sentence
         assert sentence[-1] in ".。۔।"
     assert "20" in describe_error(ImageTooLarge(""), code)
-    assert describe_error(GenerationError(""), code) == describe_error(RepositoryGated(""), code)
+    assert describe_error(GenerationError(""), code) == describe_error(MayaError(""), code)
+    assert describe_error(RepositoryGated(""), code) != describe_error(CheckpointError(""), code)
 
 
 @pytest.mark.parametrize(

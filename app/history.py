@@ -1,0 +1,329 @@
+"""Conversations on this computer: words in SQLite, pictures as files beside it, all of it for this user's eyes alone.
+
+A write is on the disk when its call returns (WAL with full synchronisation), so that a crash loses no question.
+"""
+
+import base64
+import binascii
+import json
+import os
+import sqlite3
+import time
+import unicodedata
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import Any, get_args
+
+from PIL import Image
+
+from maya_core.errors import ImageError, MayaError
+from maya_core.images import open_image
+from maya_core.prompt import Role
+
+TITLE_LENGTH = 60  # characters
+LONGEST_SIDE = 2048  # px of a kept picture; models look at 256 to 512
+LARGEST_PNG = 2 * 1024**2  # bytes; above this a picture is kept as JPEG
+SHORTEST_INDEXED = 3  # characters; the index knows runs of three, shorter words are looked for one by one
+EXPORT_FORMAT = "maya-conversation"
+EXPORT_VERSION = 1
+
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS conversations (
+    id TEXT PRIMARY KEY, title TEXT NOT NULL, updated REAL NOT NULL, deleted REAL
+);
+CREATE TABLE IF NOT EXISTS messages (
+    id INTEGER PRIMARY KEY, conversation TEXT NOT NULL REFERENCES conversations ON DELETE CASCADE,
+    role TEXT NOT NULL, text TEXT NOT NULL, tokens INTEGER NOT NULL, seconds REAL NOT NULL
+);
+CREATE TABLE IF NOT EXISTS pictures (
+    message INTEGER NOT NULL REFERENCES messages ON DELETE CASCADE, file TEXT NOT NULL
+);
+CREATE INDEX IF NOT EXISTS messages_of ON messages (conversation);
+CREATE INDEX IF NOT EXISTS pictures_of ON pictures (message);
+CREATE VIRTUAL TABLE IF NOT EXISTS words USING fts5(folded, tokenize = 'trigram');
+CREATE TRIGGER IF NOT EXISTS forget_words AFTER DELETE ON messages BEGIN
+    DELETE FROM words WHERE rowid = old.id;
+END;
+"""
+
+
+class HistoryUnavailable(MayaError):
+    """Conversations cannot be read or written: no space, no right, or a damaged file."""
+
+
+class NotAConversation(MayaError):
+    """A file to be imported is not a conversation that Maya exported."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Conversation:
+    """One entry of the list. title: as the user named it, or the start of the first question."""
+
+    id: str
+    title: str
+    updated: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """One turn. pictures: files of the store, on the user's turns; tokens, seconds: of the assistant's."""
+
+    role: Role
+    text: str
+    pictures: tuple[Path, ...] = ()
+    tokens: int = 0
+    seconds: float = 0.0
+
+
+class History:
+    """All conversations, in `folder`, which is made for this user alone."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.pictures = folder / "pictures"
+        with _told():
+            self.pictures.mkdir(parents=True, exist_ok=True)
+            for private in (folder, self.pictures):
+                private.chmod(0o700)
+            with self._open() as database:
+                database.execute("PRAGMA journal_mode = WAL")
+                database.executescript(SCHEMA)
+
+    # --- the list ---
+
+    def conversations(self, search: str = "", *, most: int = 200) -> list[Conversation]:
+        """The latest first; those whose title or words hold every word of `search`, in any script."""
+        terms = _fold(search).split()
+        with self._open() as database:
+            rows = database.execute(
+                "SELECT id, title, updated FROM conversations WHERE deleted IS NULL ORDER BY updated DESC, rowid DESC"
+            ).fetchall()
+            found = [_found(database, term) for term in terms]
+        kept = (
+            Conversation(id=key, title=title, updated=updated)
+            for key, title, updated in rows
+            if all(key in ids or term in _fold(title) for term, ids in zip(terms, found, strict=True))
+        )
+        return [conversation for conversation, _ in zip(kept, range(most), strict=False)]
+
+    def title(self, conversation: str) -> str:
+        """Its title; empty where there is no such conversation."""
+        with self._open() as database:
+            row = database.execute("SELECT title FROM conversations WHERE id = ?", (conversation,)).fetchone()
+        return str(row[0]) if row else ""
+
+    def rename(self, conversation: str, title: str) -> None:
+        """Give it a title; one without letters changes nothing."""
+        if title.strip():
+            with self._open() as database:
+                database.execute("UPDATE conversations SET title = ? WHERE id = ?", (shortened(title), conversation))
+
+    def delete(self, conversation: str) -> None:
+        """Take it from the list. `undelete` brings it back until `purge`."""
+        self._mark(conversation, time.time())
+
+    def undelete(self, conversation: str) -> None:
+        """Put a deleted conversation back."""
+        self._mark(conversation, None)
+
+    def _mark(self, conversation: str, deleted: float | None) -> None:
+        with self._open() as database:
+            database.execute("UPDATE conversations SET deleted = ? WHERE id = ?", (deleted, conversation))
+
+    def purge(self, *, older: float = 0.0) -> None:
+        """Erase what was deleted more than `older` seconds ago, and every picture that no conversation shows."""
+        with self._open() as database:
+            database.execute("DELETE FROM conversations WHERE deleted <= ?", (time.time() - older,))
+            shown = {file for (file,) in database.execute("SELECT file FROM pictures")}
+        for file in self.pictures.iterdir():
+            if file.name not in shown and file.stat().st_mtime <= time.time() - older:
+                file.unlink(missing_ok=True)
+
+    # --- one conversation ---
+
+    def entries(self, conversation: str) -> list[Entry]:
+        """Its turns, in order."""
+        with self._open() as database:
+            rows = database.execute(
+                "SELECT id, role, text, tokens, seconds FROM messages WHERE conversation = ? ORDER BY id",
+                (conversation,),
+            ).fetchall()
+            files = {key: self._files(database, key) for key, *_ in rows}
+        return [
+            Entry(role=role, text=text, pictures=files[key], tokens=tokens, seconds=seconds)
+            for key, role, text, tokens, seconds in rows
+        ]
+
+    def _files(self, database: sqlite3.Connection, message: int) -> tuple[Path, ...]:
+        found = database.execute("SELECT file FROM pictures WHERE message = ? ORDER BY rowid", (message,))
+        return tuple(self.pictures / file for (file,) in found)
+
+    def create(self, title: str) -> str:
+        """A new, empty conversation; its id."""
+        key = uuid.uuid4().hex
+        with self._open() as database:
+            database.execute("INSERT INTO conversations VALUES (?, ?, ?, NULL)", (key, shortened(title), time.time()))
+        return key
+
+    def append(self, conversation: str, entry: Entry) -> None:
+        """Add a turn at the end."""
+        with self._open() as database:
+            added = database.execute(
+                "INSERT INTO messages (conversation, role, text, tokens, seconds) VALUES (?, ?, ?, ?, ?)",
+                (conversation, entry.role, _unbroken(entry.text), entry.tokens, entry.seconds),
+            )
+            files = [(added.lastrowid, picture.name) for picture in entry.pictures]
+            database.executemany("INSERT INTO pictures VALUES (?, ?)", files)
+            database.execute("INSERT INTO words (rowid, folded) VALUES (?, ?)", (added.lastrowid, _fold(entry.text)))
+            database.execute("UPDATE conversations SET updated = ? WHERE id = ?", (time.time(), conversation))
+
+    def cut(self, conversation: str, keep: int) -> None:
+        """Take away all turns but the first `keep`."""
+        with self._open() as database:
+            database.execute(
+                "DELETE FROM messages WHERE id IN "
+                "(SELECT id FROM messages WHERE conversation = ? ORDER BY id LIMIT -1 OFFSET ?)",
+                (conversation, keep),
+            )
+
+    def keep_picture(self, source: str | Path | bytes) -> Path:
+        """A copy of a picture with nothing but its pixels, under a name that says nothing. Raises ImageError."""
+        picture = open_image(source)
+        picture.thumbnail((LONGEST_SIDE, LONGEST_SIDE), Image.Resampling.LANCZOS)
+        data, ending = _encoded(picture)
+        file = self.pictures / f"{uuid.uuid4().hex}.{ending}"
+        with _told(), os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as opened:
+            opened.write(data)
+            opened.flush()
+            os.fsync(opened.fileno())
+        return file
+
+    # --- in and out ---
+
+    def to_json(self, conversation: str) -> str:
+        """A conversation with its pictures, for `from_json` of any Maya."""
+        entries = self.entries(conversation)
+        fields = {
+            "format": EXPORT_FORMAT,
+            "version": EXPORT_VERSION,
+            "title": self.title(conversation),
+            "messages": [
+                {"role": entry.role, "text": entry.text, "pictures": [_base64(file) for file in entry.pictures]}
+                for entry in entries
+            ],
+        }
+        return json.dumps(fields, ensure_ascii=False, indent=1)
+
+    def to_markdown(self, conversation: str, names: Mapping[Role, str]) -> str:
+        """A conversation for people to read, pictures inside. names: of those who speak."""
+        parts = [f"# {self.title(conversation)}"]
+        for entry in self.entries(conversation):
+            parts.append(f"**{names[entry.role]}**")
+            parts += [f"![]({_data_url(file)})" for file in entry.pictures]
+            parts.append(entry.text)
+        return "\n\n".join(parts) + "\n"
+
+    def from_json(self, text: str | bytes) -> str:
+        """Add an exported conversation; its id. Raises NotAConversation, and then nothing is added."""
+        try:
+            fields = json.loads(text)
+            if fields["format"] != EXPORT_FORMAT or fields["version"] != EXPORT_VERSION:
+                raise NotAConversation("The file is not a conversation of a version that this Maya knows.")
+            entries = [self._entry(message) for message in fields["messages"]]
+            title = str(fields["title"])
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError, binascii.Error, ImageError):
+            raise NotAConversation("The file is not a conversation that Maya exported; choose another one.") from None
+        conversation = self.create(title)
+        for entry in entries:
+            self.append(conversation, entry)
+        return conversation
+
+    def _entry(self, message: Mapping[str, Any]) -> Entry:
+        role, text = message["role"], message["text"]
+        if role not in get_args(Role) or not isinstance(text, str):
+            raise TypeError(role)
+        data = [base64.b64decode(picture, validate=True) for picture in message["pictures"]]
+        return Entry(role=role, text=_unbroken(text), pictures=tuple(self.keep_picture(picture) for picture in data))
+
+    @contextmanager
+    def _open(self) -> Iterator[sqlite3.Connection]:
+        """A transaction of its own, so that any thread may call."""
+        with _told():
+            database = sqlite3.connect(self.folder / "history.sqlite", timeout=10)
+            try:
+                database.execute("PRAGMA foreign_keys = ON")
+                database.execute("PRAGMA synchronous = FULL")
+                database.execute("PRAGMA secure_delete = ON")
+                with database:
+                    yield database
+            finally:
+                database.close()
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """What the disk and SQLite raise, as ours."""
+    try:
+        yield
+    except (sqlite3.Error, OSError) as error:
+        raise HistoryUnavailable(
+            f"Conversations cannot be kept ({type(error).__name__}); look for free space and for the right to write."
+        ) from error
+
+
+def shortened(title: str, most: int = TITLE_LENGTH) -> str:
+    """One line of at most `most` characters, cut between words where that leaves half of it."""
+    line = " ".join(_unbroken(title).split())
+    if len(line) <= most:
+        return line
+    start = line[: most - 1]
+    at_word = start.rsplit(" ", 1)[0]
+    cut = at_word if len(at_word) > most // 2 else start
+    while cut and unicodedata.category(line[len(cut)]).startswith("M"):  # a letter keeps its marks, or goes with them
+        cut = cut[:-1]
+    return f"{cut.rstrip()}…"
+
+
+def _unbroken(text: str) -> str:
+    """Without what a database cannot hold or look for: NUL, and the halves of surrogate pairs."""
+    return text.replace("\0", "").encode("utf-8", "ignore").decode("utf-8")
+
+
+def _fold(text: str) -> str:
+    """Letters as a search compares them: without regard to case, width and form."""
+    return unicodedata.normalize("NFKC", _unbroken(text)).casefold()
+
+
+def _found(database: sqlite3.Connection, term: str) -> set[str]:
+    """Conversations in whose words a term occurs."""
+    joined = "SELECT DISTINCT conversation FROM messages JOIN words ON words.rowid = messages.id WHERE "
+    if len(term) < SHORTEST_INDEXED:
+        rows: Sequence[tuple[str]] = database.execute(f"{joined} instr(folded, ?) > 0", (term,)).fetchall()
+    else:
+        quoted = term.replace('"', '""')
+        rows = database.execute(f"{joined} words MATCH ?", (f'"{quoted}"',)).fetchall()
+    return {conversation for (conversation,) in rows}
+
+
+def _encoded(picture: Image.Image) -> tuple[bytes, str]:
+    """The picture's file and its ending: exact where that is small."""
+    buffer = BytesIO()
+    picture.save(buffer, "PNG")
+    if buffer.tell() <= LARGEST_PNG:
+        return buffer.getvalue(), "png"
+    buffer = BytesIO()
+    picture.save(buffer, "JPEG", quality=95)
+    return buffer.getvalue(), "jpg"
+
+
+def _base64(file: Path) -> str:
+    return base64.b64encode(file.read_bytes()).decode("ascii")
+
+
+def _data_url(file: Path) -> str:
+    kind = "image/png" if file.suffix == ".png" else "image/jpeg"
+    return f"data:{kind};base64,{_base64(file)}"

@@ -1,0 +1,103 @@
+// What the page does in the browser: directions and languages of texts, labels in the chosen language, theme, menu.
+(() => {
+  // gradio words its own parts by the browser's language; ours are said in the chosen one, from their English names.
+  for (const [name, value] of [["language", "en"], ["languages", ["en"]]]) {
+    Object.defineProperty(navigator, name, { get: () => value });
+  }
+  const RIGHT_TO_LEFT = new Set(["ar", "ur"]);
+  const STRONG = /[\p{L}]/u;
+  const ARABIC_SCRIPT = /[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufeff]/;
+  const KANA = /[\u3040-\u30ff]/;
+  const URDU_ONLY = /[\u0679\u0688\u0691\u06ba\u06be\u06c1\u06d2\u06cc\u06a9\u06af\u0686\u067e\u06d4]/;
+  const TEXTS = "#maya-conversation :is(p, ul, ol, h1, h2, h3, h4, blockquote, table, .message), #maya-list label span, "
+    + "#maya-conversation textarea, #maya-title input, #maya-title textarea, #maya-undo p";
+
+  function directionOf(text) {
+    const first = text.match(STRONG);
+    return first && ARABIC_SCRIPT.test(first[0]) ? "rtl" : "ltr";
+  }
+
+  function languageOf(text, direction) {
+    if (direction === "rtl") return URDU_ONLY.test(text) ? "ur" : "ar";
+    return KANA.test(text) ? "ja" : "";
+  }
+
+  function mark(element) {
+    const text = element.value ?? element.textContent;
+    if (!STRONG.test(text)) return;
+    const direction = directionOf(text);
+    if (element.dir !== direction) element.dir = direction;
+    const language = languageOf(text, direction) || (document.documentElement.lang === "ja" ? "ja" : "und");
+    if (element.lang !== language) element.lang = language;
+  }
+
+  // What the server calls things in the chosen language, by what gradio calls them.
+  function worded(english) {
+    const labels = window.mayaLabels[document.documentElement.lang] ?? {};
+    const [, named] = english.match(/^(?:number input|range slider) for (.*)$/s) ?? [];
+    if (named) return named;
+    const [, who, rest] = english.match(/^(user|bot)'s message: (.*)$/s) ?? [];
+    if (!who) return labels[english];
+    const said = rest.startsWith("a component of type") ? labels.picture : rest;
+    return `${who === "user" ? labels.user : "Maya"}: ${said}`;
+  }
+
+  function label(element, name) {
+    const shown = element.getAttribute(name);
+    const memory = (element.mayaWords ??= {});
+    const english = memory[name] && memory[name].said === shown ? memory[name].english : shown;
+    const said = worded(english);
+    if (said === undefined) return;
+    memory[name] = { english, said };
+    if (shown !== said) element.setAttribute(name, said);
+  }
+
+  function word(node) {
+    const shown = node.textContent.trim();
+    const english = node.mayaSaid === shown ? node.mayaEnglish : shown;
+    const said = worded(english);
+    if (said === undefined) return;
+    [node.mayaEnglish, node.mayaSaid] = [english, said];
+    if (shown !== said) node.textContent = said;
+  }
+
+  function labelAll() {
+    for (const id of ["maya-menu", "maya-close"]) document.getElementById(id)?.setAttribute("aria-label", worded(id) ?? "");
+    for (const name of ["aria-label", "title"]) document.querySelectorAll(`[${name}]`).forEach((one) => label(one, name));
+    const texts = document.querySelector("#maya-camera");
+    if (!texts) return;
+    const walker = document.createTreeWalker(texts, NodeFilter.SHOW_TEXT);
+    while (walker.nextNode()) if (walker.currentNode.textContent.trim()) word(walker.currentNode);
+  }
+
+  function markAll() {
+    document.querySelectorAll(TEXTS).forEach(mark);
+    labelAll();
+    const direction = document.documentElement.dir || "ltr";
+    document.querySelectorAll(".block[dir], .block [data-testid][dir], textarea, input").forEach((block) => {
+      if (block.dir !== direction && !block.closest(".message, #maya-title, #maya-list")) block.dir = direction;
+    });
+  }
+
+  let waiting = false;
+  new MutationObserver(() => {
+    if (waiting) return;
+    waiting = true;
+    requestAnimationFrame(() => { waiting = false; markAll(); });
+  }).observe(document.documentElement, { childList: true, subtree: true, characterData: true });
+
+  window.mayaSetLanguage = (code) => {
+    document.documentElement.lang = code;
+    document.documentElement.dir = RIGHT_TO_LEFT.has(code) ? "rtl" : "ltr";
+    markAll();
+  };
+
+  const dark = window.matchMedia("(prefers-color-scheme: dark)");
+  let theme = "system";
+  const show = () => document.body.classList.toggle("dark", theme === "dark" || (theme === "system" && dark.matches));
+  dark.addEventListener("change", show);
+  window.mayaSetTheme = (chosen) => { theme = chosen || "system"; show(); };
+
+  window.mayaMenu = (open) => document.body.classList.toggle("maya-menu-open", open);
+  document.addEventListener("keydown", (event) => { if (event.key === "Escape") window.mayaMenu(false); });
+})();

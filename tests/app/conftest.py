@@ -1,0 +1,94 @@
+"""Chromium, and a page of our own to drive with it."""
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from app.engine import Engine, OneAtATime
+from app.history import History
+from app.settings import SettingsFile
+from tests.app.scripted import ScriptedEngine
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+CAMERA = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
+LONGEST = 60_000  # ms, for whatever a page does on a busy machine
+
+
+@dataclass(frozen=True, kw_only=True)
+class Site:
+    """A page that is being served, and what is behind it."""
+
+    address: str
+    engine: Any
+    queue: OneAtATime
+    history: History
+    settings: SettingsFile
+
+    @property
+    def port(self) -> int:
+        return int(self.address.rstrip("/").rsplit(":", 1)[1])
+
+
+def serve_site(engine: Engine, folder: Path) -> Iterator[Site]:
+    from app.server import serve
+
+    history, settings = History(folder / "data"), SettingsFile(folder / "settings.json")
+    queue, found = OneAtATime(engine), []
+    page = serve(queue, history, settings, port=0, browser=False, announce=found.append, block=False)
+    yield Site(address=found[0], engine=engine, queue=queue, history=history, settings=settings)
+    page.close()
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[Site]:
+    """A page over a scripted engine, which a test may give other words to say."""
+    yield from serve_site(ScriptedEngine("An ", "answer."), tmp_path)
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Any]:
+    playwright = pytest.importorskip("playwright.sync_api")
+    if CHROMIUM is None:
+        pytest.skip("needs Chromium")
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", *CAMERA])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def open_page(chromium: Any) -> Iterator[Any]:
+    """open_page(site, "ur") -> the page in a browser that speaks Urdu. All that it asks of other computers is in
+    `page.foreign`, all that goes wrong in it in `page.errors`."""
+    contexts = []
+
+    def opened(site: Site, language: str = "en", *, width: int = 1200, height: int = 860, dark: bool = False) -> Any:
+        context = chromium.new_context(
+            locale=language,
+            viewport={"width": width, "height": height},
+            color_scheme="dark" if dark else "light",
+            permissions=["clipboard-read", "clipboard-write", "camera"],
+        )
+        contexts.append(context)
+        page = context.new_page()
+        page.set_default_timeout(LONGEST)
+        page.foreign, page.errors = [], []
+        page.on("request", lambda sent: None if is_own(sent.url) else page.foreign.append(sent.url))
+        page.on("pageerror", lambda error: page.errors.append(str(error)))
+        page.goto(site.address)
+        page.wait_for_function(
+            "document.querySelector('#maya-new')?.textContent.trim() && document.documentElement.dir"
+        )
+        return page
+
+    yield opened
+    for context in contexts:
+        context.close()
+
+
+def is_own(url: str) -> bool:
+    return url.startswith(("http://127.0.0.1:", "data:", "blob:"))

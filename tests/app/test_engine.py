@@ -1,0 +1,112 @@
+"""One answer at a time, first come first served; a model that dies is loaded anew."""
+
+import threading
+import time
+
+import pytest
+
+from app.engine import WAITING, EngineBusy, LocalEngine, OneAtATime, Piece
+from maya_core import checkpoint
+from maya_core.errors import CheckpointNotFound, GenerationError
+from maya_core.prompt import Message
+from tests.app.scripted import ScriptedEngine
+from tests.tiny import picture, tiny_session
+
+QUESTION = (Message(role="user", text="What?"),)
+
+
+def said(pieces):
+    return "".join(piece.text for piece in pieces)
+
+
+def test_answers_come_one_at_a_time_and_in_order():
+    engine = ScriptedEngine("a", "b", rate=200)
+    queue = OneAtATime(engine)
+    finished, threads = [], []
+
+    def ask(number):
+        assert said(queue.stream(QUESTION)) == "ab"
+        finished.append(number)
+
+    for number in range(8):
+        threads.append(threading.Thread(target=ask, args=(number,)))
+        threads[-1].start()
+        while queue.busy < number + 1 - len(finished):
+            time.sleep(0.001)
+    for thread in threads:
+        thread.join()
+    assert finished == list(range(8))
+    assert engine.most_running == 1
+    assert queue.busy == 0
+
+
+def test_who_waits_can_leave_and_too_many_are_told():
+    queue = OneAtATime(ScriptedEngine("a", "b"), most_waiting=1)
+    first = queue.stream(QUESTION)
+    assert next(first) == Piece(text="a", tokens=1)
+    second = queue.stream(QUESTION)
+    assert next(second) == WAITING
+    with pytest.raises(EngineBusy):
+        next(queue.stream(QUESTION))
+    second.close()
+    assert queue.busy == 1
+    first.close()
+    assert said(queue.stream(QUESTION)) == "ab"
+
+
+def test_the_place_is_free_after_trouble():
+    queue = OneAtATime(ScriptedEngine("a", trouble=GenerationError("NaN")))
+    for _ in range(2):
+        with pytest.raises(GenerationError):
+            list(queue.stream(QUESTION))
+    assert queue.busy == 0
+
+
+class Dying:
+    """A session whose memory runs out after a token."""
+
+    def deltas(self, messages, options):
+        yield "a", 1
+        raise RuntimeError("out of memory")
+
+
+def test_a_model_that_dies_is_told_and_loaded_anew(monkeypatch):
+    sessions = [Dying(), tiny_session()]
+    monkeypatch.setattr(checkpoint, "load_best", lambda model: sessions.pop(0))
+    engine = LocalEngine()
+    question = (Message(role="user", text="What?", images=(picture(),)),)
+    with pytest.raises(GenerationError, match="ask again"):
+        list(engine.stream(question))
+    pieces = list(engine.stream(question, most_tokens=5))
+    assert pieces[-1].tokens == 5
+    assert sessions == []
+
+
+def test_a_model_that_is_not_there_is_told_with_every_question(tmp_path):
+    engine = LocalEngine(tmp_path / "nowhere")
+    engine.load_behind()
+    for _ in range(2):
+        with pytest.raises(CheckpointNotFound):
+            list(engine.stream(QUESTION))
+
+
+def test_a_question_waits_for_the_model_to_load(monkeypatch):
+    gate = threading.Event()
+    session = tiny_session()
+    monkeypatch.setattr(checkpoint, "load_best", lambda model: gate.wait(30) and session)
+    engine = LocalEngine()
+    pieces = engine.stream((Message(role="user", text="What?", images=(picture(),)),), most_tokens=3)
+    assert next(pieces) == WAITING
+    gate.set()
+    assert [piece for piece in pieces if piece != WAITING][-1].tokens == 3
+
+
+def test_another_model_answers_from_the_next_question_on(monkeypatch):
+    asked = []
+    monkeypatch.setattr(checkpoint, "load_best", lambda model: asked.append(model) or tiny_session())
+    engine = LocalEngine("one")
+    engine.load()
+    engine.use("one")
+    engine.use("two")
+    engine.load()
+    assert asked == ["one", "two"]

@@ -1,0 +1,271 @@
+"""Conversations are kept, found, changed, deleted, brought back, exported and imported; nothing else stays."""
+
+import json
+import os
+import signal
+import sqlite3
+import stat
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from app.history import Entry, History, HistoryUnavailable, NotAConversation, shortened
+from maya_core.errors import ImageUnreadable
+from maya_core.images import open_image
+from tests.tiny import picture
+
+SAID = {
+    "en": "What is the violin made of?",
+    "zh": "小提琴是什么做的？",
+    "fr": "De quoi le violon est-il fait ?",
+    "es": "¿De qué está hecho el violín?",
+    "ru": "Из чего сделана скрипка?",
+    "hi": "वायलिन किससे बना है?",
+    "ja": "バイオリンは何でできていますか？",
+    "ar": "مم صُنع الكمان؟",
+    "bn": "বেহালা কী দিয়ে তৈরি?",
+    "ur": "وائلن کس چیز سے بنا ہے؟",
+}
+SOUGHT = {"en": "VIOLIN made", "zh": "小提琴", "fr": "violon", "es": "VIOLÍN", "ru": "СКРИПКА", "hi": "वायलिन",
+          "ja": "バイオリン", "ar": "الكمان", "bn": "বেহালা", "ur": "وائلن"}  # fmt: skip
+SHORT = {
+    "en": "is",
+    "zh": "琴",
+    "fr": "De",
+    "es": "De",
+    "ru": "Из",
+    "hi": "है",
+    "ja": "何",
+    "ar": "مم",
+    "bn": "কী",
+    "ur": "کس",
+}
+
+
+@pytest.fixture
+def history(tmp_path):
+    return History(tmp_path / "data")
+
+
+@pytest.fixture
+def photo(tmp_path):
+    file = tmp_path / "photo.png"
+    picture().save(file)
+    return file
+
+
+def talk(history, *texts, photo=None):
+    pictures = (history.keep_picture(photo),) if photo else ()
+    key = history.create(texts[0])
+    for number, text in enumerate(texts):
+        role = "assistant" if number % 2 else "user"
+        history.append(key, Entry(role=role, text=text, pictures=() if number else pictures))
+    return key
+
+
+def test_what_was_said_is_there_after_a_restart(history, photo):
+    key = talk(history, "What?", "A dog.", photo=photo)
+    history.append(key, Entry(role="assistant", text="Sure.", tokens=7, seconds=1.5))
+    again = History(history.folder)
+    assert again.entries(key) == history.entries(key)
+    assert [(entry.role, entry.text, entry.tokens, entry.seconds) for entry in again.entries(key)][-1] == (
+        "assistant", "Sure.", 7, 1.5
+    )  # fmt: skip
+    assert [one.title for one in again.conversations()] == ["What?"]
+
+
+@pytest.mark.parametrize("sought", [SOUGHT, SHORT], ids=["long", "short"])
+@pytest.mark.parametrize("code", SAID)
+def test_search_finds_words_in_every_script(history, code, sought):
+    keys = {language: talk(history, "Hello", said) for language, said in SAID.items()}
+    found = {one.id for one in history.conversations(sought[code])}
+    assert keys[code] in found
+    holders = {
+        keys[one]
+        for one, said in SAID.items()
+        if all(word.casefold() in said.casefold() for word in sought[code].split())
+    }
+    assert found == holders
+
+
+def test_search_takes_what_is_typed_as_words(history):
+    key = talk(history, 'a "quoted" 100% word*', "answer")
+    for search in ('"quoted"', "100%", "word*", "  ", "AND", 'a" OR "b'):
+        ids = {one.id for one in history.conversations(search)}
+        assert ids == ({key} if search not in ("AND", 'a" OR "b') else set())
+    history.rename(key, "Ｗｉｄｅ Title")
+    assert [one.id for one in history.conversations("wide answer")] == [key]
+
+
+def test_the_latest_conversation_comes_first_and_a_long_list_is_cut(history):
+    keys = [talk(history, str(number)) for number in range(5)]
+    history.append(keys[0], Entry(role="assistant", text="late"))
+    assert [one.id for one in history.conversations(most=3)] == [keys[0], keys[4], keys[3]]
+
+
+def test_a_deleted_conversation_comes_back_until_it_is_purged(history, photo):
+    key, other = talk(history, "secret words", photo=photo), talk(history, "other", photo=photo)
+    history.delete(key)
+    assert [one.id for one in history.conversations()] == [other]
+    history.purge(older=60)
+    history.undelete(key)
+    assert history.entries(key)[0].pictures[0].exists()
+    history.delete(key)
+    gone = history.entries(key)[0].pictures[0]
+    history.purge()
+    assert not gone.exists()
+    assert history.entries(key) == []
+    assert history.conversations("secret") == []
+    assert len(list(history.pictures.iterdir())) == 1
+    with sqlite3.connect(history.folder / "history.sqlite") as database:
+        database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        assert database.execute("SELECT count(*) FROM words").fetchone() == (1,)
+        assert database.execute("SELECT count(*) FROM pictures").fetchone() == (1,)
+
+
+def test_pictures_are_kept_without_what_says_where_and_whose(history, tmp_path):
+    exif = Image.Exif()
+    exif[0x010E] = "CANARY description"
+    exif[0x8825] = {1: "N", 2: (24.0, 51.0, 36.0)}
+    file = tmp_path / "CANARY name.jpg"
+    Image.effect_noise((900, 700), 60).convert("RGB").save(file, exif=exif, comment=b"CANARY comment")
+    kept = history.keep_picture(file)
+    assert b"CANARY" not in kept.read_bytes()
+    assert "CANARY" not in kept.name
+    with Image.open(kept) as opened:
+        assert not opened.getexif()
+    assert open_image(kept).size == (900, 700)
+    with pytest.raises(ImageUnreadable):
+        history.keep_picture(b"no picture")
+
+
+def test_only_this_user_can_read_it(history, photo):
+    talk(history, "What?", photo=photo)
+    for folder in (history.folder, history.pictures):
+        assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    assert {stat.S_IMODE(file.stat().st_mode) for file in history.pictures.iterdir()} == {0o600}
+
+
+def test_export_and_import_give_the_same_conversation(history, photo, tmp_path):
+    key = talk(history, SAID["ur"], SAID["ar"], SAID["hi"], photo=photo)
+    other = History(tmp_path / "other")
+    copy = other.from_json(history.to_json(key))
+    assert other.title(copy) == history.title(key)
+    assert [(entry.role, entry.text) for entry in other.entries(copy)] == [
+        (entry.role, entry.text) for entry in history.entries(key)
+    ]
+    [one], [two] = history.entries(key)[0].pictures, other.entries(copy)[0].pictures
+    assert open_image(one).tobytes() == open_image(two).tobytes()
+    markdown = history.to_markdown(key, {"user": "آپ", "assistant": "Maya", "system": "Maya"})
+    assert markdown.startswith(f"# {SAID['ur']}\n\n**آپ**\n\n![](data:image/png;base64,")
+    assert SAID["hi"] in markdown
+
+
+def exported(version=1, **message):
+    messages = [{"role": "user", "text": "x", "pictures": []} | message]
+    return json.dumps({"format": "maya-conversation", "version": version, "title": "x", "messages": messages})
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "[]", "null", "{}", b"\xff\xfe", "[" * 100_000, exported(99), exported(role="root"), exported(text=5),
+     exported(pictures=["AA"]), exported(pictures=["?"]), exported(pictures=5)],
+)  # fmt: skip
+def test_a_file_that_is_no_conversation_is_refused_and_adds_nothing(history, text):
+    with pytest.raises(NotAConversation):
+        history.from_json(text)
+    assert history.conversations() == []
+
+
+@settings(
+    max_examples=200, derandomize=True, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(text=st.text(st.characters(exclude_categories=())), search=st.text())
+def test_any_text_can_be_kept_and_looked_for(history, text, search):
+    key = history.create(text)
+    history.append(key, Entry(role="user", text=text))
+    assert len(shortened(text)) <= 60
+    history.conversations(search)
+    history.from_json(history.to_json(key))
+
+
+def test_a_title_is_cut_between_words_and_never_inside_a_letter():
+    assert shortened("one two\nthree", 9) == "one two…"
+    assert shortened("abcdefghij", 5) == "abcd…"
+    assert shortened("किकिकिकि", 4) == "कि…"
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_damaged_or_locked_store_is_told(tmp_path):
+    folder = tmp_path / "damaged"
+    folder.mkdir()
+    (folder / "history.sqlite").write_bytes(b"this is no database" * 1000)
+    with pytest.raises(HistoryUnavailable, match="free space"):
+        History(folder)
+    file = tmp_path / "file"
+    file.write_text("in the way")
+    with pytest.raises(HistoryUnavailable):
+        History(file / "data")
+
+
+def test_many_threads_write_at_once(history):
+    key = history.create("all")
+
+    def write(name):
+        for number in range(10):
+            history.append(key, Entry(role="user", text=f"{name}/{number}"))
+
+    threads = [threading.Thread(target=write, args=(name,)) for name in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    said = [entry.text for entry in history.entries(key)]
+    assert len(said) == 80
+    for name in range(8):
+        assert [text for text in said if text.startswith(f"{name}/")] == [f"{name}/{number}" for number in range(10)]
+
+
+WRITER = """
+import sys
+from pathlib import Path
+from app.history import Entry, History
+history = History(Path(sys.argv[1]))
+key = history.create("killed")
+for number in range(100_000):
+    history.append(key, Entry(role="user", text=str(number)))
+    print(number, flush=True)
+"""
+
+
+def test_a_kill_loses_nothing_that_was_kept(tmp_path):
+    for attempt in range(3):
+        folder = tmp_path / str(attempt)
+        writer = subprocess.Popen(
+            [sys.executable, "-c", WRITER, str(folder)],
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd=Path(__file__).parents[2],
+        )
+        assert writer.stdout is not None
+        acknowledged = [int(writer.stdout.readline()) for _ in range(10 + 7 * attempt)]
+        os.kill(writer.pid, signal.SIGKILL)
+        acknowledged += [int(line) for line in writer.stdout.read().splitlines() if line.strip()]
+        writer.stdout.close()
+        writer.wait()
+        history = History(folder)
+        [conversation] = history.conversations()
+        said = [int(entry.text) for entry in history.entries(conversation.id)]
+        assert said[: len(acknowledged)] == acknowledged
+        assert said == list(range(len(said)))
+
+
+def test_the_export_is_plain_json(history, photo):
+    fields = json.loads(history.to_json(talk(history, "What?", photo=photo)))
+    assert fields["messages"][0]["text"] == "What?"
