@@ -1,12 +1,15 @@
 """`maya-app`: opens Maya's page on this computer."""
 
 import os
+import signal
 import sys
-import tempfile
 from dataclasses import dataclass
 from typing import Annotated
 
+import platformdirs
 import tyro
+
+from app.uploads import own_folder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,30 +31,42 @@ class AppOptions:
 def main() -> None:
     """Serve the page until Ctrl-C; the model loads behind it."""
     options = tyro.cli(AppOptions, prog="maya-app")
-    _stay_private(offline=options.offline or options.model is None)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: answers are kept as far as they came
+    try:
+        _stay_private(offline=options.offline or options.model is None)
+        _serve(options)
+    except OSError as error:
+        sys.exit(
+            f"Maya cannot write to its folders ({error.strerror}); look for free space and for the right to write."
+        )
+
+
+def _serve(options: AppOptions) -> None:
     from app.engine import LocalEngine, OneAtATime
     from app.history import History
-    from app.server import serve
+    from app.models import Models
+    from app.server import PortTaken, serve
     from app.settings import SettingsFile, data_folder, settings_file
     from maya_core.errors import MayaError
     from maya_core.languages import get_language
 
-    engine = LocalEngine(options.model)
+    settings = SettingsFile(settings_file())
+    model = options.model or settings.load().model
+    engine = LocalEngine(model)
     engine.load_behind()
     try:
         serve(
             OneAtATime(engine),
+            Models(engine.use, model=model, offline=options.offline),
             History(data_folder()),
-            SettingsFile(settings_file()),
+            settings,
             port=options.port,
             browser=options.browser,
             announce=lambda address: print(f"Maya is at {address}", flush=True),
             language=get_language(options.lang).code if options.lang else None,
         )
-    except (MayaError, ValueError) as error:
+    except (MayaError, PortTaken, ValueError) as error:
         sys.exit(str(error))
-    except OSError:  # gradio's own advice names an environment variable
-        sys.exit(f"Port {options.port} is taken. Close what uses it, or choose another: maya-app --port 0.")
 
 
 def _stay_private(*, offline: bool) -> None:
@@ -60,7 +75,7 @@ def _stay_private(*, offline: bool) -> None:
     os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
     if offline:
         os.environ["HF_HUB_OFFLINE"] = "1"
-    os.environ.setdefault("GRADIO_TEMP_DIR", tempfile.mkdtemp(prefix="maya-"))  # mkdtemp: only this user may read it
+    os.environ["GRADIO_TEMP_DIR"] = str(own_folder(platformdirs.user_cache_path("maya") / "uploads"))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """From what the page shows to what the model reads, and back. No layout and no torch here."""
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -43,7 +43,7 @@ class Chat:
     settings: Settings
     language: str
 
-    def ask(self, conversation: str | None, typed: Typed) -> Iterator[View]:
+    def ask(self, conversation: str | None, typed: Typed) -> Generator[View]:
         """A question, and its answer as it comes. Trouble is told, and what was typed goes back into the box."""
         before = View(conversation=conversation, typed=typed, shown=self.shown(conversation))
         try:
@@ -59,7 +59,7 @@ class Chat:
             return
         yield from self._answer(key, typed)
 
-    def ask_again(self, conversation: str, turn: int, text: str | None = None) -> Iterator[View]:
+    def ask_again(self, conversation: str, turn: int, text: str | None = None) -> Generator[View]:
         """The question of a turn anew, in other words where `text` is given; what came after it is forgotten."""
         entries = self.history.entries(conversation)
         question = entries[turn]
@@ -75,7 +75,7 @@ class Chat:
             return
         yield from self._answer(conversation, {"text": question.text, "files": list(map(str, question.pictures))})
 
-    def _answer(self, conversation: str, typed: Typed) -> Iterator[View]:
+    def _answer(self, conversation: str, typed: Typed) -> Generator[View]:
         """The answer to the last turn. What has come of it is kept, even if it is stopped or breaks off; a question that
         got no word of an answer because of trouble goes back into the box."""
         asked = self.shown(conversation)

@@ -4,10 +4,11 @@ A page on the web can make its own name point to 127.0.0.1 (DNS rebinding) or po
 a server that answers to anything. Content-Security-Policy keeps an answer from loading anything from elsewhere.
 """
 
+from collections import Counter
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import Headers, MutableHeaders, QueryParams
 from starlette.responses import PlainTextResponse
 
 Scope = MutableMapping[str, Any]
@@ -101,3 +102,41 @@ class Head:
             await send(message)
 
         await self.app(scope, receive, send_with_head)
+
+
+class Listening:
+    """Which browser sessions listen for what the server sends them. Who asks and never listens is not answered."""
+
+    def __init__(self) -> None:
+        self._open: Counter[str] = Counter()
+
+    def starts(self, session: str) -> None:
+        self._open[session] += 1
+
+    def ends(self, session: str) -> None:
+        self._open[session] -= 1
+        if not self._open[session]:
+            del self._open[session]
+
+    def __contains__(self, session: str) -> bool:
+        return session in self._open
+
+
+class NotedListeners:
+    """ASGI middleware: notes in `listening` who has gradio's event stream open."""
+
+    def __init__(self, app: App, listening: Listening) -> None:
+        self.app, self.listening = app, listening
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        session = ""
+        if scope["type"] == "http" and scope["path"].endswith("/queue/data"):
+            session = QueryParams(scope["query_string"]).get("session_hash", "")
+        if not session:
+            await self.app(scope, receive, send)
+            return
+        self.listening.starts(session)
+        try:
+            await self.app(scope, receive, send)
+        finally:
+            self.listening.ends(session)

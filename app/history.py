@@ -21,7 +21,7 @@ from typing import Any, get_args
 from PIL import Image
 
 from maya_core.errors import ImageError, MayaError
-from maya_core.images import open_image
+from maya_core.images import open_image_apart
 from maya_core.prompt import Role
 
 TITLE_LENGTH = 60  # characters
@@ -96,11 +96,13 @@ class History:
     # --- the list ---
 
     def conversations(self, search: str = "", *, most: int = 200) -> list[Conversation]:
-        """The latest first; those whose title or words hold every word of `search`, in any script."""
+        """The latest first, but for empty ones; those whose title or words hold every word of `search`, in any script."""
         terms = _fold(search).split()
         with self._open() as database:
             rows = database.execute(
-                "SELECT id, title, updated FROM conversations WHERE deleted IS NULL ORDER BY updated DESC, rowid DESC"
+                "SELECT id, title, updated FROM conversations WHERE deleted IS NULL "
+                "AND EXISTS (SELECT 1 FROM messages WHERE conversation = conversations.id) "
+                "ORDER BY updated DESC, rowid DESC"
             ).fetchall()
             found = [_found(database, term) for term in terms]
         kept = (
@@ -192,9 +194,7 @@ class History:
 
     def keep_picture(self, source: str | Path | bytes) -> Path:
         """A copy of a picture with nothing but its pixels, under a name that says nothing. Raises ImageError."""
-        picture = open_image(source)
-        picture.thumbnail((LONGEST_SIDE, LONGEST_SIDE), Image.Resampling.LANCZOS)
-        data, ending = _encoded(picture)
+        data, ending = _encoded(open_image_apart(source, longest_side=LONGEST_SIDE))
         file = self.pictures / f"{uuid.uuid4().hex}.{ending}"
         with _told(), os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as opened:
             opened.write(data)

@@ -19,6 +19,7 @@ from app.history import HistoryUnavailable, NotAConversation
 from maya_core.errors import (
     CheckpointError,
     CheckpointNotFound,
+    DiskFull,
     DownloadError,
     ImageAnimated,
     ImageShapeUnsupported,
@@ -49,6 +50,7 @@ SENTENCES: Mapping[type[MayaError], str] = {
     CheckpointError: "The model's files are damaged or of another kind. Fetch them again.",
     RepositoryGated: "This model asks you to accept its licence on its page first.",
     DownloadError: "The download stopped. What has come is kept; try again to go on.",
+    DiskFull: "There is not enough space on the disk for this model. Make room and try again.",
     EngineBusy: "Many questions are waiting. Ask again in a moment.",
     HistoryUnavailable: "The conversation could not be saved. Look for free space on the disk.",
     NotAConversation: "This file is not a conversation that Maya saved. Choose another one.",
@@ -140,6 +142,22 @@ def format_seconds(seconds: float, language: str, *, native_digits: bool = False
     """2.34 -> 2.3 s, or as the language shortens it"""
     locale = get_language(language).locale
     written = format_unit(round(seconds, 1), "duration-second", length="short", locale=locale)
+    return in_digits(written, language, native_digits=native_digits)
+
+
+def format_bytes(number: int, language: str, *, native_digits: bool = False) -> str:
+    """16290000000 -> 16.3 GB"""
+    return _in_gigabytes(number / 1e9, language, native_digits)
+
+
+def format_memory(number: int, language: str, *, native_digits: bool = False) -> str:
+    """8589934592 -> 8 GB, as memory is sold: a gigabyte of 1024 to the third"""
+    return _in_gigabytes(round(number / 1024**3), language, native_digits)
+
+
+def _in_gigabytes(giga: float, language: str, native_digits: bool) -> str:
+    locale = get_language(language).locale
+    written = format_unit(round(giga, 1 if giga < 100 else None), "digital-gigabyte", length="short", locale=locale)
     return in_digits(written, language, native_digits=native_digits)
 
 

@@ -1,6 +1,7 @@
 """Serves the page on 127.0.0.1, guarded."""
 
 import socket
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -11,10 +12,11 @@ from starlette.responses import Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from app.engine import Engine
-from app.guard import Head, LocalOnly
+from app.engine import OneAtATime
+from app.guard import Head, Listening, LocalOnly, NotedListeners
 from app.history import History
 from app.i18n import Say, preferred_language
+from app.models import Models
 from app.settings import SettingsFile
 from app.ui import build_page, page_head
 from maya_core.assets import asset_path
@@ -22,11 +24,17 @@ from maya_core.images import MOST_BYTES
 from maya_core.prompt import Role
 
 ADDRESS = "127.0.0.1"
+LONGEST_FAREWELL = 4.0  # seconds for answers to be kept as far as they came
 KINDS = {"md": "text/markdown; charset=utf-8", "json": "application/json"}
 
 
+class PortTaken(Exception):
+    """Another program listens at the port."""
+
+
 def serve(
-    engine: Engine,
+    engine: OneAtATime,
+    models: Models,
     history: History,
     settings: SettingsFile,
     *,
@@ -36,12 +44,16 @@ def serve(
     language: str | None = None,
     block: bool = True,
 ) -> gr.Blocks:
-    """Open the page at `port` (0: any free one) and, unless `block` is false, serve it until Ctrl-C."""
-    page = build_page(engine, history, settings, language=language)
+    """Open the page at `port` (0: any free one) and, unless `block` is false, serve it until Ctrl-C. Raises PortTaken."""
+    listening = Listening()
+    page = build_page(engine, models, history, settings, listening, language=language)
     gr.set_static_paths([asset_path("examples"), history.pictures])
+    port = port or free_port()
+    if not _is_free(port):
+        raise PortTaken(f"Port {port} is taken. Close what uses it, or choose another: maya-app --port 0.")
     _, url, _ = page.launch(
         server_name=ADDRESS,
-        server_port=port or free_port(),
+        server_port=port,
         inbrowser=browser,
         quiet=True,
         share=False,
@@ -54,17 +66,28 @@ def serve(
         ssr_mode=False,
         footer_links=[],
         theme=gr.themes.Default(primary_hue="indigo", font=["Noto Sans", "sans-serif"], font_mono=["monospace"]),
-        app_kwargs=_app_options(history),
+        app_kwargs=_app_options(history, listening),
     )
     announce(url)
     if block:
-        page.block_thread()
+        page.block_thread()  # until Ctrl-C; the streams to the browser end with it, and with them the answers
+        _wait_for_silence(engine)
     return page
 
 
-def _app_options(history: History) -> dict[str, Any]:
+def _wait_for_silence(engine: OneAtATime) -> None:
+    until = time.monotonic() + LONGEST_FAREWELL
+    while engine.busy and time.monotonic() < until:
+        time.sleep(0.05)
+
+
+def _app_options(history: History, listening: Listening) -> dict[str, Any]:
     return {
-        "middleware": [Middleware(LocalOnly), Middleware(Head, text=page_head())],
+        "middleware": [
+            Middleware(LocalOnly),
+            Middleware(Head, text=page_head()),
+            Middleware(NotedListeners, listening=listening),
+        ],
         "routes": [
             Mount("/fonts", StaticFiles(directory=asset_path("fonts"))),
             Route("/conversations/{conversation}.{ending}", _exporter(history)),
@@ -88,6 +111,16 @@ def _exporter(history: History) -> Callable[[Request], Response]:
         return Response(text, media_type=KINDS[ending], headers=headers)
 
     return export
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as tried:
+        tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a port that was just given back is free
+        try:
+            tried.bind((ADDRESS, port))
+        except OSError:
+            return False
+    return True
 
 
 def free_port() -> int:

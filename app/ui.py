@@ -2,7 +2,9 @@
 
 import html
 import json
-from collections.abc import Callable, Iterator, Mapping
+import time
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -10,44 +12,68 @@ import gradio as gr
 
 from app.chat import EMPTY, Chat, Typed, View
 from app.engine import Engine
+from app.guard import Listening
 from app.history import Entry, History
 from app.i18n import (
     LABELS,
     Say,
     describe_error,
+    format_bytes,
     format_day,
+    format_memory,
     format_seconds,
     format_whole,
     language_choices,
     preferred_language,
 )
+from app.models import LEAST_GPU_MEMORY, LICENCE, PUBLISHED_BYTES, Models
 from app.settings import MOST_TEMPERATURE, MOST_TOKENS, THEMES, Settings, SettingsFile
-from maya_core.assets import asset_path
-from maya_core.errors import MayaError
+from maya_core.assets import PUBLISHED, asset_path
+from maya_core.errors import DownloadError, MayaError
 from maya_core.languages import CODES
 
 THEME = Path(__file__).parent / "theme"
 SAME_LANGUAGE = ""  # in the picker of the answer's language
 FILE_TYPES = ["image"]
+EMBEDDED, FOLDER = "embedded", "folder"
+CHOICES = (EMBEDDED, PUBLISHED, FOLDER)
 MOST_PICTURES = 4  # in a turn
+DEAF_SECONDS = 3.0  # how long an answer is made for a browser that does not listen
 UNDO_SECONDS = 600.0  # how long a deleted conversation can be brought back
 HIDDEN = {"show_progress": "hidden"}
 APPLY = "(code, theme) => { window.mayaSetLanguage(code); window.mayaSetTheme(theme); }"
 Words = Callable[[Say, Settings], dict[str, Any]]
 
 
-def build_page(engine: Engine, history: History, kept: SettingsFile, *, language: str | None = None) -> gr.Blocks:
+def build_page(
+    engine: Engine,
+    models: Models,
+    history: History,
+    kept: SettingsFile,
+    listening: Listening,
+    *,
+    language: str | None = None,
+) -> gr.Blocks:
     """The whole page, over any engine. language: of the interface, whatever was chosen before."""
     with gr.Blocks(title="Maya", analytics_enabled=False, delete_cache=(60, 600), fill_width=True) as page:
-        _Page(engine, history, kept, language)
+        _Page(engine, models, history, kept, listening, language)
     return page
 
 
 class _Page:
     """Components by name; what each says in a language; what happens when it is used."""
 
-    def __init__(self, engine: Engine, history: History, kept: SettingsFile, language: str | None) -> None:
-        self.engine, self.history, self.kept, self.given_language = engine, history, kept, language
+    def __init__(
+        self,
+        engine: Engine,
+        models: Models,
+        history: History,
+        kept: SettingsFile,
+        listening: Listening,
+        language: str | None,
+    ) -> None:
+        self.engine, self.models, self.history, self.kept = engine, models, history, kept
+        self.listening, self.given_language = listening, language
         self.words: dict[Any, Words] = {}  # component -> its texts
         self.conversation = gr.State(None)
         self.deleted = gr.State(None)
@@ -88,6 +114,8 @@ class _Page:
             gr.UploadButton(elem_id="maya-import", size="sm", variant="secondary", file_types=[".json"]),
             lambda say, _: {"label": say("Import a conversation")},
         )
+        with self._says(gr.Accordion(open=False, elem_id="maya-model"), lambda say, _: {"label": say("Model")}):
+            self._model()
         with self._says(gr.Accordion(open=False, elem_id="maya-settings"), lambda say, _: {"label": say("Settings")}):
             self._settings(settings)
         self._says(
@@ -101,6 +129,31 @@ class _Page:
                 )
             },
         )
+
+    def _model(self) -> None:
+        self.model_now = self._says(
+            gr.Markdown(elem_id="maya-model-now"), lambda say, now: {"value": self._model_told(say, now)}
+        )
+        self.choice = self._says(
+            gr.Radio(elem_id="maya-choice", show_label=False, container=False, min_width=0),
+            lambda say, _: {
+                "label": say("Model"),
+                "choices": list(zip(_model_names(say), CHOICES, strict=True)),
+                "value": _choice_of(self.models.model),
+            },
+        )
+        self.folder = self._says(
+            gr.Textbox(elem_id="maya-folder", max_lines=1, min_width=0),
+            lambda say, _: {"label": say("Folder of the model"), "visible": _choice_of(self.models.model) == FOLDER},
+        )
+        self.use = self._says(gr.Button(elem_id="maya-use", size="sm"), lambda say, _: {"value": say("Use this model")})
+        self.model_notice = gr.Markdown(elem_id="maya-model-notice")
+        with gr.Column(elem_id="maya-fetching", visible=False) as self.fetching:
+            self.fetched = gr.Markdown(elem_id="maya-fetched")
+            self.fetch = self._says(
+                gr.Button(elem_id="maya-fetch", size="sm"), lambda say, _: {"value": say("Fetch Maya 8B")}
+            )
+            self.pause = self._says(gr.Button(elem_id="maya-pause", size="sm"), lambda say, _: {"value": say("Pause")})
 
     def _settings(self, settings: Settings) -> None:
         self.answer_language = self._says(
@@ -248,6 +301,46 @@ class _Page:
             seconds=format_seconds(seconds, code, native_digits=native),
         )
 
+    def _model_told(self, say: Say, now: Settings) -> str:
+        """What this computer has, and what answers on it."""
+        computer, code = self.models.look(), say.language
+        memory = format_memory(computer.memory, code, native_digits=now.native_digits)
+        has = say("This computer: {device}, {memory} of memory.", device=computer.device or "CPU", memory=memory)
+        model = self.models.model
+        if model is None:
+            answers = say("The small model that comes with Maya knows drawings of everyday things, not photographs.")
+        elif model == PUBLISHED:
+            answers = say("Answers come from Maya 8B.")
+        else:
+            answers = say("Answers come from the model in your folder.")
+        least = format_memory(LEAST_GPU_MEMORY, code, native_digits=now.native_digits)
+        could = (
+            say("Maya 8B knows photographs, and this computer can run it.")
+            if computer.fits
+            else say("Maya 8B knows photographs. It needs a graphics processor with {memory} of memory.", memory=least)
+        )
+        return "\n\n".join((has, answers) if model == PUBLISHED else (has, answers, could))
+
+    def _fetch_told(self, code: str) -> str:
+        """How far fetching Maya 8B is, or what it would take."""
+        say, native = Say(code), self.kept.load().native_digits
+        now, computer = self.models.download, self.models.look()
+        done, size = (format_bytes(number, code, native_digits=native) for number in (now.done, now.size))
+        if computer.fetched or now.state == "done":
+            return say("Fetched and checked. You can use it now.")
+        if now.state == "running":
+            return say("Fetched: {done} of {size}.", done=done, size=size)
+        if now.state == "paused":
+            return say("Paused at {done} of {size}. Nothing is lost.", done=done, size=size)
+        if now.state == "failed":
+            return describe_error(DownloadError(), code)
+        return say(
+            "To fetch: {size}. Free on the disk: {free}. Licence: {licence}.",
+            size=format_bytes(PUBLISHED_BYTES, code, native_digits=native),
+            free=format_bytes(computer.free, code, native_digits=native),
+            licence=LICENCE,
+        )
+
     # --- what happens ---
 
     def _chat(self, code: str) -> Chat:
@@ -268,39 +361,50 @@ class _Page:
             *self._say_all(code),
         ]
 
-    def show(self, views: Iterator[View], code: str) -> Iterator[tuple[Any, ...]]:
-        """Each view as the values of `self.seen`."""
-        for view in views:
-            last = view
+    def show(self, views: Generator[View], code: str, request: gr.Request) -> Iterator[tuple[Any, ...]]:
+        """Each view as the values of `seen`, as long as someone listens."""
+        heard, last = time.monotonic(), None
+        with closing(views) as closed:
+            for view in closed:
+                last = view
+                if request.session_hash in self.listening:
+                    heard = time.monotonic()
+                elif time.monotonic() - heard > DEAF_SECONDS:
+                    return
+                yield (
+                    gr.update(value=view.typed, submit_btn=False, stop_btn=True),
+                    view.shown,
+                    view.notice,
+                    view.conversation,
+                    self._figures(view.answer or Entry(role="assistant", text=""), code),
+                )
+        if last:
             yield (
-                gr.update(value=view.typed, submit_btn=False, stop_btn=True),
-                view.shown,
-                view.notice,
-                view.conversation,
-                self._figures(view.answer or Entry(role="assistant", text=""), code),
+                gr.update(value=last.typed, submit_btn=True, stop_btn=False),
+                last.shown,
+                last.notice,
+                last.conversation,
+                self._figures(last.answer, code) if last.answer and last.answer.tokens else "",
             )
-        yield (
-            gr.update(value=last.typed, submit_btn=True, stop_btn=False),
-            last.shown,
-            last.notice,
-            last.conversation,
-            self._figures(last.answer, code) if last.answer and last.answer.tokens else "",
-        )
 
-    def ask(self, typed: Typed, conversation: str | None, code: str) -> Iterator[tuple[Any, ...]]:
-        yield from self.show(self._chat(code).ask(conversation, typed), code)
+    def ask(self, typed: Typed, conversation: str | None, code: str, request: gr.Request) -> Iterator[tuple[Any, ...]]:
+        yield from self.show(self._chat(code).ask(conversation, typed), code, request)
 
-    def retry(self, conversation: str | None, code: str, which: gr.RetryData) -> Iterator[tuple[Any, ...]]:
-        yield from self._again(conversation, code, which.index, None)
+    def retry(
+        self, conversation: str | None, code: str, which: gr.RetryData, request: gr.Request
+    ) -> Iterator[tuple[Any, ...]]:
+        yield from self.show(self._again(conversation, code, which.index, None), code, request)
 
-    def edit(self, conversation: str | None, code: str, which: gr.EditData) -> Iterator[tuple[Any, ...]]:
-        yield from self._again(conversation, code, which.index, str(which.value))
+    def edit(
+        self, conversation: str | None, code: str, which: gr.EditData, request: gr.Request
+    ) -> Iterator[tuple[Any, ...]]:
+        yield from self.show(self._again(conversation, code, which.index, str(which.value)), code, request)
 
-    def _again(self, conversation: str | None, code: str, index: Any, text: str | None) -> Iterator[tuple[Any, ...]]:
+    def _again(self, conversation: str | None, code: str, index: Any, text: str | None) -> Generator[View]:
         if conversation:
             chat = self._chat(code)
             turn = chat.question_of(conversation, index if isinstance(index, int) else index[0])
-            yield from self.show(chat.ask_again(conversation, turn, text), code)
+            yield from chat.ask_again(conversation, turn, text)
 
     def open(self, conversation: str | None, code: str) -> tuple[Any, ...]:
         """A conversation, or an empty one, as the values of `self.opened`."""
@@ -425,11 +529,56 @@ class _Page:
         self.digits.input(keeps("native_digits"), [self.digits], **HIDDEN).then(
             self._listed, [self.search, self.language, self.conversation], [self.list, self.none], **HIDDEN
         )
+        self.choice.input(
+            self.choose, [self.choice, self.language], [self.folder, self.fetching, self.fetched], **HIDDEN
+        )
+        self.use.click(
+            self.use_model, [self.choice, self.folder, self.language], [self.model_now, self.model_notice], **HIDDEN
+        )
+        self.fetch.click(self.follow_fetch, [self.language], [self.fetched], concurrency_limit=None, **HIDDEN)
+        self.pause.click(self.pause_fetch, [self.language], [self.fetched], **HIDDEN)
         self.temperature.release(keeps("temperature"), [self.temperature], **HIDDEN)
         self.length.release(keeps("most_tokens"), [self.length], **HIDDEN)
 
+    def choose(self, choice: str, code: str) -> tuple[Any, Any, str]:
+        """Show what a kind of model still needs: a folder, or to be fetched."""
+        fetch = choice == PUBLISHED and not self.models.offline
+        return gr.update(visible=choice == FOLDER), gr.update(visible=fetch), self._fetch_told(code) if fetch else ""
+
+    def use_model(self, choice: str, folder: str, code: str) -> tuple[str, str]:
+        """The conversation stays; the next question is answered by the chosen model."""
+        say, now = Say(code), self.kept.load()
+        model = {EMBEDDED: None, PUBLISHED: PUBLISHED}.get(choice, (folder or "").strip())
+        try:
+            if model == PUBLISHED and not self.models.look().fetched:
+                return self._model_told(say, now), say("Fetch this model first.")
+            self.models.use(model)
+        except MayaError as error:
+            return self._model_told(say, now), describe_error(error, code)
+        return self._model_told(say, self.kept.change(model=model)), ""
+
+    def follow_fetch(self, code: str) -> Iterator[str]:
+        """Begin or go on, and tell how far it is until it ends."""
+        self.models.fetch()
+        while self.models.download.state == "running":
+            yield self._fetch_told(code)
+            time.sleep(0.5)
+        yield self._fetch_told(code)
+
+    def pause_fetch(self, code: str) -> str:
+        self.models.pause()
+        return self._fetch_told(code)
+
     def refresh(self, search: str, conversation: str | None, code: str) -> tuple[Any, ...]:
         return *self._listed(search, code, conversation), *self._headed(conversation, code)
+
+
+def _model_names(say: Say) -> tuple[str, str, str]:
+    return say("The small Maya that comes with the app"), "Maya 8B", say("A folder on this computer")
+
+
+def _choice_of(model: str | None) -> str:
+    return EMBEDDED if model is None else model if model == PUBLISHED else FOLDER
 
 
 def _examples(say: Say) -> list[dict[str, Any]]:

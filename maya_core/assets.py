@@ -3,6 +3,8 @@
 import sys
 from pathlib import Path
 
+PUBLISHED = "maya-multimodal/maya"  # the 8B model's repository on the hub
+
 
 def asset_path(name: str) -> Path:
     """The path of `assets/NAME`: in the source tree, or in an installed Maya's share folder."""

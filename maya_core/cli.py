@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
+from maya_core.assets import PUBLISHED
 from maya_core.errors import MayaError
 
 if TYPE_CHECKING:
@@ -108,6 +109,32 @@ def doctor() -> None:
     for name, value in rows.items():
         table.add_row(name, value)
     Console().print(table)
+
+
+@app.command
+def download(repository: tyro.conf.Positional[str] = PUBLISHED, as_json: bool = False) -> None:
+    """Fetch a model from the hub, or go on where that stopped; it is pinned to the commit seen first, and checked.
+
+    Args:
+        repository: owner/name, or owner/name@commit
+        as_json: tell the progress as one JSON object a line, for programs
+    """
+    import json
+
+    from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
+
+    from maya_core.hub import fetch
+
+    if as_json:
+        folder = fetch(
+            repository, report=lambda done, size: print(json.dumps({"done": done, "size": size}), flush=True)
+        )
+        print(json.dumps({"folder": str(folder)}), flush=True)
+        return
+    with Progress(BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn()) as progress:
+        task = progress.add_task("")
+        folder = fetch(repository, report=lambda done, size: progress.update(task, completed=done, total=size))
+    print(folder)
 
 
 @app.command

@@ -17,6 +17,7 @@
     │   └── CheckpointUnsafe       loading it would run foreign code
     ├── DownloadError              a model cannot be fetched
     │   ├── RepositoryGated        its licence must be accepted first
+    │   ├── DiskFull               there is no space for it
     │   └── DownloadInterrupted    the network or the disk gave out; trying again continues
     ├── TrainingError              a run cannot go on
     │   ├── RunBusy                another process works in its folder
@@ -96,6 +97,10 @@ class DownloadError(MayaError):
 
 class RepositoryGated(DownloadError):
     """The repository's licence must be accepted on its page, and a token given, first."""
+
+
+class DiskFull(DownloadError):
+    """There is no space for the model."""
 
 
 class DownloadInterrupted(DownloadError):

@@ -6,6 +6,8 @@ Everything is decided by the file's first bytes and header, never by its name, a
 import io
 import os
 import struct
+import subprocess
+import sys
 import warnings
 import zlib
 from collections.abc import Iterator
@@ -18,6 +20,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from maya_core.errors import (
     ImageAnimated,
+    ImageError,
     ImageShapeUnsupported,
     ImageTooLarge,
     ImageTypeUnsupported,
@@ -31,6 +34,8 @@ MOST_JPEG_PIXELS = 89_000_000  # a baseline JPEG can be decoded at a smaller sca
 LONGEST_SIDE = 20_000  # px
 MOST_LONGER = 50  # times, the long side of the short one
 DRAFT_SIDE = 2048  # px; a large JPEG is decoded at the smallest scale that is not below this
+MOST_SECONDS = 10  # for decoding a picture in a process of its own
+MOST_MEMORY = 1024**3  # bytes, there
 GREY = (127, 127, 127)  # SigLIP's mean of 0.5, as upstream pads
 WHITE = (255, 255, 255)
 
@@ -48,6 +53,9 @@ _DAMAGED = (
     zlib.error,
     Warning,
 )
+_KINDS = (ImageAnimated, ImageShapeUnsupported, ImageTooLarge, ImageTypeUnsupported, ImageUnreadable)
+_REFUSED = 3  # exit status of the process that decodes, where it says why
+_SIZE = "!II"
 _BOMBS = (Image.DecompressionBombWarning, Image.DecompressionBombError)
 # First bytes of kinds that are pictures but are not opened: PostScript, PDF, SVG, HEIF and AVIF, Photoshop, icons.
 _OTHER_KINDS = (
@@ -74,6 +82,49 @@ def open_image(source: str | Path | bytes | BinaryIO) -> Image.Image:
             picture.draft("RGB", (DRAFT_SIDE, DRAFT_SIDE))
         picture.load()
         return _only_pixels(_as_rgb(ImageOps.exif_transpose(picture)))
+
+
+def open_image_apart(source: str | Path | bytes, *, longest_side: int) -> Image.Image:
+    """As `open_image`, and made smaller where a side is longer than `longest_side` px; but decoded in a process of its
+    own, with bounded memory and time: a decoder that crashes or never ends takes nothing with it."""
+    data = _read(source)
+    command = [sys.executable, "-c", "from maya_core import images; images._decode_for_parent()", str(longest_side)]
+    environment = os.environ | {"OPENBLAS_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    try:
+        done = subprocess.run(
+            command, input=data, capture_output=True, env=environment, timeout=MOST_SECONDS, start_new_session=True
+        )
+    except subprocess.TimeoutExpired:
+        raise ImageUnreadable("The picture takes too long to read; export or download it again.") from None
+    kinds = {kind.__name__: kind for kind in _KINDS}
+    if done.returncode == _REFUSED:
+        name, _, message = done.stderr.decode().partition("\n")
+        raise kinds[name](message)
+    if done.returncode:
+        raise ImageUnreadable("The picture is damaged; export or download it again.")
+    width, height = struct.unpack(_SIZE, done.stdout[: struct.calcsize(_SIZE)])
+    return Image.frombytes("RGB", (width, height), done.stdout[struct.calcsize(_SIZE) :])
+
+
+def _decode_for_parent() -> None:
+    """The child of `open_image_apart`: a file on standard input, size and pixels on standard output."""
+    if sys.platform != "win32":
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_AS, (MOST_MEMORY, MOST_MEMORY))
+        resource.setrlimit(resource.RLIMIT_CPU, (MOST_SECONDS, MOST_SECONDS))
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    longest_side = int(sys.argv[1])
+    try:
+        picture = open_image(sys.stdin.buffer)
+    except ImageError as error:
+        sys.stderr.write(f"{type(error).__name__}\n{error}")
+        sys.exit(_REFUSED)
+    except MemoryError:
+        sys.stderr.write(f"{ImageTooLarge.__name__}\nThe picture takes too much memory; save it smaller.")
+        sys.exit(_REFUSED)
+    picture.thumbnail((longest_side, longest_side), Image.Resampling.LANCZOS)
+    sys.stdout.buffer.write(struct.pack(_SIZE, *picture.size) + picture.tobytes())
 
 
 def check_image(path: Path) -> None:

@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[1]
 # A file imports only files that stand before it.
 ORDER = (
     "errors", "languages", "assets", "config", "hardware", "images", "prompt", "connectors", "processor", "model",
-    "attention", "generation", "hub", "adapters", "checkpoint", "quantization", "durable", "data", "record_index",
+    "attention", "generation", "durable", "hub", "adapters", "checkpoint", "quantization", "data", "record_index",
     "records", "features", "losses", "optim", "metrics", "train", "cli",
 )  # fmt: skip
 # Big libraries that must not be loaded before someone asks for what needs them.

@@ -23,6 +23,7 @@
   }
 
   function mark(element) {
+    if (element.closest(".placeholder-content")) return; // the page's own words
     const text = element.value ?? element.textContent;
     if (!STRONG.test(text)) return;
     const direction = directionOf(text);

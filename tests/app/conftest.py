@@ -1,6 +1,7 @@
 """Chromium, and a page of our own to drive with it."""
 
 import shutil
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,12 +11,23 @@ import pytest
 
 from app.engine import Engine, OneAtATime
 from app.history import History
+from app.models import Computer, Models
 from app.settings import SettingsFile
 from tests.app.scripted import ScriptedEngine
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 CAMERA = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
 LONGEST = 60_000  # ms, for whatever a page does on a busy machine
+
+
+COMPUTER = Computer(device="", memory=16 * 10**9, free=100 * 10**9, fetched=False)
+# A download of ten pieces that goes on where it stopped, as a program of its own.
+DOWNLOADER = """
+import json, time
+for done in range(1, 11):
+    print(json.dumps({"done": done * 10**9, "size": 10 * 10**9}), flush=True)
+    time.sleep(0.2)
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +37,7 @@ class Site:
     address: str
     engine: Any
     queue: OneAtATime
+    models: Models
     history: History
     settings: SettingsFile
 
@@ -38,8 +51,9 @@ def serve_site(engine: Engine, folder: Path) -> Iterator[Site]:
 
     history, settings = History(folder / "data"), SettingsFile(folder / "settings.json")
     queue, found = OneAtATime(engine), []
-    page = serve(queue, history, settings, port=0, browser=False, announce=found.append, block=False)
-    yield Site(address=found[0], engine=engine, queue=queue, history=history, settings=settings)
+    models = Models(lambda model: None, look=lambda: COMPUTER, command=[sys.executable, "-c", DOWNLOADER])
+    page = serve(queue, models, history, settings, port=0, browser=False, announce=found.append, block=False)
+    yield Site(address=found[0], engine=engine, queue=queue, models=models, history=history, settings=settings)
     page.close()
 
 

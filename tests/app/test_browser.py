@@ -416,3 +416,32 @@ def test_gradio_still_calls_its_parts_what_we_translate(open_page, site):
     for label in ("Add pictures", "Send", "Copy the message", "Ask again", "Conversation", "Question"):
         assert label in labels(page)
         assert label in said
+
+
+@pytest.mark.parametrize("code", ["en", "ar"])
+def test_a_larger_model_is_fetched_paused_and_used(open_page, site, code):
+    say = Say(code)
+    page = open_page(site, code)
+    page.locator("#maya-model > button").click()
+    page.locator("#maya-choice label").nth(1).click()
+    page.get_by_text("16.3").wait_for()
+    page.locator("#maya-use").click()
+    page.get_by_text(say("Fetch this model first.")).wait_for()
+    page.locator("#maya-fetch").click()
+    page.wait_for_function("/^\\D*[2-9]/.test(document.querySelector('#maya-fetched').innerText)")
+    page.locator("#maya-pause").click()
+    page.wait_for_timeout(1000)
+    assert site.models.download.state == "paused"
+    assert (
+        say("Paused at {done} of {size}. Nothing is lost.").split("{")[0].strip()
+        in page.locator("#maya-fetched").inner_text()
+    )
+    page.locator("#maya-choice label").nth(2).click()
+    page.locator("#maya-folder :is(input, textarea)").fill("/nowhere")
+    page.locator("#maya-use").click()
+    page.get_by_text(say("There is no model there. Check the folder or the name.")).wait_for()
+    page.locator("#maya-folder :is(input, textarea)").fill(str(ROOT / "assets" / "maya-tiny"))
+    page.locator("#maya-use").click()
+    page.get_by_text(say("Answers come from the model in your folder.")).wait_for()
+    assert site.settings.load().model == str(ROOT / "assets" / "maya-tiny")
+    assert page.foreign == []

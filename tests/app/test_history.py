@@ -99,6 +99,7 @@ def test_search_takes_what_is_typed_as_words(history):
     for search in ('"quoted"', "100%", "word*", "  ", "AND", 'a" OR "b'):
         ids = {one.id for one in history.conversations(search)}
         assert ids == ({key} if search not in ("AND", 'a" OR "b') else set())
+    history.create("answer without words")
     history.rename(key, "Ｗｉｄｅ Title")
     assert [one.id for one in history.conversations("wide answer")] == [key]
 

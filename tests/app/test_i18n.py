@@ -17,7 +17,9 @@ from app.i18n import (
     Say,
     catalogue,
     describe_error,
+    format_bytes,
     format_day,
+    format_memory,
     format_seconds,
     format_whole,
     language_choices,
@@ -94,6 +96,8 @@ def test_numbers_and_days_are_written_as_the_language_does():
     assert format_whole(42, "ur", native_digits=True) == "۴۲"
     assert format_whole(42, "ja", native_digits=True) == "42"
     assert format_seconds(2.34, "en") == "2.3 sec"
+    assert format_bytes(16_290_000_000, "en") == "16.3 GB"
+    assert format_memory(8 * 1024**3, "en") == "8 GB"
     assert "2" in format_day(0.0, "hi") or "1" in format_day(0.0, "hi")
     assert not any(letter.isascii() and letter.isdigit() for letter in format_day(0.0, "hi", native_digits=True))
 

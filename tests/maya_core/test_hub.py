@@ -1,5 +1,6 @@
 """Downloads: pinned, safetensors only, and every failure as a sentence. The hub is scripted; nothing leaves the machine."""
 
+import hashlib
 import json
 from types import SimpleNamespace
 
@@ -8,7 +9,7 @@ import pytest
 from huggingface_hub.errors import GatedRepoError, LocalEntryNotFoundError, RepositoryNotFoundError
 
 import maya_core.hub as hub
-from maya_core.errors import CheckpointNotFound, CheckpointUnsafe, DownloadInterrupted, RepositoryGated
+from maya_core.errors import CheckpointNotFound, CheckpointUnsafe, DiskFull, DownloadInterrupted, RepositoryGated
 
 SHA = "0123456789abcdef0123456789abcdef01234567"
 
@@ -83,3 +84,42 @@ def test_what_is_no_repository_is_said(name, scripted):
     with pytest.raises(CheckpointNotFound):
         hub.fetch(name, pins=scripted.pins)
     assert scripted.calls == []
+
+
+def test_progress_is_reported_and_what_came_is_checked(scripted, monkeypatch):
+    blobs = scripted.folder.parent / "blobs"
+    blobs.mkdir()
+    good, bad = b"good weights", b"weights with a flipped bit"
+    for name, content, named_for in (("model.safetensors", good, good), ("second.safetensors", bad, b"weights")):
+        blob = blobs / hashlib.sha256(named_for).hexdigest()
+        blob.write_bytes(content)
+        (scripted.folder / name).unlink(missing_ok=True)
+        (scripted.folder / name).symlink_to(blob)
+    told = []
+
+    def snapshot_download(repo, *, revision, allow_patterns, tqdm_class=None, dry_run=False):
+        if dry_run:
+            return [SimpleNamespace(file_size=5, will_download=True)]
+        with tqdm_class(total=10, unit="B") as bar:
+            bar.update(4)
+            bar.update(6)
+        return str(scripted.folder)
+
+    monkeypatch.setattr(hub, "snapshot_download", snapshot_download)
+    with pytest.raises(DownloadInterrupted, match="second.safetensors came damaged"):
+        hub.fetch("owner/maya", pins=scripted.pins, report=lambda done, size: told.append((done, size)))
+    assert told == [(4, 10), (10, 10)]
+    assert sorted(blob.read_bytes() for blob in blobs.iterdir()) == [good]
+
+
+def test_a_disk_that_is_too_small_is_told_before_anything_is_fetched(scripted, monkeypatch):
+    def snapshot_download(repo, *, revision, allow_patterns, dry_run):
+        assert dry_run
+        return [
+            SimpleNamespace(file_size=10**18, will_download=True),
+            SimpleNamespace(file_size=1, will_download=False),
+        ]
+
+    monkeypatch.setattr(hub, "snapshot_download", snapshot_download)
+    with pytest.raises(DiskFull, match=r"needs 1000000000\.0 GB more"):
+        hub.fetch("owner/maya", pins=scripted.pins, report=lambda done, size: None)

@@ -24,7 +24,7 @@ from maya_core.errors import (
     ImageUnreadable,
     MayaError,
 )
-from maya_core.images import check_image, open_image, pad_to_square
+from maya_core.images import check_image, open_image, open_image_apart, pad_to_square
 
 ROOT = Path(__file__).parents[2]
 
@@ -249,3 +249,39 @@ def test_only_one_place_opens_pictures():
                     callers.add(file.relative_to(ROOT).as_posix())
     assert callers <= allowed
     assert maya_core.images.__name__.replace(".", "/") + ".py" in callers
+
+
+def test_a_picture_decoded_apart_is_the_same_or_refused_alike(tmp_path):
+    file = tmp_path / "noise.png"
+    Image.effect_noise((300, 200), 80).convert("RGB").save(file)
+    assert open_image_apart(file, longest_side=2048).tobytes() == open_image(file).tobytes()
+    assert open_image_apart(file, longest_side=150).size == (150, 100)
+    for wrong, kind in ((b"no picture", ImageUnreadable), (b"%PDF-1.7", ImageTypeUnsupported)):
+        with pytest.raises(kind) as apart:
+            open_image_apart(wrong, longest_side=2048)
+        with pytest.raises(kind) as here:
+            open_image(wrong)
+        assert str(apart.value) == str(here.value)
+
+
+@pytest.mark.parametrize(
+    "fault",
+    ["import os, signal; os.kill(os.getpid(), signal.SIGSEGV)", "while True: pass", "bytearray(4 * 1024**3)"],
+    ids=["crash", "endless", "memory"],
+)
+def test_a_decoder_that_breaks_takes_nothing_with_it(tmp_path, monkeypatch, fault):
+    (tmp_path / "sitecustomize.py").write_text(
+        f"import PIL.PngImagePlugin as png\n\ndef broken(*_, **__):\n    {fault}\n\npng.PngImageFile.load_prepare = broken\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(maya_core.images, "MOST_SECONDS", 2)
+    buffer = io.BytesIO()
+    Image.new("RGB", (8, 8)).save(buffer, "PNG")
+    with pytest.raises((ImageUnreadable, ImageTooLarge)):
+        open_image_apart(buffer.getvalue(), longest_side=2048)
+
+
+def test_the_largest_picture_that_is_taken_fits_into_the_memory_there():
+    buffer = io.BytesIO()
+    Image.new("RGBA", (8000, 5000), (1, 2, 3, 128)).save(buffer, "PNG")
+    assert open_image_apart(buffer.getvalue(), longest_side=2048).size == (2048, 1280)

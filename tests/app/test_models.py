@@ -1,0 +1,91 @@
+"""Which model answers: chosen by the person, fetched only when asked for, paused and gone on with."""
+
+import sys
+import time
+
+import pytest
+
+from app.models import GIB, LEAST_GPU_MEMORY, Computer, Models, look
+from maya_core.assets import PUBLISHED, asset_path
+from maya_core.errors import CheckpointError
+
+# Writes how often it was started; tells ten pieces, a tenth of a second each, from where the last one stopped.
+DOWNLOADER = """
+import json, sys, time
+from pathlib import Path
+file = Path({file!r})
+done = int(file.read_text()) if file.exists() else 0
+while done < 10:
+    done += 1
+    file.write_text(str(done))
+    print(json.dumps({{"done": done, "size": 10}}), flush=True)
+    time.sleep(0.1)
+sys.exit({status})
+"""
+
+
+def models(tmp_path, status=0, **changes):
+    command = [sys.executable, "-c", DOWNLOADER.format(file=str(tmp_path / "done"), status=status)]
+    return Models(lambda model: None, command=command, **changes)
+
+
+def until(condition):
+    started = time.monotonic()
+    while not condition():
+        assert time.monotonic() - started < 30
+        time.sleep(0.01)
+
+
+def test_a_download_is_followed_paused_and_gone_on_with(tmp_path):
+    chosen = models(tmp_path)
+    assert chosen.download.state == "none"
+    chosen.fetch()
+    until(lambda: chosen.download.done >= 2)
+    chosen.pause()
+    assert chosen.download.state == "paused"
+    stopped_at = chosen.download.done
+    assert stopped_at < 10
+    chosen.fetch()
+    until(lambda: chosen.download.state != "running")
+    assert (chosen.download.state, chosen.download.done, chosen.download.size) == ("done", 10, 10)
+
+
+def test_a_download_that_fails_is_told_and_can_be_tried_again(tmp_path):
+    chosen = models(tmp_path, status=2)
+    for _ in range(2):
+        chosen.fetch()
+        until(lambda: chosen.download.state != "running")
+        assert chosen.download.state == "failed"
+
+
+def test_nothing_is_fetched_offline(tmp_path):
+    chosen = models(tmp_path, offline=True)
+    chosen.fetch()
+    assert chosen.download.state == "none"
+    assert not (tmp_path / "done").exists()
+
+
+def test_a_folder_without_a_model_is_refused_and_the_old_one_stays(tmp_path):
+    used = []
+    chosen = Models(used.append)
+    with pytest.raises(CheckpointError):
+        chosen.use(str(tmp_path))
+    assert (used, chosen.model) == ([], None)
+    for model in (str(asset_path("maya-tiny")), PUBLISHED, None):
+        chosen.use(model)
+        assert chosen.model == model
+    assert used == [str(asset_path("maya-tiny")), PUBLISHED, None]
+
+
+@pytest.mark.parametrize(
+    ("device", "memory", "fits"),
+    [("", 64 * GIB, False), ("A GPU", LEAST_GPU_MEMORY, True), ("A GPU", LEAST_GPU_MEMORY - 1, False)],
+)
+def test_maya_8b_is_offered_where_it_can_run(device, memory, fits):
+    assert Computer(device=device, memory=memory, free=0, fetched=False).fits is fits
+
+
+def test_this_computer_is_seen_without_asking_anybody():
+    seen = look()
+    assert seen.memory > 0
+    assert seen.free > 0
