@@ -37,6 +37,8 @@ HEADERS = {
     "x-content-type-options": "nosniff",
     "cross-origin-resource-policy": "same-origin",
 }
+NOT_OFFERED = ("/gradio_api/openapi.json",)  # what gradio serves and we do not
+REFUSAL = "This page belongs to another computer."
 OWN_NAMES = ("127.0.0.1", "localhost")
 
 
@@ -51,7 +53,10 @@ class LocalOnly:
             await self.app(scope, receive, send)
             return
         if not is_own(Headers(scope=scope), port=scope["server"][1]):
-            await PlainTextResponse("This page belongs to another computer.", status_code=403)(scope, receive, send)
+            await PlainTextResponse(REFUSAL, status_code=403)(scope, receive, send)
+            return
+        if scope["path"] in NOT_OFFERED:
+            await PlainTextResponse("Not found.", status_code=404)(scope, receive, send)
             return
 
         async def send_with_headers(message: MutableMapping[str, Any]) -> None:

@@ -34,7 +34,6 @@ from maya_core.languages import CODES
 
 THEME = Path(__file__).parent / "theme"
 SAME_LANGUAGE = ""  # in the picker of the answer's language
-FILE_TYPES = ["image"]
 EMBEDDED, FOLDER = "embedded", "folder"
 CHOICES = (EMBEDDED, PUBLISHED, FOLDER)
 MOST_PICTURES = 4  # in a turn
@@ -241,7 +240,6 @@ class _Page:
                 elem_id="maya-question",
                 show_label=False,
                 file_count="multiple",
-                file_types=FILE_TYPES,
                 sources=["upload"],
                 max_plain_text_length=8000,
                 autofocus=True,

@@ -75,6 +75,8 @@
   }
 
   function markAll() {
+    // Only a hint for the file picker: what a file is, the server sees by its content, and says it in the chosen language.
+    document.querySelectorAll("#maya-question input[type=file]").forEach((input) => { input.accept = "image/*"; });
     document.querySelectorAll(TEXTS).forEach(mark);
     labelAll();
     const direction = document.documentElement.dir || "ltr";

@@ -1,5 +1,6 @@
 """Part F of the catalogue of faults: foreign names, foreign pages, foreign content, other people's files."""
 
+import ast
 import http.server
 import re
 import socket
@@ -17,6 +18,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from app.guard import REFUSAL
 from app.history import Entry
 from tests.app.client import API, events_of, join, listen, question, upload
 from tests.app.conftest import CHROMIUM
@@ -187,8 +189,8 @@ def test_one_session_cannot_see_another_ones_answer(site):
                 try:
                     for part in guessed.iter_bytes():
                         seen += part
-                except httpx.ReadTimeout:
-                    pass
+                except (httpx.ReadTimeout, httpx.RemoteProtocolError):
+                    pass  # it waits for ever, or is cut off
                 assert MARKER.encode() not in seen
         assert MARKER in str(list(stream))
         for guess in ("0" * 32, "..", "%2e%2e", "*"):
@@ -300,10 +302,16 @@ def test_an_evil_page_can_neither_read_nor_do_anything(site, beacon):
     )  # fmt: skip
     Listener.page = b""
     assert visited.returncode == 0, visited.stderr
-    assert visited.stdout.strip() == "[]"
+    assert set(ast.literal_eval(visited.stdout)) <= {REFUSAL}
     assert site.history.conversations() == []
     assert site.engine.asked == ()
     assert set(uploads.rglob("*")) == before
+
+
+def around(page):
+    """Where something lies that a turned text must not mirror."""
+    box = page.locator("#maya-new").bounding_box()
+    return round(box["x"]), round(box["width"])
 
 
 @pytest.mark.browser
@@ -311,10 +319,10 @@ def test_an_evil_page_can_neither_read_nor_do_anything(site, beacon):
 def test_marks_that_turn_text_around_stay_inside_it(open_page, site, code):
     site.engine.answer = lambda messages: ["good \u202egnp.exe\u202c end\u202e never closed"]
     page = open_page(site, code)
-    before = page.locator("#maya-new").bounding_box()
+    before = around(page)
     ask(page, "\u202eabc \u2066xyz", ROOT / "assets" / "examples" / "1.png")
     finished(page)
-    assert page.locator("#maya-new").bounding_box() == before
+    assert around(page) == before
     isolation = page.locator("#maya-list label span").first.evaluate("one => getComputedStyle(one).unicodeBidi")
     assert isolation in ("plaintext", "isolate", "isolate-override")
     [conversation] = site.history.conversations()
