@@ -38,6 +38,7 @@ EMBEDDED, FOLDER = "embedded", "folder"
 CHOICES = (EMBEDDED, PUBLISHED, FOLDER)
 MOST_PICTURES = 4  # in a turn
 DEAF_SECONDS = 3.0  # how long an answer is made for a browser that does not listen
+STOPPING_SECONDS = 0.3  # until the last piece of a stopped answer has come
 UNDO_SECONDS = 600.0  # how long a deleted conversation can be brought back
 HIDDEN = {"show_progress": "hidden"}
 APPLY = "(code, theme) => { window.mayaSetLanguage(code); window.mayaSetTheme(theme); }"
@@ -479,8 +480,9 @@ class _Page:
         for answer in answers:
             answer.then(**after, outputs=[*listed, *headed], **HIDDEN)
         idle = {"submit_btn": True, "stop_btn": False}
+        # A last piece may be on its way when an answer is stopped, and would show the box as busy again: hence twice.
         self.question.stop(lambda: gr.update(**idle), outputs=[self.question], cancels=answers, **HIDDEN).then(
-            lambda: "", outputs=[self.statistics], **HIDDEN
+            self.stopped, outputs=[self.question, self.statistics], **HIDDEN
         ).then(**after, outputs=[*listed, *headed], **HIDDEN)
 
         self.new.click(
@@ -537,6 +539,10 @@ class _Page:
         self.pause.click(self.pause_fetch, [self.language], [self.fetched], **HIDDEN)
         self.temperature.release(keeps("temperature"), [self.temperature], **HIDDEN)
         self.length.release(keeps("most_tokens"), [self.length], **HIDDEN)
+
+    def stopped(self) -> tuple[Any, str]:
+        time.sleep(STOPPING_SECONDS)
+        return gr.update(submit_btn=True, stop_btn=False), ""
 
     def choose(self, choice: str, code: str) -> tuple[Any, Any, str]:
         """Show what a kind of model still needs: a folder, or to be fetched."""

@@ -63,7 +63,7 @@ def site(tmp_path: Path) -> Iterator[Site]:
     yield from serve_site(ScriptedEngine("An ", "answer."), tmp_path)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # playwright's event loop runs as long, and no other can
 def chromium() -> Iterator[Any]:
     playwright = pytest.importorskip("playwright.sync_api")
     if CHROMIUM is None:
