@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 MOST_WAITING = 16
 PATIENCE = 0.2  # seconds between two looks at whether it is one's turn
+IMPORTING = (
+    threading.Lock()
+)  # held to import the big libraries: of two threads that do at once, one finds them half made
 
 
 class EngineBusy(MayaError):
@@ -112,11 +115,11 @@ class LocalEngine:
     def stream(
         self, messages: Sequence[Message], *, temperature: float = 0.0, most_tokens: int = 256
     ) -> Iterator[Piece]:
-        from maya_core.config import GenerationOptions
-
         loading = self._started()
         while not loading.wait(PATIENCE):
             yield WAITING
+        from maya_core.config import GenerationOptions  # only now: the loading thread imports the same libraries
+
         options = GenerationOptions(temperature=temperature, max_new_tokens=most_tokens)
         try:
             for text, tokens in loading.result().deltas(messages, options):
@@ -148,9 +151,9 @@ class _Loading:
         threading.Thread(target=self._run, args=(model,), name="maya-load", daemon=True).start()
 
     def _run(self, model: str | Path | None) -> None:
-        from maya_core.checkpoint import load_best
-
         try:
+            with IMPORTING:
+                from maya_core.checkpoint import load_best
             self._session = load_best(model)
         except MayaError as error:
             self._error = error

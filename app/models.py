@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+from app.engine import IMPORTING
 from maya_core.assets import PUBLISHED
 
 GIB = 1024**3
@@ -49,10 +50,11 @@ class Download:
 
 def look() -> Computer:
     """This computer, as it is now."""
-    from huggingface_hub.constants import HF_HUB_CACHE
+    with IMPORTING:
+        from huggingface_hub.constants import HF_HUB_CACHE
 
-    from maya_core.hardware import inspect_machine
-    from maya_core.hub import downloaded
+        from maya_core.hardware import inspect_machine
+        from maya_core.hub import downloaded
 
     machine = inspect_machine()
     cache = Path(HF_HUB_CACHE)
@@ -89,7 +91,8 @@ class Models:
         """Answer with a folder's or repository's model, or with the embedded one (None). Raises CheckpointError for a
         folder that holds none."""
         if model is not None and model != PUBLISHED:
-            from maya_core.checkpoint import load_config
+            with IMPORTING:
+                from maya_core.checkpoint import load_config
 
             load_config(Path(model).expanduser())
         self._use(model)

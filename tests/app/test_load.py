@@ -271,6 +271,21 @@ def test_after_a_kill_it_starts_again_and_nothing_of_the_user_is_left_over(tmp_p
     assert list(uploads.iterdir()) == []
 
 
+def test_a_question_in_the_first_second_waits_for_the_model_and_is_answered(tmp_path):
+    """The page, its model panel and the loading model all import the same libraries then."""
+    process = start(tmp_path, "--port", "0")
+    with httpx.Client(base_url=address_of(process).rstrip("/"), timeout=60) as client:
+        events = {one["api_name"]: one["id"] for one in client.get("/config").json()["dependencies"]}
+        session = join(client, events["ask"], [question("What is this?", upload(client, PHOTO)), None, "en"])
+        *_, last = listen(client, session)
+    process.terminate()
+    rest = process.stdout.read()
+    process.stdout.close()
+    assert process.wait(timeout=20) == 0
+    assert last["success"], rest
+    assert "Traceback" not in rest
+
+
 def free_port():
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
