@@ -27,10 +27,14 @@ class EngineBusy(MayaError):
 
 @dataclass(frozen=True, kw_only=True)
 class Piece:
-    """What is new of an answer, and how many tokens it has by now. No tokens yet: the answer is still waited for."""
+    """What is new of an answer, and how many tokens it has by now. No tokens yet: the answer is still waited for.
+
+    left_out: turns at the conversation's beginning that were too many for the model.
+    """
 
     text: str = ""
     tokens: int = 0
+    left_out: int = 0
 
 
 WAITING = Piece()
@@ -122,8 +126,8 @@ class LocalEngine:
 
         options = GenerationOptions(temperature=temperature, max_new_tokens=most_tokens)
         try:
-            for text, tokens in loading.result().deltas(messages, options):
-                yield Piece(text=text, tokens=tokens)
+            for delta in loading.result().deltas(messages, options):
+                yield Piece(text=delta.text, tokens=delta.tokens, left_out=delta.left_out)
         except (RuntimeError, MemoryError) as error:  # torch's own, no memory among them: the next question loads anew
             self._forget(loading)
             raise GenerationError(f"The model stopped ({type(error).__name__}); ask again.") from error

@@ -1,34 +1,55 @@
-"""Answers, drawn token by token. `tokens` is the primitive: one step of a batch; everything else is built on it.
+"""Answers, drawn token by token. The stream is the primitive; everything else is built on it.
 
-Shape letters: B batch, T positions, V vocabulary.
+A conversation never pays twice: keys and values of all that was read are kept, and an answer begins with what is new
+since then, also where a question was changed. A picture is seen by the tower once.
+
+Shape letters: B batch, T positions, S columns of the cache, N visual tokens, D vision width, V vocabulary.
 """
 
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections import OrderedDict
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from contextlib import closing
+from hashlib import blake2b
 from itertools import takewhile
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from tokenizers import Tokenizer
 from tokenizers.decoders import DecodeStream
 from torch import Tensor
-from transformers import DynamicCache
 
 from maya_core.config import GenerationOptions
+from maya_core.decoder import Decoder, KeyValues
 from maya_core.errors import GenerationError, PromptTooLong
 from maya_core.model import MayaForConditionalGeneration
-from maya_core.processor import MayaProcessor
-from maya_core.prompt import Message
+from maya_core.processor import Encoded, MayaProcessor
+from maya_core.prompt import Message, Picture
+from maya_core.sampling import Sampler
 
 GREEDY = GenerationOptions()
+PICTURES_KEPT = 32  # what the tower made of them: 0.8 MB each at the published size
+ROOM = 4  # an answer gets as many tokens as were asked for, but at most the context divided by this
+
+
+class Delta(NamedTuple):
+    """What a token adds to an answer. tokens: how many there are by now. left_out: turns at the conversation's beginning
+    that the model did not get, because it has no room for them."""
+
+    text: str
+    tokens: int
+    left_out: int
 
 
 class ChatSession:
-    """A model with its processor, ready to answer."""
+    """A model with its processor, ready to answer. The model's weights must not change while its session is in use."""
 
     def __init__(self, model: MayaForConditionalGeneration, processor: MayaProcessor) -> None:
         self.model = model
         self.processor = processor
+        self._decoder: Decoder | None = None
+        self._seen = _Seen(model)
+        self._read: _Read | None = None
 
     def stream(
         self,
@@ -49,26 +70,187 @@ class ChatSession:
         options: GenerationOptions = GREEDY,
         *,
         cancel: threading.Event | None = None,
-    ) -> Iterator["Delta"]:
+    ) -> Iterator[Delta]:
         """As `stream`, but one for each token: its text is empty while a character's bytes are not all there."""
-        inputs = self.processor([messages])
-        steps = tokens(self.model, inputs, options)
-        uncancelled = takewhile(lambda _: cancel is None or not cancel.is_set(), steps)
-        backend = self.processor.require_tokenizer().backend_tokenizer
-        pieces = text_pieces((int(token_B[0]) for token_B in uncancelled), backend)
-        # a maya-v1 answer starts with the space that parts it from `ASSISTANT:`
-        return (Delta(text, number) for number, text in enumerate(without_leading_space(pieces), start=1))
+        prompt, left_out = self._prompt(messages, options)
+        with closing(self._tokens(prompt, options)) as tokens:
+            uncancelled = takewhile(lambda _: cancel is None or not cancel.is_set(), tokens)
+            # a maya-v1 answer starts with the space that parts it from `ASSISTANT:`
+            pieces = without_leading_space(text_pieces(uncancelled, self._tokenizer))
+            for number, text in enumerate(pieces, start=1):
+                yield Delta(text, number, left_out)
+
+    def token_ids(self, messages: Sequence[Message], options: GenerationOptions = GREEDY) -> list[int]:
+        """The ids of the answer, without the one that ends it."""
+        return list(self._tokens(self._prompt(messages, options)[0], options))
 
     def answer(self, messages: Sequence[Message], options: GenerationOptions = GREEDY) -> str:
         """The whole answer to the last message."""
         return "".join(self.stream(messages, options))
 
+    @torch.inference_mode()
+    def answers(self, conversations: Sequence[Sequence[Message]], options: GenerationOptions = GREEDY) -> list[str]:
+        """The answers to many conversations at once, each the same as it would be alone."""
+        if not conversations:
+            return []
+        prompts = [self._prompt(messages, options)[0] for messages in conversations]
+        batch = self.processor.padded(prompts, padding_side="left")
+        ids_BT, may_look_BS = (batch[name].to(self.model.device) for name in ("input_ids", "attention_mask"))
+        pictures = [picture for prompt in prompts for picture in prompt.pictures]
+        features_IND = torch.stack([view.features_ND for view in self._views(pictures)]) if pictures else None
+        read = _Read(self.decoder, rows=len(prompts), may_look_BS=may_look_BS.bool())
+        scores_BV = read.on(ids_BT, features_IND)
+        steps = list(_drawn(read, scores_BV, options))
+        rows = torch.stack(steps, dim=1).tolist() if steps else [[] for _ in prompts]
+        return ["".join(without_leading_space(text_pieces(ids, self._tokenizer))) for ids in rows]
 
-class Delta(NamedTuple):
-    """What a token adds to an answer. tokens: how many there are by now."""
+    # --- the parts of an answer ---
 
-    text: str
-    tokens: int
+    @property
+    def decoder(self) -> Decoder:
+        """The language model as it answers, made when it is first asked."""
+        if self._decoder is None:
+            self._decoder = Decoder(self.model)
+        return self._decoder
+
+    @property
+    def _tokenizer(self) -> Tokenizer:
+        tokenizer: Tokenizer = self.processor.require_tokenizer().backend_tokenizer
+        return tokenizer
+
+    def _prompt(self, messages: Sequence[Message], options: GenerationOptions) -> tuple[Encoded, int]:
+        """The prompt, and how many of the oldest turns had to go so that it and an answer fit.
+
+        Raises PromptTooLong where the last question alone does not.
+        """
+        context = self.model.config.text.max_position_embeddings
+        room = min(options.max_new_tokens, context // ROOM)
+        starts = [at for at, message in enumerate(messages) if message.role == "user"]
+        system = list(messages[: starts[0]]) if starts else []
+        for left_out, start in enumerate(starts or [0]):
+            kept = messages if start == 0 else [*system, *messages[start:]]
+            try:
+                prompt = self.processor.encode(kept, answer_next=True)
+            except PromptTooLong:
+                continue
+            if len(prompt.input_ids) + room <= context:
+                return prompt, left_out
+        raise PromptTooLong(
+            f"The last question alone leaves fewer than {room} of the model's {context} tokens for an answer; shorten it."
+        )
+
+    def _views(self, pictures: Sequence[Picture]) -> list["_View"]:
+        return self._seen(self.processor.pixel_values([picture])[0] for picture in pictures)
+
+    @torch.inference_mode()
+    def _tokens(self, prompt: Encoded, options: GenerationOptions) -> Generator[int, None, None]:
+        """The answer's tokens; what was read for them is kept for the next answer, wherever this one is left."""
+        views = self._views(prompt.pictures)
+        signs = self._signs(prompt, views)
+        read = self._read or _Read(self.decoder)
+        self._read = None  # an answer beside this one reads for itself
+        common = read.forget_after(signs)
+        new_ids_1T = prompt.input_ids[None, common:].to(self.model.device)
+        known = int((prompt.input_ids[:common] == self.model.config.image_token_id).sum()) // self.processor.image_slots
+        new_views = [view.features_ND for view in views[known:]]
+        scores_1V = read.on(new_ids_1T, torch.stack(new_views) if new_views else None, signs[common:])
+        try:
+            yield from (int(token_1) for token_1 in _drawn(read, scores_1V, options))
+        except GenerationError:
+            read.cache.length = 0  # the keys and values may not be numbers
+            raise
+        finally:
+            self._read = read
+
+    def _signs(self, prompt: Encoded, views: Sequence["_View"]) -> list[int]:
+        """What tells one prompt from another, position by position: the id, or at a slot what picture it is of."""
+        signs: list[int] = prompt.input_ids.tolist()
+        slots = iter([view.sign for view in views for _ in range(self.processor.image_slots)])
+        image = self.model.config.image_token_id
+        return [next(slots) if sign == image else sign for sign in signs]
+
+
+class _Read:
+    """What a decoder has read: its cache, and for each column of a single conversation what stands there."""
+
+    def __init__(self, decoder: Decoder, *, rows: int = 1, may_look_BS: Tensor | None = None) -> None:
+        """may_look_BS: false at columns of padding."""
+        self.decoder = decoder
+        self.cache: KeyValues = decoder.new_cache(rows)
+        self.signs: list[int] = []
+        self.may_look_BS = may_look_BS
+
+    def forget_after(self, signs: Sequence[int]) -> int:
+        """Keep the beginning that is the same, and say how long it is; at least one position is left to be read."""
+        del self.signs[self.cache.length :]
+        pairs = enumerate(zip(self.signs, signs[:-1], strict=False))
+        common = next((at for at, (mine, yours) in pairs if mine != yours), min(len(self.signs), len(signs) - 1))
+        self.cache.length = common
+        del self.signs[common:]
+        return common
+
+    def on(self, ids_BT: Tensor, features_IND: Tensor | None = None, signs: Sequence[int] = ()) -> Tensor:
+        """Read further ids, with the pictures in them, and give the scores (B, V) of what comes next."""
+        start, new = self.cache.length, ids_BT.shape[1]
+        self.signs += signs
+        if self.may_look_BS is None:
+            position_BT = torch.arange(start, start + new, device=ids_BT.device)[None]
+        else:
+            more = start + new - self.may_look_BS.shape[1]
+            self.may_look_BS = torch.nn.functional.pad(self.may_look_BS, (0, more), value=True)
+            position_BT = (self.may_look_BS.cumsum(-1) - 1).clamp(min=0)[:, start:]
+        inputs = self.decoder.model.decoder_inputs(ids_BT, features_IND, self.cache)
+        embeds_BTE = inputs.pop("inputs_embeds")
+        return self.decoder(embeds_BTE, position_BT, self.cache, may_look_BS=self.may_look_BS, beside=inputs)
+
+
+def _drawn(read: _Read, scores_BV: Tensor, options: GenerationOptions) -> Iterator[Tensor]:
+    """New tokens (B,), a step at a time, until all rows have ended or max_new_tokens; ended rows give the pad id.
+
+    The end token itself is not given.
+    """
+    config = read.decoder.model.config
+    draw = Sampler(options, config, len(scores_BV), scores_BV.device)
+    for left in reversed(range(min(options.max_new_tokens, config.text.max_position_embeddings - read.cache.length))):
+        token_B = draw(scores_BV)
+        if draw.all_ended:
+            return
+        yield token_B
+        if left:
+            scores_BV = read.on(token_B[:, None], signs=token_B.tolist())
+
+
+class _View(NamedTuple):
+    """A picture as the tower sees it. sign: the same for the same pixels, and no token's id."""
+
+    features_ND: Tensor
+    sign: int
+
+
+class _Seen:
+    """The pictures that were seen lately; one that comes again is not encoded again."""
+
+    def __init__(self, model: MayaForConditionalGeneration) -> None:
+        self.model = model
+        self._kept: OrderedDict[int, Tensor] = OrderedDict()
+
+    @torch.inference_mode()
+    def __call__(self, pictures: Iterable[Tensor]) -> list[_View]:
+        """For pictures' pixels (C, H, W) what the tower makes of them, (N, D) each."""
+        views = []
+        for pixels_CHW in pictures:
+            sign = -1 - int.from_bytes(blake2b(pixels_CHW.numpy().tobytes(), digest_size=15).digest())
+            if sign not in self._kept:
+                pixels_1CHW = pixels_CHW[None].to(self.model.device, self.model.dtype)
+                self._kept[sign] = self.model.vision_features(pixels_1CHW)[0]
+            self._kept.move_to_end(sign)
+            views.append(_View(self._kept[sign], sign))
+        while len(self._kept) > PICTURES_KEPT:
+            self._kept.popitem(last=False)
+        return views
+
+
+# --- from tokens to text ---
 
 
 def text_pieces(ids: Iterable[int], tokenizer: Tokenizer) -> Iterator[str]:
@@ -85,116 +267,3 @@ def without_leading_space(pieces: Iterable[str]) -> Iterator[str]:
         shown = piece if started else piece.lstrip()
         started = started or bool(shown)
         yield shown
-
-
-def generate_batch(
-    model: MayaForConditionalGeneration,
-    processor: MayaProcessor,
-    conversations: Sequence[Sequence[Message]],
-    options: GenerationOptions = GREEDY,
-) -> list[str]:
-    """The answers to many conversations at once, each the same as it would be alone."""
-    if not conversations:
-        return []
-    steps = list(tokens(model, processor(conversations), options))
-    backend = processor.require_tokenizer().backend_tokenizer
-    ids_BT = torch.stack(steps, dim=1).tolist() if steps else [[] for _ in conversations]
-    return ["".join(without_leading_space(text_pieces(ids, backend))) for ids in ids_BT]
-
-
-@torch.inference_mode()
-def tokens(
-    model: MayaForConditionalGeneration, inputs: dict[str, Tensor], options: GenerationOptions
-) -> Iterator[Tensor]:
-    """New tokens (B,), a step at a time, until all rows have ended or max_new_tokens; ended rows give the pad id.
-
-    inputs: input_ids and attention_mask (B, T), left-padded, and pixel_values where there are pictures.
-    The end token itself is not given. Raises PromptTooLong where no position is left for an answer.
-    """
-    device = model.device
-    prompt_BT = inputs["input_ids"].to(device)
-    mask_BT = inputs["attention_mask"].to(device)
-    pixels = inputs.get("pixel_values")
-    room = model.config.text.max_position_embeddings - prompt_BT.shape[1]
-    if room < 1:
-        raise PromptTooLong(
-            f"The conversation takes {prompt_BT.shape[1]} of the model's "
-            f"{model.config.text.max_position_embeddings} tokens and leaves none for an answer; start anew."
-        )
-    draw = Sampler(options, model, prompt_BT.shape[0])
-    step: dict[str, Any] = {"input_ids": prompt_BT}
-    if pixels is not None:
-        step["pixel_values"] = pixels.to(device, model.dtype)
-    cache = DynamicCache(config=model.config.text)
-    position_BT = (mask_BT.cumsum(-1) - 1).clamp(min=0)
-    for _ in range(min(options.max_new_tokens, room)):
-        logits_BV = model(
-            **step,
-            attention_mask=mask_BT,
-            position_ids=position_BT,
-            past_key_values=cache,
-            use_cache=True,
-            logits_to_keep=1,
-        ).logits[:, -1]
-        token_B = draw(logits_BV)
-        if draw.all_ended:
-            return
-        yield token_B
-        step = {"input_ids": token_B[:, None]}
-        mask_BT = torch.cat([mask_BT, mask_BT.new_ones(len(mask_BT), 1)], dim=1)
-        position_BT = position_BT[:, -1:] + 1
-
-
-class Sampler:
-    """Chooses the next token of each row, and remembers which rows have ended."""
-
-    def __init__(self, options: GenerationOptions, model: MayaForConditionalGeneration, rows: int) -> None:
-        self.options = options
-        self.pad = model.config.text.pad_token_id or 0
-        end = model.config.text.eos_token_id
-        self.end_ids = torch.tensor(end if isinstance(end, list) else [end], device=model.device)
-        # an image slot is no word: it can be read but never said
-        self.unsayable = model.config.image_token_id
-        self.ended_B = torch.zeros(rows, dtype=torch.bool, device=model.device)
-        self.said_BV: Tensor | None = None
-        self.generator = torch.Generator(device=model.device)
-        if options.seed is None:
-            self.generator.seed()
-        else:
-            self.generator.manual_seed(options.seed)
-
-    @property
-    def all_ended(self) -> bool:
-        return bool(self.ended_B.all())
-
-    def __call__(self, logits_BV: Tensor) -> Tensor:
-        """(B, V) scores -> (B,) ids. Raises GenerationError where a score is NaN."""
-        scores_BV = logits_BV.float()
-        if scores_BV.isnan().any():
-            raise GenerationError("The model gave NaN instead of scores; its weights are damaged. Load it again.")
-        scores_BV[:, self.unsayable] = -torch.inf
-        scores_BV = self._penalised(scores_BV)
-        token_B = scores_BV.argmax(-1) if self.options.temperature == 0 else self._drawn(scores_BV)
-        self.ended_B |= torch.isin(token_B, self.end_ids)
-        token_B = token_B.masked_fill(self.ended_B, self.pad)
-        if self.said_BV is not None:
-            self.said_BV.scatter_(1, token_B[:, None], True)
-        return token_B
-
-    def _penalised(self, scores_BV: Tensor) -> Tensor:
-        """Divide positive and multiply negative scores of what was said (CTRL, arXiv 1909.05858, section 4.1)."""
-        penalty = self.options.repetition_penalty
-        if penalty == 1:
-            return scores_BV
-        if self.said_BV is None:
-            self.said_BV = torch.zeros_like(scores_BV, dtype=torch.bool)
-        weaker_BV = torch.where(scores_BV > 0, scores_BV / penalty, scores_BV * penalty)
-        return torch.where(self.said_BV, weaker_BV, scores_BV)
-
-    def _drawn(self, scores_BV: Tensor) -> Tensor:
-        """Nucleus sampling (arXiv 1904.09751): from the likeliest tokens that together hold top_p."""
-        probabilities_BV = torch.softmax(scores_BV / self.options.temperature, dim=-1)
-        sorted_BV, order_BV = probabilities_BV.sort(dim=-1, descending=True)
-        outside_BV = sorted_BV.cumsum(-1) - sorted_BV >= self.options.top_p
-        rank_B1 = torch.multinomial(sorted_BV.masked_fill(outside_BV, 0), 1, generator=self.generator)
-        return order_BV.gather(1, rank_B1)[:, 0]

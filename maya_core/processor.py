@@ -171,20 +171,24 @@ class MayaProcessor:
 
         Left for generation, so that all prompts end at the same place; right for training.
         """
+        batch = self.padded(encoded, padding_side=padding_side)
+        pictures = [picture for one in encoded for picture in one.pictures]
+        return batch | ({"pixel_values": self.pixel_values(pictures)} if pictures else {})
+
+    def padded(self, encoded: Sequence[Encoded], *, padding_side: Literal["left", "right"]) -> dict[str, Tensor]:
+        """A batch without the pictures: input_ids, labels, attention_mask (B, T)."""
         longest = max(len(one.input_ids) for one in encoded)
         pad = self.config.text.pad_token_id or 0
 
-        def padded(ids_T: Tensor, value: int) -> Tensor:
+        def filled(ids_T: Tensor, value: int) -> Tensor:
             missing = longest - len(ids_T)
             return torch.nn.functional.pad(ids_T, (missing, 0) if padding_side == "left" else (0, missing), value=value)
 
-        batch = {
-            "input_ids": torch.stack([padded(one.input_ids, pad) for one in encoded]),
-            "labels": torch.stack([padded(one.labels, IGNORED) for one in encoded]),
-            "attention_mask": torch.stack([padded(torch.ones_like(one.input_ids), 0) for one in encoded]),
+        return {
+            "input_ids": torch.stack([filled(one.input_ids, pad) for one in encoded]),
+            "labels": torch.stack([filled(one.labels, IGNORED) for one in encoded]),
+            "attention_mask": torch.stack([filled(torch.ones_like(one.input_ids), 0) for one in encoded]),
         }
-        pictures = [picture for one in encoded for picture in one.pictures]
-        return batch | ({"pixel_values": self.pixel_values(pictures)} if pictures else {})
 
     def __call__(self, conversations: Sequence[Sequence[Message]]) -> dict[str, Tensor]:
         """A left-padded batch of prompts, ready for `generate`: input_ids, attention_mask, pixel_values."""

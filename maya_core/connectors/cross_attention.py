@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 from transformers.cache_utils import Cache
 
-from maya_core.connectors.base import Connector
+from maya_core.connectors.base import Block, Connector
 from maya_core.connectors.layers import Attention, Gate, LearnedVectors, feed_forward
 
 Arguments = tuple[Any, ...]
@@ -64,6 +64,18 @@ class CrossAttentionConnector(Connector):
 
     def beside(self, features_IND: Tensor, slots_BT: Tensor) -> Keywords:
         return {"pictures": Pictures(self.resampler(features_IND), slots_BT)}
+
+    def blocks_before(self, layers: int) -> list[Block | None]:
+        step = self.cross_attn_every_n_layers
+        return [self.blocks[at // step] if at % step == step - 1 else None for at in range(layers)]
+
+    def sight(self, embeds_BTE: Tensor, position_BT: Tensor, cache: Any, beside: Keywords) -> "Sight | None":
+        gallery, past = _gallery(beside.get("pictures"), cache)
+        if gallery is None:
+            return None
+        cache.gallery = gallery
+        column_T = torch.arange(past, past + embeds_BTE.shape[1], device=embeds_BTE.device)
+        return Sight.of(gallery, column_T, position_BT)
 
     def attach(self, decoder: nn.Module) -> None:
         decoder.register_forward_pre_hook(_before_decoder, with_kwargs=True)

@@ -7,7 +7,7 @@ import torch
 
 from maya_core.config import GenerationOptions
 from maya_core.errors import GenerationError, PromptTooLong
-from maya_core.generation import generate_batch, text_pieces, tokens, without_leading_space
+from maya_core.generation import text_pieces, without_leading_space
 from maya_core.prompt import Message
 from tests.tiny import SENTENCES, picture, tiny_session, tiny_tokenizer
 
@@ -44,10 +44,10 @@ def test_a_batch_of_all_kinds_gives_the_single_answers(session):
         question("ماذا؟"),
         [*question("图中有什么？", picture()), Message(role="assistant", text="一只狗。"), *question("Un chien ?")],
     ]
-    batch = generate_batch(session.model, session.processor, conversations, OPTIONS)
+    batch = session.answers(conversations, OPTIONS)
     assert batch == [session.answer(conversation, OPTIONS) for conversation in conversations]
     assert len(set(batch)) > 1
-    assert generate_batch(session.model, session.processor, [], OPTIONS) == []
+    assert session.answers([], OPTIONS) == []
 
 
 @pytest.mark.parametrize("sentence", SENTENCES)
@@ -76,11 +76,9 @@ def test_a_seed_repeats_and_another_differs(session):
 
 
 def test_a_penalty_ends_repetition(session):
-    inputs = session.processor([question("What?", picture())])
-
     def different(penalty):
         options = GenerationOptions(max_new_tokens=24, repetition_penalty=penalty)
-        return len({int(step) for step in tokens(session.model, inputs, options)})
+        return len(set(session.token_ids(question("What?", picture()), options)))
 
     assert different(1e6) == 24 or different(1e6) > different(1.0)
 

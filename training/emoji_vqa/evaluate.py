@@ -10,7 +10,7 @@ from typing import Any
 from rich.table import Table
 
 from maya_core.config import GenerationOptions
-from maya_core.generation import ChatSession, generate_batch
+from maya_core.generation import ChatSession
 from maya_core.prompt import Message
 from training.emoji_vqa.dataset import single_questions
 from training.emoji_vqa.questions import FAMILIES, Family, Question
@@ -91,7 +91,7 @@ def evaluate(
         conversations = [
             [Message(role="user", text=question.text, images=(render(scene),))] for scene, question in batch
         ]
-        answers = generate_batch(session.model, session.processor, conversations, options)
+        answers = session.answers(conversations, options)
         for (_, question), answer in zip(batch, answers, strict=True):
             scores.add(question, answer)
         on_progress(batch[-1][0].index)
