@@ -30,11 +30,20 @@ from maya_core import adapters
 from maya_core.assets import asset_path
 from maya_core.config import PUBLISHED_VISION, MayaConfig
 from maya_core.errors import CheckpointError, CheckpointMismatch, CheckpointNotFound
+from maya_core.footprint import best_plan
 from maya_core.generation import ChatSession
-from maya_core.hardware import best_dtype, inspect_machine
+from maya_core.hardware import inspect_machine
 from maya_core.hub import fetch
-from maya_core.model import MayaForConditionalGeneration, parameter_counts
+from maya_core.model import MayaForConditionalGeneration
 from maya_core.processor import ImagePreparation, MayaProcessor, load_tokenizer
+from maya_core.quantization import (
+    QUANTIZATION_CONFIG,
+    FourBitWeights,
+    Quantization,
+    assembled,
+    dequantized,
+    is_four_bit,
+)
 
 PUBLISHED_TYPE = "llava_cohere"
 PUBLISHED_TOWER = "google/siglip-base-patch16-256-multilingual"
@@ -59,17 +68,24 @@ Tensors = Iterator[tuple[str, Tensor]]
 
 
 def load_model(
-    path_or_repo: str | Path, *, dtype: torch.dtype = torch.float32, device: str | torch.device = "cpu"
+    path_or_repo: str | Path,
+    *,
+    dtype: torch.dtype = torch.float32,
+    device: str | torch.device = "cpu",
+    quantization: Quantization | None = None,
 ) -> MayaForConditionalGeneration:
     """A model in `eval` mode from a folder or a hub repository (`owner/name` or `owner/name@commit`), in either layout.
 
+    quantization: `nf4` brings the decoder's linear layers to four bits one after the other as they are read; a
+    checkpoint that is quantised already is so without it. dtype: of all other weights.
     Raises CheckpointNotFound, CheckpointMismatch or CheckpointUnsafe; DownloadError for a repository.
     """
     folder = local_folder(path_or_repo)
     config = load_config(folder)
     with init_empty_weights():
         model: MayaForConditionalGeneration = MayaForConditionalGeneration(config)
-    _fill(model, _tensors(folder), dtype, torch.device(device), source=folder)
+    four_bit = quantization == "nf4" or is_quantized(folder)
+    _fill(model, _tensors(folder), dtype, torch.device(device), source=folder, four_bit=four_bit)
     model.to(device)  # the computed buffers; weights are there already
     model.eval()
     return model
@@ -96,20 +112,23 @@ def load_session(
     *,
     dtype: torch.dtype = torch.float32,
     device: str | torch.device = "cpu",
+    quantization: Quantization | None = None,
 ) -> ChatSession:
     """A model with its processor, ready to answer; the embedded maya-tiny where none is named."""
     source = asset_path(EMBEDDED) if path_or_repo is None else path_or_repo
     processor = load_processor(source)
     processor.require_tokenizer()
-    return ChatSession(load_model(source, dtype=dtype, device=device), processor)
+    return ChatSession(load_model(source, dtype=dtype, device=device, quantization=quantization), processor)
 
 
 def load_best(path_or_repo: str | Path | None = None) -> ChatSession:
-    """`load_session` on the best device of this machine, in the number format that suits it."""
+    """`load_session` on the best device of this machine, in the number format that suits it.
+
+    Raises ModelTooLarge where the model does not fit in any.
+    """
     folder = local_folder(asset_path(EMBEDDED) if path_or_repo is None else path_or_repo)
-    machine = inspect_machine()
-    dtype = best_dtype(machine, sum(parameter_counts(load_config(folder)).values()))
-    return load_session(folder, dtype=dtype, device=machine.device)
+    plan = best_plan(load_config(folder), inspect_machine(), is_quantized=is_quantized(folder))
+    return load_session(folder, dtype=plan.dtype, device=plan.device, quantization=plan.quantization)
 
 
 def local_folder(path_or_repo: str | Path) -> Path:
@@ -145,9 +164,18 @@ def load_config(folder: Path) -> MayaConfig:
 
 
 def _fill(
-    model: MayaForConditionalGeneration, tensors: Tensors, dtype: torch.dtype, device: torch.device, *, source: Path
+    model: MayaForConditionalGeneration,
+    tensors: Tensors,
+    dtype: torch.dtype,
+    device: torch.device,
+    *,
+    source: Path,
+    four_bit: bool = False,
 ) -> None:
-    """Put every tensor in its place, one at a time; refuse what is missing, unexpected or misshapen, by name."""
+    """Put every tensor in its place, one at a time; refuse what is missing, unexpected or misshapen, by name.
+
+    four_bit: the decoder's linear layers are so, in the file already or from now on.
+    """
     tied = model.config.text.tie_word_embeddings
     expected = {
         name: tuple(tensor.shape) for name, tensor in model.state_dict().items() if not (tied and name == _HEAD)
@@ -155,7 +183,8 @@ def _fill(
     found: set[str] = set()
     unexpected: list[str] = []
     misshapen: list[str] = []
-    for name, tensor in tensors:
+    four_bit_weights = FourBitWeights(model, device) if four_bit else ()
+    for name, tensor in assembled(tensors, device) if four_bit else tensors:
         if tied and name == _HEAD:
             continue  # a copy of the table
         if name not in expected:
@@ -164,9 +193,12 @@ def _fill(
             misshapen.append(f"{name} is {list(tensor.shape)}, should be {list(expected[name])}")
         else:
             found.add(name)
+            if isinstance(four_bit_weights, FourBitWeights) and name in four_bit_weights:
+                four_bit_weights.take(name, tensor)
+                continue
+            assert isinstance(tensor, Tensor)
             owner, _, attribute = name.rpartition(".")
-            value = torch.nn.Parameter(tensor.to(device, dtype))
-            setattr(model.get_submodule(owner), attribute, value)
+            setattr(model.get_submodule(owner), attribute, torch.nn.Parameter(tensor.to(device, dtype), not four_bit))
     missing = sorted(expected.keys() - found - {text.split(" ")[0] for text in misshapen})
     problems = {"missing": missing, "unexpected": sorted(unexpected), "misshapen": sorted(misshapen)}
     if any(problems.values()):
@@ -184,7 +216,9 @@ def _some(names: list[str], most: int = 8) -> str:
 def _tensors(folder: Path) -> Tensors:
     """Every learnt tensor of a checkpoint under our names, read one at a time; an adapter's are merged into its base's."""
     if adapters.is_adapter(folder):
-        yield from adapters.merged(folder, _tensors(_under_adapter(folder)))
+        base = _under_adapter(folder)
+        tensors = _tensors(base)
+        yield from adapters.merged(folder, dequantized(tensors) if is_quantized(base) else tensors)
         return
     fields = _read_config(folder)
     if fields.get("model_type") != PUBLISHED_TYPE:
@@ -417,17 +451,48 @@ def save_model(
     fresh = folder.with_name(folder.name + ".new")
     shutil.rmtree(fresh, ignore_errors=True)
     fresh.mkdir(parents=True)
-    state = {name: tensor.detach() for name, tensor in model.state_dict().items()}
+    state = {name: _own(tensor.detach()) for name, tensor in model.state_dict().items()}
     if model.config.text.tie_word_embeddings:
         del state[_HEAD]
     if dtype is not None:
         state = {name: tensor.to(dtype) for name, tensor in state.items()}
+    if any(is_four_bit(module) for module in model.modules()):
+        model.config.quantization_config = QUANTIZATION_CONFIG
     model.config.architectures = [type(model).__name__]
     model.config.dtype = dtype or model.dtype
     model.config.save_pretrained(fresh)
     save_torch_state_dict(state, fresh)
     processor.save_pretrained(fresh)
     _replace_folder(fresh, folder)
+
+
+def _own(tensor: Tensor) -> Tensor:
+    """The tensor in memory of its own: a decoder may have joined it with others, which files cannot hold."""
+    return tensor.clone() if tensor.untyped_storage().nbytes() > tensor.nbytes else tensor
+
+
+def quantize_checkpoint(source: str | Path, destination: str | Path) -> None:
+    """Read a checkpoint in either layout and write it in ours with the decoder's linear layers in four bits.
+
+    Raises CheckpointError where it is so already.
+    """
+    folder = local_folder(source)
+    if is_quantized(folder):
+        raise CheckpointError(f"{folder.name} is in four bits already; use it as it is.")
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    model = load_model(folder, dtype=stored_dtype(folder), device=device, quantization="nf4")
+    save_model(model, load_processor(folder), destination)
+
+
+def is_quantized(folder: Path) -> bool:
+    """Whether a checkpoint's decoder is in four bits. Raises CheckpointMismatch for other kinds of quantisation."""
+    stored = _read_config(_under_adapter(folder)).get("quantization_config")
+    if stored is not None and stored.get("bnb_4bit_quant_type") != "nf4":
+        raise CheckpointMismatch(
+            f"config.json names a quantisation that Maya cannot read ({stored.get('quant_method')}); "
+            "take the weights as they were before it."
+        )
+    return stored is not None
 
 
 def _replace_folder(fresh: Path, folder: Path) -> None:
@@ -516,9 +581,7 @@ def _llava_name(ours: str) -> str:
 def stored_dtype(path_or_repo: str | Path) -> torch.dtype:
     """The number format of a checkpoint's weights."""
     folder = _under_adapter(local_folder(path_or_repo))
-    with safe_open(_weight_files(folder)[0], framework="pt") as tensors:
-        first: Tensor = tensors.get_tensor(next(iter(tensors.keys())))
-    return first.dtype
+    return next(tensor.dtype for name, tensor in _safetensors(folder) if name.endswith("norm.weight"))
 
 
 # --- small readers ---

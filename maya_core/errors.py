@@ -14,7 +14,8 @@
     ├── CheckpointError            a model cannot be loaded
     │   ├── CheckpointNotFound     no such folder or repository, or files are missing from it
     │   ├── CheckpointMismatch     keys are missing, unexpected or misshapen
-    │   └── CheckpointUnsafe       loading it would run foreign code
+    │   ├── CheckpointUnsafe       loading it would run foreign code
+    │   └── ModelTooLarge          there is not enough memory for it
     ├── DownloadError              a model cannot be fetched
     │   ├── RepositoryGated        its licence must be accepted first
     │   ├── DiskFull               there is no space for it
@@ -89,6 +90,10 @@ class CheckpointMismatch(CheckpointError):
 
 class CheckpointUnsafe(CheckpointError):
     """Loading it would run code that came with the weights."""
+
+
+class ModelTooLarge(CheckpointError):
+    """There is not enough memory for it in any form; the message names both numbers."""
 
 
 class DownloadError(MayaError):

@@ -1,4 +1,4 @@
-"""What this machine can compute on, and in which number format a model of a given size runs there."""
+"""What this machine can compute on."""
 
 import os
 import platform
@@ -8,8 +8,6 @@ from typing import Literal
 import torch
 
 GIB = 1024**3
-WORKING_SHARE = 1.2  # of the weights: activations and the cache of a long conversation come on top
-SMALL = 10**9  # parameters; below this a CPU computes in float32, which it does faster than bfloat16
 
 Device = Literal["cuda", "mps", "cpu"]
 
@@ -33,16 +31,6 @@ def inspect_machine() -> Machine:
     if torch.backends.mps.is_available():
         return Machine(device="mps", name="Apple GPU", memory=_main_memory(), cores=cores)
     return Machine(device="cpu", name=platform.processor() or platform.machine(), memory=_main_memory(), cores=cores)
-
-
-def best_dtype(machine: Machine, parameters: int) -> torch.dtype:
-    """float32 for a small model on a CPU, bfloat16 otherwise."""
-    return torch.float32 if machine.device == "cpu" and parameters < SMALL else torch.bfloat16
-
-
-def bytes_needed(parameters: int, dtype: torch.dtype) -> int:
-    """Memory for a model's weights and the work on one conversation; an estimate."""
-    return round(parameters * dtype.itemsize * WORKING_SHARE)
 
 
 def _main_memory() -> int:

@@ -7,14 +7,17 @@ The layers of one input (q, k, v, gate, up) are quantised as one: their blocks o
 only then can they be read as one again, because the second quantisation has one offset for all that it is given.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from copy import copy
-from typing import Any
+from itertools import accumulate, pairwise
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
+from maya_core.errors import CheckpointMismatch
 from maya_core.model import MayaForConditionalGeneration
 
 BLOCK = 64  # numbers that share a scale
@@ -23,6 +26,18 @@ TILE_BYTES = 2**23  # of dequantised weights at a time: memory that an allocator
 PANEL = 32  # rows that bitsandbytes' CPU kernel takes together
 FEW_ROWS = 96  # up to here that kernel is faster than dequantising and multiplying
 
+PARTS = 6  # tensors of a quantised matrix in a file: data, scales, their scales, two tables, and what is no tensor
+# what config.json says of such a checkpoint, in transformers' words
+QUANTIZATION_CONFIG: dict[str, Any] = {
+    "quant_method": "bitsandbytes",
+    "load_in_4bit": True,
+    "bnb_4bit_quant_type": "nf4",
+    "bnb_4bit_use_double_quant": True,
+    "bnb_4bit_compute_dtype": "bfloat16",
+    "llm_int8_skip_modules": ["vision_tower", "connector", "language_model.lm_head"],
+}
+
+Quantization = Literal["nf4"]
 Group = list[tuple[nn.Module, str]]
 
 
@@ -30,7 +45,12 @@ def quantize(model: MayaForConditionalGeneration, *, device: str | torch.device)
     """Replace the decoder's linear layers by 4-bit ones on `device`, a group at a time; then move the rest there."""
     for group in four_bit_groups(model):
         linears = [getattr(owner, name) for owner, name in group]
-        replace_group(group, [part.weight.detach() for part in linears], [part.bias for part in linears], device)
+        if any(is_four_bit(part) for part in linears):
+            continue
+        for place, part, (data, state) in zip(
+            group, linears, quantized([p.weight for p in linears], device), strict=True
+        ):
+            put_weight(emptied(place, part), data, state)
     model.to(device)
 
 
@@ -50,53 +70,56 @@ def four_bit_groups(model: MayaForConditionalGeneration) -> Iterator[Group]:
         yield [(mlp, "down_proj")]
 
 
-def replace_group(
-    group: Group, weights: Sequence[Tensor], biases: Sequence[Tensor | None], device: str | torch.device
-) -> None:
-    """Quantise the weights of a group on `device` and put 4-bit layers in their place."""
+def quantized(weights: Sequence[Tensor], device: str | torch.device) -> list[tuple[Tensor, Any]]:
+    """Weights of the same input, quantised as one where their shapes allow it: data and bitsandbytes' state of each."""
     from bitsandbytes.functional import quantize_4bit  # it takes seconds to import
 
-    whole = torch.cat([weight.to(device) for weight in weights])
-    data, state = quantize_4bit(whole, blocksize=BLOCK, compress_statistics=True, quant_type="nf4")
-    row = 0
-    for (owner, name), weight, bias in zip(group, weights, biases, strict=True):
-        rows = slice(row, row := row + len(weight))
-        part = (
-            sliced(data, state, rows)
-            if _is_whole_blocks(weight.shape)
-            else quantize_4bit(whole[rows], blocksize=BLOCK, compress_statistics=True, quant_type="nf4")
-        )
-        setattr(owner, name, four_bit_linear(part[0], part[1], bias))
+    def four_bit(weight: Tensor) -> tuple[Tensor, Any]:
+        data, state = quantize_4bit(weight, blocksize=BLOCK, compress_statistics=True, quant_type="nf4")
+        return data, state
+
+    weights = [weight.detach().to(device, torch.bfloat16) for weight in weights]
+    if len(weights) == 1 or not all(_is_whole_blocks(weight.shape) for weight in weights):
+        return [four_bit(weight) for weight in weights]
+    data, state = four_bit(torch.cat(weights))
+    ends = list(accumulate(len(weight) for weight in weights))
+    return [sliced(data, state, slice(*rows)) for rows in pairwise([0, *ends])]
 
 
-def four_bit_linear(data: Tensor, state: Any, bias: Tensor | None) -> nn.Linear:
-    """bitsandbytes' layer over weights that are quantised already."""
+def emptied(place: tuple[nn.Module, str], linear: nn.Linear) -> Any:
+    """A 4-bit layer, still without weights, in the place of a linear one."""
     import bitsandbytes as bnb
 
-    rows, columns = state.shape
-    layer: nn.Linear = bnb.nn.Linear4bit(
-        columns,
-        rows,
-        bias=bias is not None,
+    layer = bnb.nn.Linear4bit(
+        linear.in_features,
+        linear.out_features,
+        bias=linear.bias is not None,
         compute_dtype=torch.bfloat16,  # its default would compute in float32
-        compress_statistics=state.nested,
         quant_type="nf4",
         device="meta",
     )
+    layer.bias = linear.bias
+    layer.requires_grad_(False)
+    layer.eval()
+    setattr(*place, layer)
+    return layer
+
+
+def put_weight(layer: Any, data: Tensor, state: Any) -> None:
+    """Give a 4-bit layer weights that are quantised already."""
+    import bitsandbytes as bnb
+
     layer.weight = bnb.nn.Params4bit(
         data,
         requires_grad=False,
         quant_state=state,
         blocksize=state.blocksize,
         compress_statistics=state.nested,
-        quant_type="nf4",
+        quant_type=state.quant_type,
         bnb_quantized=True,
         module=layer,
     )
     layer.quant_state = state
-    if bias is not None:
-        layer.bias = nn.Parameter(bias.detach().to(data.device), requires_grad=False)
-    return layer
 
 
 def is_four_bit(layer: Any) -> bool:
@@ -104,6 +127,85 @@ def is_four_bit(layer: Any) -> bool:
     return type(layer).__name__ == "Linear4bit" and not getattr(
         layer.weight.quant_state, "packing_format_for_cpu", False
     )
+
+
+# --- checkpoints ---
+
+
+class Quantized(NamedTuple):
+    """A matrix in four bits. data: (N, 1) bytes; state: bitsandbytes' scales."""
+
+    data: Tensor
+    state: Any
+
+    @property
+    def shape(self) -> torch.Size:
+        shape: torch.Size = self.state.shape
+        return shape
+
+
+def assembled(
+    tensors: Iterable[tuple[str, Tensor]], device: str | torch.device
+) -> Iterator[tuple[str, Tensor | Quantized]]:
+    """The tensors of a checkpoint, the quantised ones put together from their parts, as soon as all are there.
+
+    Raises CheckpointMismatch where parts are missing.
+    """
+    from bitsandbytes.functional import QuantState
+
+    waiting: dict[str, dict[str, Tensor]] = defaultdict(dict)
+    for name, tensor in tensors:
+        whole, dot, _ = name.partition(".weight.")
+        whole += ".weight" if dot else ""
+        if not dot and tensor.dtype != torch.uint8:
+            yield name, tensor
+            continue
+        waiting[whole][name] = tensor
+        if len(waiting[whole]) == PARTS:
+            parts = waiting.pop(whole)
+            yield whole, Quantized(parts.pop(whole).to(device), QuantState.from_dict(parts, torch.device(device)))
+    if waiting:
+        raise CheckpointMismatch(f"{next(iter(waiting))} lacks some of its {PARTS} quantised parts; get a whole copy.")
+
+
+def dequantized(tensors: Iterable[tuple[str, Tensor]]) -> Iterator[tuple[str, Tensor]]:
+    """The tensors of a quantised checkpoint in bfloat16."""
+    from bitsandbytes.functional import dequantize_4bit
+
+    for name, tensor in assembled(tensors, "cpu"):
+        yield name, dequantize_4bit(*tensor) if isinstance(tensor, Quantized) else tensor
+
+
+class FourBitWeights:
+    """Puts 4-bit layers in a model that is to be loaded, and takes their weights one at a time, whole or quantised."""
+
+    def __init__(self, model: MayaForConditionalGeneration, device: str | torch.device) -> None:
+        self._device = device
+        self._layers: dict[str, Any] = {}
+        self._groups: dict[str, list[str]] = {}
+        self._waiting: dict[str, Tensor] = {}
+        paths = {module: path for path, module in model.named_modules()}
+        for group in list(four_bit_groups(model)):
+            linears = [getattr(owner, name) for owner, name in group]
+            names = [f"{paths[part]}.weight" for part in linears]
+            layers = [emptied(place, part) for place, part in zip(group, linears, strict=True)]
+            self._layers |= dict(zip(names, layers, strict=True))
+            self._groups |= dict.fromkeys(names, names)
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._layers
+
+    def take(self, name: str, weight: Tensor | Quantized) -> None:
+        """A weight; quantised with those of the same input as soon as they are all there."""
+        if isinstance(weight, Quantized):
+            put_weight(self._layers[name], *weight)
+            return
+        self._waiting[name] = weight
+        names = self._groups[name]
+        if all(each in self._waiting for each in names):
+            weights = [self._waiting.pop(each) for each in names]
+            for each, (data, state) in zip(names, quantized(weights, self._device), strict=True):
+                put_weight(self._layers[each], data, state)
 
 
 # --- parts of a quantised matrix ---
@@ -115,11 +217,11 @@ def _is_whole_blocks(shape: torch.Size) -> bool:
 
 
 def sliced(data: Tensor, state: Any, rows: slice) -> tuple[Tensor, Any]:
-    """Some rows of a quantised matrix; they share its memory."""
+    """Some rows of a quantised matrix, in memory of their own."""
     columns = state.shape[1]
 
     def cut(tensor: Tensor, numbers_each: int) -> Tensor:
-        return tensor[rows.start * columns // numbers_each : rows.stop * columns // numbers_each]
+        return tensor[rows.start * columns // numbers_each : rows.stop * columns // numbers_each].clone()
 
     part, part.state2 = copy(state), copy(state.state2)
     part.shape = torch.Size([rows.stop - rows.start, columns])
