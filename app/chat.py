@@ -81,7 +81,7 @@ class Chat:
         asked = self.shown(conversation)
         view = View(conversation=conversation, shown=asked)
         yield view
-        answer, trouble = Entry(role="assistant", text=""), None
+        answer, trouble, note = Entry(role="assistant", text=""), "", ""
         started = time.monotonic()
         try:
             messages = to_messages(self.history.entries(conversation), self.settings.answer_language)
@@ -96,6 +96,8 @@ class Chat:
                         tokens=piece.tokens,
                         seconds=time.monotonic() - started,
                     )
+                    if piece.left_out:
+                        note = self._say("This conversation is long; the model no longer sees its beginning.")
                     shown = [*asked, {"role": "assistant", "content": answer.text}] if answer.text else asked
                     yield replace(view, shown=shown, answer=answer)
         except MayaError as error:
@@ -107,7 +109,7 @@ class Chat:
             self.history.cut(conversation, len(self.history.entries(conversation)) - 1)
             yield View(conversation=conversation, typed=typed, shown=self.shown(conversation), notice=trouble)
         else:
-            yield View(conversation=conversation, shown=self.shown(conversation), notice=trouble or "", answer=answer)
+            yield View(conversation=conversation, shown=self.shown(conversation), notice=trouble or note, answer=answer)
 
     def shown(self, conversation: str | None) -> Shown:
         """A conversation as gradio shows it: pictures, then words."""

@@ -1,4 +1,5 @@
-"""Pictures of the page with a real conversation, in ten languages, light and dark, on a desk and on a telephone:
+"""Pictures of the page with a real conversation, in ten languages, light and dark, on a desk and on a telephone; for each
+what axe has against it (WCAG 2, A and AA), and at the end every request that did not go to the page's own server:
 `python -m tests.app.screenshots DIR`.
 """
 
@@ -14,20 +15,22 @@ from app.engine import LocalEngine
 from app.i18n import Say
 from maya_core.languages import CODES
 from tests.app.conftest import CHROMIUM, Site, serve_site
-from tests.app.test_browser import MESSAGES, ask
+from tests.app.test_browser import MESSAGES, ask, faults
 
 SIZES = {"desk": (1200, 820), "telephone": (390, 800)}
 EXAMPLES = Path(__file__).parents[2] / "assets" / "examples"
 QUESTIONS = ("What is this?", "What colour is the background?")
 
 
-def draw(site: Site, browser: Any, code: str, *, size: str, dark: bool, out: Path) -> None:
-    """A new page, a conversation about the first example, and its picture."""
+def draw(site: Site, browser: Any, code: str, *, size: str, dark: bool, out: Path) -> list[str]:
+    """A new page, a conversation about the first example, and its picture; the requests that left the machine."""
     site.settings.change(language=None)
     width, height = SIZES[size]
     context = browser.new_context(
         locale=code, viewport={"width": width, "height": height}, color_scheme="dark" if dark else "light"
     )
+    requested: list[str] = []
+    context.on("request", lambda request: requested.append(request.url))
     page = context.new_page()
     page.goto(site.address)
     page.wait_for_function("document.querySelector('#maya-new')?.textContent.trim() && document.documentElement.dir")
@@ -35,20 +38,26 @@ def draw(site: Site, browser: Any, code: str, *, size: str, dark: bool, out: Pat
         ask(page, Say(code)(question), *([] if number else [EXAMPLES / "1.png"]))
     page.locator(MESSAGES.format("bot")).last.scroll_into_view_if_needed()
     page.wait_for_timeout(600)
-    page.screenshot(path=out / f"{code}-{size}-{'dark' if dark else 'light'}.png")
+    name = f"{code}-{size}-{'dark' if dark else 'light'}"
+    page.screenshot(path=out / f"{name}.png")
+    print(f"{name}: axe found {faults(page) or 'nothing'}", flush=True)
     context.close()
+    return [url for url in requested if not url.startswith((site.address, "data:", "blob:"))]
 
 
 def main() -> None:
     out = Path(sys.argv[1])
     out.mkdir(parents=True, exist_ok=True)
-    for site in serve_site(LocalEngine(), Path(tempfile.mkdtemp())):
-        with sync_playwright() as driver:
-            browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-            for code, size, dark in product(CODES, SIZES, (False, True)):
-                draw(site, browser, code, size=size, dark=dark, out=out)
-            browser.close()
-    print(f"{len(list(out.glob('*.png')))} pictures in {out}")
+    outside: list[str] = []
+    engine = LocalEngine()
+    with sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        for code in CODES:
+            for site in serve_site(engine, Path(tempfile.mkdtemp())):
+                for size, dark in product(SIZES, (False, True)):
+                    outside += draw(site, browser, code, size=size, dark=dark, out=out)
+        browser.close()
+    print(f"{len(list(out.glob('*.png')))} pictures in {out}; requests that left this machine: {outside or 'none'}")
 
 
 if __name__ == "__main__":

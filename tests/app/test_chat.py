@@ -158,3 +158,15 @@ def test_a_question_can_be_asked_again_and_in_other_words(photo, history):
     [refused] = talk.ask_again(key, 0, "  ")
     assert refused.notice == "Type a question first."
     assert [entry.text for entry in history.entries(key)] == ["other", "other!"]
+
+
+@pytest.mark.parametrize("language", CODES)
+def test_a_conversation_too_long_for_the_model_is_answered_and_that_is_told(photo, history, language):
+    class Forgetful(ScriptedEngine):
+        def stream(self, messages, **options):
+            for piece in super().stream(messages, **options):
+                yield replace(piece, left_out=3)
+
+    *_, last = chat(Forgetful("a", "b"), history, language).ask(None, {"text": "What?", "files": [photo]})
+    assert last.shown[-1]["content"] == "ab"
+    assert last.notice == translate("This conversation is long; the model no longer sees its beginning.", language)

@@ -8,6 +8,7 @@ import pytest
 from app.engine import WAITING, EngineBusy, LocalEngine, OneAtATime, Piece
 from maya_core import checkpoint
 from maya_core.errors import CheckpointNotFound, GenerationError
+from maya_core.generation import Delta
 from maya_core.prompt import Message
 from tests.app.scripted import ScriptedEngine
 from tests.tiny import picture, tiny_session
@@ -66,7 +67,7 @@ class Dying:
     """A session whose memory runs out after a token."""
 
     def deltas(self, messages, options):
-        yield "a", 1
+        yield Delta("a", 1, 0)
         raise RuntimeError("out of memory")
 
 
