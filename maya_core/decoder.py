@@ -33,7 +33,7 @@ Projection = Callable[[Tensor], Tensor]
 class KeyValues:
     """Keys and values of `length` columns, with room for more; both (layers, B, K, S, D).
 
-    gallery: what a connector keeps of the pictures, for layers that look at them.
+    gallery: what a connector keeps of the pictures, for layers that look at them. steps: what was recorded on this memory.
     """
 
     def __init__(self, config: CohereConfig, rows: int, *, dtype: torch.dtype, device: torch.device) -> None:
@@ -43,6 +43,7 @@ class KeyValues:
         self.values = torch.empty(shape, dtype=dtype, device=device)
         self.length = 0
         self.gallery: Any = None
+        self.steps: Any = None
 
     @property
     def capacity(self) -> int:
@@ -52,6 +53,7 @@ class KeyValues:
         """Room for `columns` in all; what is there stays."""
         if columns > self.capacity:
             more = -(-columns // BUCKET) * BUCKET - self.capacity
+            # zeros: what is not a number would, even unseen, spoil what is
             self.keys, self.values = pad(self.keys, (0, 0, 0, more)), pad(self.values, (0, 0, 0, more))
 
     def get_seq_length(self) -> int:
@@ -72,6 +74,11 @@ class Decoder:
         self.rotary_emb = decoder.rotary_emb
         self.norm = decoder.norm
         self.head = joined([model.language_model.lm_head], packed=packed)
+
+    @property
+    def looks(self) -> bool:
+        """Whether layers look at the pictures too, which steps that are recorded cannot."""
+        return any(block is not None for block in self.blocks)
 
     def new_cache(self, rows: int) -> KeyValues:
         return KeyValues(self.config, rows, dtype=self.model.dtype, device=self.model.device)
@@ -98,11 +105,14 @@ class Decoder:
         for number, layer in enumerate(self.layers):
             if sight is not None and (block := self.blocks[number]) is not None:
                 hidden_BTE = block(hidden_BTE, sight)
-            keys_BKSD, values_BKSD = cache.keys[number], cache.values[number]
-            hidden_BTE = layer(hidden_BTE, rotation_BT1C, keys_BKSD, values_BKSD, start, end, mask)
+            kept = (cache.keys[number, :, :, :end], cache.values[number, :, :, :end])
+            hidden_BTE = layer(hidden_BTE, rotation_BT1C, *kept, slice(start, end), mask)
         cache.length = end
-        last_BE = self.norm(hidden_BTE[:, -1])
-        scores_BV: Tensor = self.head(last_BE) * self.config.logit_scale
+        return self.scores(hidden_BTE[:, -1])
+
+    def scores(self, last_BE: Tensor) -> Tensor:
+        """What the last layer gave for the last position -> scores (B, V) of the token after it."""
+        scores_BV: Tensor = self.head(self.norm(last_BE)) * self.config.logit_scale
         return scores_BV
 
     def rotation(self, embeds_BTE: Tensor, position_BT: Tensor) -> Tensor:
@@ -134,11 +144,10 @@ class Layer:
         rotation_BT1C: Tensor,
         keys_BKSD: Tensor,
         values_BKSD: Tensor,
-        start: int,
-        end: int,
+        columns: slice | Tensor,
         mask: Tensor | None,
     ) -> Tensor:
-        """(B, T, E) -> (B, T, E); columns start to end of keys and values are written."""
+        """(B, T, E) -> (B, T, E). columns: which T of the S columns of keys and values are the new ones, and written."""
         rows, new, _ = hidden_BTE.shape
         normed_BTE = layer_norm(hidden_BTE, self.width, self.norm.weight, None, self.norm.variance_epsilon)
         looking_BTX, value_BTX, gate_BTX, up_BTX = torch.split(self.inward(normed_BTE), self.sizes, dim=-1)
@@ -148,9 +157,13 @@ class Layer:
             looking_BTHD = torch.cat([norm(part) for norm, part in zip(self.qk_norms, pair, strict=True)], dim=2)
         looking_BTHD = rotated(looking_BTHD, rotation_BT1C)
         query_BTHD, key_BTKD = torch.split(looking_BTHD, [self.heads, self.key_heads], dim=2)
-        keys_BKSD[:, :, start:end] = key_BTKD.transpose(1, 2)
-        values_BKSD[:, :, start:end] = value_BTX.view(rows, new, self.key_heads, self.head_dim).transpose(1, 2)
-        seen_BTX = attended(query_BTHD, keys_BKSD[:, :, :end], values_BKSD[:, :, :end], mask)
+        value_BTKD = value_BTX.view(rows, new, self.key_heads, self.head_dim)
+        for kept_BKSD, new_BTKD in ((keys_BKSD, key_BTKD), (values_BKSD, value_BTKD)):
+            if isinstance(columns, slice):
+                kept_BKSD[:, :, columns] = new_BTKD.transpose(1, 2)
+            else:
+                kept_BKSD.index_copy_(2, columns, new_BTKD.transpose(1, 2))
+        seen_BTX = attended(query_BTHD, keys_BKSD, values_BKSD, mask)
         return hidden_BTE + self.o_proj(seen_BTX) + self.down_proj(self.act(gate_BTX) * up_BTX)
 
 

@@ -11,8 +11,9 @@ from maya_core.errors import ModelTooLarge
 from maya_core.hardware import GIB, Machine
 from maya_core.model import MayaForConditionalGeneration
 from maya_core.quantization import BLOCK, NESTED_BLOCK, PANEL, Quantization, four_bit_groups
+from maya_core.step_graph import CHAT
 
-CONVERSATION = 1024  # columns of the cache that are counted: a picture, and some turns
+CONVERSATION = 1024  # columns of the cache: a picture, and some turns
 SMALL = 10**9  # parameters; below this a CPU computes in float32, where every processor is fast
 SPARE = 0.1  # of the memory, for all else that needs some
 TABLES = 4 * (256 + 16)  # bytes of the two tables of numbers that each 4-bit matrix has
@@ -57,9 +58,12 @@ def footprint(
     dtype: torch.dtype,
     quantization: Quantization | None = None,
     device: str = "cpu",
-    columns: int = CONVERSATION,
+    columns: int | None = None,
 ) -> int:
-    """Bytes of weights and of a conversation of `columns` tokens and slots."""
+    """Bytes of weights and of a conversation of `columns` tokens and slots; if not given, as many as there is room for at
+    once on a GPU, and some turns elsewhere."""
+    if columns is None:
+        columns = min(CHAT if device == "cuda" else CONVERSATION, config.text.max_position_embeddings)
     sizes, text = _Sizes.of(config), config.text
     head_dim = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
     columns = -(-columns // BUCKET) * BUCKET

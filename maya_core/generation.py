@@ -26,6 +26,7 @@ from maya_core.model import MayaForConditionalGeneration
 from maya_core.processor import Encoded, MayaProcessor
 from maya_core.prompt import Message, Picture
 from maya_core.sampling import Sampler
+from maya_core.step_graph import drawn_by_graph
 
 GREEDY = GenerationOptions()
 PICTURES_KEPT = 32  # what the tower made of them: 0.8 MB each at the published size
@@ -210,8 +211,14 @@ def _drawn(read: _Read, scores_BV: Tensor, options: GenerationOptions) -> Iterat
     The end token itself is not given.
     """
     config = read.decoder.model.config
+    room = min(options.max_new_tokens, config.text.max_position_embeddings - read.cache.length)
+    if len(scores_BV) == 1 and scores_BV.is_cuda and not read.decoder.looks:
+        for token_B in drawn_by_graph(read.decoder, read.cache, scores_BV, options, room):
+            read.signs += token_B.tolist()
+            yield token_B
+        return
     draw = Sampler(options, config, len(scores_BV), scores_BV.device)
-    for left in reversed(range(min(options.max_new_tokens, config.text.max_position_embeddings - read.cache.length))):
+    for left in reversed(range(room)):
         token_B = draw(scores_BV)
         if draw.all_ended:
             return

@@ -1,9 +1,5 @@
-"""What a person does on the page, in Chromium.
+"""What a person does on the page, in Chromium."""
 
-MAYA_SCREENSHOT=1 also writes the README's picture.
-"""
-
-import os
 import re
 from pathlib import Path
 
@@ -118,8 +114,6 @@ def test_drop_a_picture_ask_and_ask_again_in_every_script(open_page, embedded, a
     assert any(FONTS[code] in font for font in fonts)
     assert page.locator("#maya-statistics").inner_text().strip()
     assert (page.foreign, page.errors) == ([], [])
-    if os.environ.get("MAYA_SCREENSHOT") and code == "hi":
-        page.screenshot(path=ROOT / "assets" / "screenshot.png")
 
 
 @pytest.mark.parametrize("code", CODES)

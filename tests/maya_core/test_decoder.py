@@ -4,12 +4,14 @@ import pytest
 import torch
 from torch import nn
 
+from maya_core import generation
 from maya_core.config import GenerationOptions
 from maya_core.decoder import Decoder
 from maya_core.errors import GenerationError, PromptTooLong
 from maya_core.generation import ChatSession
 from maya_core.prompt import Message
 from maya_core.quantization import quantize
+from maya_core.step_graph import drawn_by_graph
 from tests.tiny import picture, tiny_model, tiny_session
 
 OPTIONS = GenerationOptions(max_new_tokens=12)
@@ -286,3 +288,52 @@ def test_sessions_answer_with_new_weights_after_a_new_session():
             parameter.mul_(-1.3)
     again = ChatSession(model_session.model, model_session.processor)
     assert again.answer(CONVERSATIONS["words"], OPTIONS) != before
+
+
+# --- the step that is recorded on a GPU, run here without being recorded ---
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize(
+    "options",
+    [
+        GenerationOptions(max_new_tokens=40),
+        GenerationOptions(max_new_tokens=40, repetition_penalty=1.5),
+        GenerationOptions(max_new_tokens=40, temperature=0.8, top_p=0.9, seed=3),
+    ],
+    ids=["greedy", "penalty", "sampled"],
+)
+@pytest.mark.parametrize("prompt", [5, 250])  # the second grows over the end of a bucket
+@pytest.mark.parametrize("end", [None, 300])
+def test_recorded_steps_give_the_same_tokens(options, prompt, end):
+    model = tiny_model(text={"eos_token_id": end})
+    ids = torch.randint(0, 500, (1, prompt), generator=torch.Generator().manual_seed(prompt))
+
+    def answer(drawn):
+        read = generation._Read(Decoder(model))
+        for _ in range(2):  # the second answer finds the steps of the first
+            read.cache.length = 0
+            tokens = [int(token) for token in drawn(read, read.on(ids))]
+        return tokens, read.cache
+
+    plain, plain_cache = answer(lambda read, scores: generation._drawn(read, scores, options))
+    graph, graph_cache = answer(
+        lambda read, scores: drawn_by_graph(read.decoder, read.cache, scores, options, options.max_new_tokens)
+    )
+    assert graph == plain
+    assert graph_cache.length == plain_cache.length
+    for mine, other in ((graph_cache.keys, plain_cache.keys), (graph_cache.values, plain_cache.values)):
+        filled = slice(0, plain_cache.length)
+        torch.testing.assert_close(mine[:, :, :, filled], other[:, :, :, filled], atol=1e-5, rtol=1e-4)
+
+
+def test_recorded_steps_tell_nan():
+    model = tiny_model()
+    read = generation._Read(Decoder(model))
+    with torch.inference_mode():
+        scores = read.on(torch.tensor([[5, 6]]))
+        drawn = drawn_by_graph(read.decoder, read.cache, scores, OPTIONS, 8)
+        next(drawn)
+        model.get_decoder().norm.weight.fill_(torch.nan)
+        with pytest.raises(GenerationError, match="NaN"):
+            list(drawn)
