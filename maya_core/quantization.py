@@ -225,7 +225,7 @@ def sliced(data: Tensor, state: Any, rows: slice) -> tuple[Tensor, Any]:
 
     part, part.state2 = copy(state), copy(state.state2)
     part.shape = torch.Size([rows.stop - rows.start, columns])
-    part.absmax = cut(state.absmax, BLOCK)
+    part.absmax, part.code = cut(state.absmax, BLOCK), state.code.clone()  # files hold no tensor twice
     part.state2.absmax = cut(state.state2.absmax, BLOCK * NESTED_BLOCK)
     return cut(data, 2), part
 

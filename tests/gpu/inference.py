@@ -1,0 +1,222 @@
+"""`python -m tests.gpu.inference`: Maya 8B in four bits on one GPU, with random weights, against transformers.
+
+Two ceilings are measured first: memory bandwidth and matrix products. Outputs are compared before any time is told.
+`--toy` runs the whole of it on small shapes, on a CPU too; `--record` keeps what is printed. (argparse, because rented
+machines have little installed.)
+"""
+
+import argparse
+import gc
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import init_empty_weights
+from PIL import Image
+from torch import Tensor
+
+from maya_core.checkpoint import load_model, quantize_checkpoint, save_model
+from maya_core.config import PUBLISHED_TEXT, PUBLISHED_VISION, GenerationOptions, MayaConfig
+from maya_core.footprint import footprint
+from maya_core.generation import ChatSession
+from maya_core.model import MayaForConditionalGeneration
+from maya_core.processor import ImagePreparation, MayaProcessor
+from maya_core.prompt import Message
+from maya_core.quantization import quantize
+from tests.speed.report import Row, record
+from training.tokenizer import train_tokenizer
+
+QUESTION = "What is in the picture, and where does it lie?"
+TOY_TEXT = {
+    "hidden_size": 256, "intermediate_size": 512, "num_hidden_layers": 3, "num_attention_heads": 4,
+    "num_key_value_heads": 2, "vocab_size": 2048, "max_position_embeddings": 1024,
+}  # fmt: skip
+TOY_VISION = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 3, "num_attention_heads": 4}
+PEER, STATIC_PEER = "transformers and bitsandbytes", "transformers, bfloat16, static cache, compiled"
+
+
+class Bench:
+    """The device, the shapes, and how much is measured."""
+
+    def __init__(self, *, toy: bool) -> None:
+        self.toy = toy
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.tokens, self.peer_tokens, self.repeats = (12, 6, 2) if toy else (256, 48, 5)
+        tokenizer = train_tokenizer(400, texts=[QUESTION])
+        known = tokenizer.get_added_vocab()
+        self.config = MayaConfig(
+            vision_config=dict(PUBLISHED_VISION) | (TOY_VISION if toy else {}),
+            text_config=dict(PUBLISHED_TEXT)
+            | {"eos_token_id": None, "pad_token_id": known["<PAD>"]}
+            | (TOY_TEXT if toy else {}),
+            image_token_id=known["<image>"],
+        )
+        self.processor = MayaProcessor(self.config, ImagePreparation(size=self.config.image_size), tokenizer)
+        photo = Image.effect_mandelbrot((1024, 768), (-2, -1, 1, 1), 60).convert("RGB")
+        self.messages = [Message(role="user", text=QUESTION, images=(photo,))]
+
+    def wait(self) -> None:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize()
+
+    def seconds(self, work: Callable[[], Any], repeats: int | None = None) -> float:
+        """The median, after one call that does not count."""
+        work()
+        times = []
+        for _ in range(repeats or self.repeats):
+            self.wait()
+            started = time.perf_counter()
+            work()
+            self.wait()
+            times.append(time.perf_counter() - started)
+        return statistics.median(times)
+
+    def random_model(self) -> MayaForConditionalGeneration:
+        """Weights in bfloat16 on the device, of the size that keeps numbers in range."""
+        with init_empty_weights():
+            model: MayaForConditionalGeneration = MayaForConditionalGeneration(self.config)
+        generator = torch.Generator(self.device).manual_seed(0)
+        for name, parameter in list(model.named_parameters()):
+            owner, _, attribute = name.rpartition(".")
+            value = torch.ones(parameter.shape, dtype=torch.bfloat16, device=self.device)
+            if parameter.ndim > 1:
+                value.normal_(0, 0.02, generator=generator)
+            setattr(model.get_submodule(owner), attribute, torch.nn.Parameter(value, requires_grad=False))
+        model.tie_weights()
+        return model.to(self.device).eval()
+
+    def inputs(self) -> dict[str, Tensor]:
+        batch = {name: tensor.to(self.device) for name, tensor in self.processor([self.messages]).items()}
+        return batch | {"pixel_values": batch["pixel_values"].bfloat16()}
+
+
+def ceilings(bench: Bench) -> None:
+    """What the device can do: bytes moved a second, and operations of a matrix product."""
+    size = 2**22 if bench.toy else 2**31
+    source = torch.empty(size, dtype=torch.uint8, device=bench.device).random_()
+    target = torch.empty_like(source)
+    seconds = bench.seconds(lambda: target.copy_(source))
+    side = 256 if bench.toy else 8192
+    left, right = (torch.randn(side, side, device=bench.device, dtype=torch.bfloat16) for _ in range(2))
+    product = bench.seconds(lambda: left @ right)
+    print(f"copy {2 * size / seconds / 1e9:.0f} GB/s, bfloat16 products {2 * side**3 / product / 1e12:.1f} TFLOP/s")
+
+
+def tokens_per_second(bench: Bench, answer: Callable[[int], Any], new: int) -> float:
+    """Of the tokens after the first: a long answer less one of a single token."""
+    return (new - 1) / (bench.seconds(lambda: answer(new)) - bench.seconds(lambda: answer(1)))
+
+
+@torch.inference_mode()
+def agreement(bench: Bench, session: ChatSession) -> str:
+    """How near our scores are to the modules' own; ends the run where they are not."""
+    inputs = bench.inputs()
+    expected = session.model(**inputs, logits_to_keep=1).logits[0, -1].float()
+    read = session.processor.encode(bench.messages, answer_next=True)
+    decoder = session.decoder
+    embeds = session.model.decoder_inputs(
+        read.input_ids[None].to(bench.device), session.model.vision_features(inputs["pixel_values"])
+    )["inputs_embeds"]
+    positions = torch.arange(embeds.shape[1], device=bench.device)[None]
+    scores = decoder(embeds, positions, decoder.new_cache(1))[0].float()
+    difference = float((scores - expected).norm() / expected.norm())
+    if not difference < 3e-2:
+        raise SystemExit(f"the scores differ by {difference:.1e} of their size")
+    return f"scores within {difference:.0e}"
+
+
+def stock(bench: Bench, model: MayaForConditionalGeneration, **more: Any) -> Callable[[int], Any]:
+    inputs = bench.inputs()
+    return lambda new: model.generate(**inputs, max_new_tokens=new, min_new_tokens=new, do_sample=False, **more)
+
+
+def answering(bench: Bench) -> list[Row]:
+    """Tokens a second in four bits, the wait for the first, and the memory of a chat of 4,096 tokens."""
+    model = bench.random_model()
+    quantize(model, device=bench.device)
+    session = ChatSession(model, bench.processor)
+    near = agreement(bench, session)
+
+    def ours(new: int) -> list[int]:
+        return session.token_ids(bench.messages, GenerationOptions(max_new_tokens=new))
+
+    def afresh() -> list[int]:
+        session._read, session._seen = None, type(session._seen)(model)
+        return ours(1)
+
+    mine = tokens_per_second(bench, ours, bench.tokens)
+    theirs = tokens_per_second(bench, stock(bench, model), bench.peer_tokens)
+    first, their_first = bench.seconds(afresh), bench.seconds(lambda: stock(bench, model)(1))
+    rows = [
+        Row(
+            what="tokens a second, NF4", peer=PEER, ours=f"{mine:.0f}", theirs=f"{theirs:.0f}", ratio=mine / theirs,
+            agreement=near, wanted=6,
+        ),
+        Row(
+            what="first token, with a picture, NF4", peer=PEER, ours=f"{first * 1e3:.1f} ms",
+            theirs=f"{their_first * 1e3:.1f} ms", ratio=their_first / first, agreement=near,
+        ),
+    ]  # fmt: skip
+    if bench.device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+        ours(bench.tokens)
+        said = footprint(bench.config, dtype=torch.bfloat16, quantization="nf4", device="cuda")
+        most = torch.cuda.max_memory_allocated()
+        print(f"memory of a chat: {most / 1e9:.2f} GB at most, {said / 1e9:.2f} GB said before")
+    rows.append(_against_static(bench, mine, near))
+    return rows
+
+
+def _against_static(bench: Bench, mine: float, near: str) -> Row:
+    """Against the fastest that transformers has: all sixteen bits, nothing allocated, compiled."""
+    gc.collect()
+    torch.cuda.empty_cache()
+    model = bench.random_model()
+    more = {"cache_implementation": "static"}
+    theirs = tokens_per_second(bench, stock(bench, model, **more), bench.peer_tokens)
+    return Row(
+        what="tokens a second, NF4", peer=STATIC_PEER, ours=f"{mine:.0f}", theirs=f"{theirs:.0f}", ratio=mine / theirs,
+        agreement=near, wanted=1.3,
+    )  # fmt: skip
+
+
+def loading(bench: Bench) -> list[Row]:
+    """Loading what was quantised before, against quantising on the way in."""
+    with tempfile.TemporaryDirectory() as folder:
+        whole, four_bit = Path(folder) / "whole", Path(folder) / "four-bit"
+        save_model(bench.random_model(), bench.processor, whole)
+        quantize_checkpoint(whole, four_bit)
+
+        def load(path: Path, **more: Any) -> None:
+            load_model(path, dtype=torch.bfloat16, device=bench.device, **more)
+
+        ours = bench.seconds(lambda: load(four_bit), repeats=1)
+        theirs = bench.seconds(lambda: load(whole, quantization="nf4"), repeats=1)
+    return [
+        Row(
+            what="loading in NF4", peer="quantising on the way in", ours=f"{ours:.1f} s", theirs=f"{theirs:.1f} s",
+            ratio=theirs / ours, agreement="equal scores, by test", wanted=4,
+        )
+    ]  # fmt: skip
+
+
+def main(arguments: Sequence[str] | None = None) -> list[Row]:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--toy", action="store_true")
+    parser.add_argument("--record", action="store_true")
+    options = parser.parse_args(arguments)
+    bench = Bench(toy=options.toy)
+    if bench.device.type != "cuda" and not options.toy:
+        raise SystemExit("There is no CUDA GPU here; --toy runs on the CPU.")
+    ceilings(bench)
+    rows = [*answering(bench), *loading(bench)]
+    record("Answering, one GPU", rows, command="python -m tests.gpu.inference --record", keep=options.record)
+    return rows
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,44 @@
+"""The GPU benchmark's whole logic on small shapes, and on a GPU that recorded steps say what plain ones say."""
+
+import pytest
+import torch
+
+from maya_core import generation
+from maya_core.config import GenerationOptions
+from maya_core.decoder import Decoder
+from maya_core.quantization import quantize
+from tests.gpu import inference
+from tests.tiny import tiny_model
+
+WIDE = {"hidden_size": 128, "intermediate_size": 256, "num_attention_heads": 4, "num_key_value_heads": 2}
+
+
+def test_the_benchmark_runs_at_toy_size(capsys):
+    rows = inference.main(["--toy"])
+    assert [row.what for row in rows] == [
+        "tokens a second, NF4", "first token, with a picture, NF4", "tokens a second, NF4", "loading in NF4",
+    ]  # fmt: skip
+    assert "GB/s" in capsys.readouterr().out
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("four_bit", [False, True])
+@pytest.mark.parametrize("penalty", [1.0, 1.3])
+@torch.inference_mode()
+def test_recorded_steps_are_the_plain_ones_on_a_gpu(four_bit, penalty):
+    model = tiny_model(text=WIDE | {"eos_token_id": None, "max_position_embeddings": 2048}).cuda()
+    if four_bit:
+        quantize(model.bfloat16(), device="cuda")
+    options = GenerationOptions(max_new_tokens=300, repetition_penalty=penalty)
+    read = generation._Read(Decoder(model))
+    ids = torch.randint(0, 500, (1, 40), device="cuda")
+    for _ in range(2):
+        read.cache.length = 0
+        recorded = [int(token) for token in generation._drawn(read, read.on(ids), options)]
+        plain = generation._Read(Decoder(model))
+        draw = generation.Sampler(options, model.config, 1, ids.device)
+        scores, tokens = plain.on(ids), []
+        for _ in range(300):
+            tokens.append(int(draw(scores)))
+            scores = plain.on(torch.tensor([[tokens[-1]]], device="cuda"))
+        assert recorded == tokens
