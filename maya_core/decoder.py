@@ -22,7 +22,7 @@ from transformers.models.cohere.modeling_cohere import CohereDecoderLayer
 
 from maya_core.hardware import GIB
 from maya_core.model import MayaForConditionalGeneration
-from maya_core.quantization import join_four_bit
+from maya_core.quantization import FourBitHead, is_four_bit, join_four_bit, reads_table_in_four_bits
 
 BUCKET = 256  # columns by which a cache grows at least
 HELD_TWICE = 4 * GIB  # most bytes of weights of which a second copy is kept for speed
@@ -73,7 +73,13 @@ class Decoder:
         self.layers = [Layer(layer, self.config, packed=packed) for layer in decoder.layers]
         self.rotary_emb = decoder.rotary_emb
         self.norm = decoder.norm
-        self.head = joined([model.language_model.lm_head], packed=packed)
+        table = model.language_model.lm_head.weight
+        self.head: Projection = (
+            FourBitHead(table.detach())
+            if is_four_bit(decoder.layers[0].mlp.down_proj)
+            and reads_table_in_four_bits(table.device.type, table.numel())
+            else joined([model.language_model.lm_head], packed=packed)
+        )
 
     @property
     def looks(self) -> bool:

@@ -25,6 +25,10 @@ NESTED_BLOCK = 256  # scales that share a scale
 TILE_BYTES = 2**23  # of dequantised weights at a time: memory that an allocator keeps, instead of fresh pages each time
 PANEL = 32  # rows that bitsandbytes' CPU kernel takes together
 FEW_ROWS = 96  # up to here that kernel is faster than dequantising and multiplying
+ANY_NUMBER = 2**31
+CANDIDATES = 128  # words whose scores are taken from the table itself
+LARGE_TABLE = 2**27  # numbers; the table of a smaller one costs little beside the layers
+NUMBERS_AT_ONCE = 2**22  # that are quantised: bitsandbytes takes 34 bytes of memory for each
 
 PARTS = 6  # tensors of a quantised matrix in a file: data, scales, their scales, two tables, and what is no tensor
 # what config.json says of such a checkpoint, in transformers' words
@@ -72,18 +76,32 @@ def four_bit_groups(model: MayaForConditionalGeneration) -> Iterator[Group]:
 
 def quantized(weights: Sequence[Tensor], device: str | torch.device) -> list[tuple[Tensor, Any]]:
     """Weights of the same input, quantised as one where their shapes allow it: data and bitsandbytes' state of each."""
-    from bitsandbytes.functional import quantize_4bit  # it takes seconds to import
-
-    def four_bit(weight: Tensor) -> tuple[Tensor, Any]:
-        data, state = quantize_4bit(weight, blocksize=BLOCK, compress_statistics=True, quant_type="nf4")
-        return data, state
-
-    weights = [weight.detach().to(device, torch.bfloat16) for weight in weights]
+    weights = [weight.detach() for weight in weights]
     if len(weights) == 1 or not all(_is_whole_blocks(weight.shape) for weight in weights):
-        return [four_bit(weight) for weight in weights]
-    data, state = four_bit(torch.cat(weights))
+        return [_quantized([weight], device) for weight in weights]
+    data, state = _quantized(weights, device)
     ends = list(accumulate(len(weight) for weight in weights))
     return [sliced(data, state, slice(*rows)) for rows in pairwise([0, *ends])]
+
+
+def _quantized(weights: Sequence[Tensor], device: str | torch.device) -> tuple[Tensor, Any]:
+    """What bitsandbytes makes of the weights one below the other; a few rows at a time, because it takes many times their
+    memory."""
+    from bitsandbytes.functional import quantize_4bit, quantize_blockwise  # they take seconds to import
+
+    columns = weights[0].shape[1]
+    rows = NUMBERS_AT_ONCE // columns if columns % BLOCK == 0 else len(weights[0])
+    parts = [
+        quantize_4bit(some.to(device, torch.bfloat16), blocksize=BLOCK, compress_statistics=False, quant_type="nf4")
+        for weight in weights
+        for some in torch.split(weight, rows)
+    ]
+    scales = torch.cat([state.absmax for _, state in parts])
+    state = copy(parts[0][1])
+    state.shape = torch.Size([sum(map(len, weights)), columns])
+    state.nested, state.offset = True, scales.mean()
+    state.absmax, state.state2 = quantize_blockwise(scales - state.offset, blocksize=NESTED_BLOCK)
+    return torch.cat([data for data, _ in parts]), state
 
 
 def emptied(place: tuple[nn.Module, str], linear: nn.Linear) -> Any:
@@ -290,22 +308,26 @@ class FourBitOnCPU:
     dequantised weights. Where the processor has no such kernel all are.
     """
 
-    def __init__(self, data: Tensor, state: Any, bias: Tensor | None) -> None:
-        from bitsandbytes.functional import _convert_weight_packed_for_cpu, dequantize_blockwise, has_avx512bf16
+    def __init__(self, data: Tensor, state: Any, bias: Tensor | None, *, few_rows: int = FEW_ROWS) -> None:
+        """few_rows: up to how many the kernel takes; where it takes any, no second copy is kept for tiles."""
+        from bitsandbytes.functional import _convert_weight_packed_for_cpu, dequantize_blockwise
 
         rows, columns = state.shape
         self.shape, self.code, self.bias = state.shape, state.code, bias
+        self.packed = _convert_weight_packed_for_cpu(data, copy(state)) if has_kernel() else None
+        self.few_rows = few_rows if self.packed else 0
+        if self.few_rows == ANY_NUMBER:
+            return
         self.data_NK = data.view(rows, columns // 2)
         scales = state.absmax
         if state.nested:
             scales = dequantize_blockwise(state.absmax, state.state2) + state.offset
         self.scales_NS = scales.view(rows, columns // BLOCK).bfloat16()  # as the kernel reads them
         self.tile = max(PANEL, TILE_BYTES // (2 * columns) // PANEL * PANEL)
-        self.packed = _convert_weight_packed_for_cpu(data, copy(state)) if has_avx512bf16() else None
 
     def __call__(self, inputs: Tensor) -> Tensor:
         flat_MK = inputs.reshape(-1, inputs.shape[-1]).bfloat16()
-        product_MN = self._by_kernel(flat_MK) if self.packed and len(flat_MK) <= FEW_ROWS else self._by_tiles(flat_MK)
+        product_MN = self._by_kernel(flat_MK) if len(flat_MK) <= self.few_rows else self._by_tiles(flat_MK)
         if self.bias is not None:
             product_MN = product_MN + self.bias
         return product_MN.to(inputs.dtype).view(*inputs.shape[:-1], -1)
@@ -327,3 +349,39 @@ class FourBitOnCPU:
             )
             product_MN[:, some] = linear(flat_MK, weight_NK)
         return product_MN
+
+
+class FourBitHead:
+    """Scores of all words from a 4-bit copy of their table, and those of the likeliest from the table itself.
+
+    A token would else read the whole table, more than a third of all bytes. The likeliest word is found as long as 4 bits
+    put it among the first 128 of 256,000; its score is exact, and so are those that come near it.
+    """
+
+    def __init__(self, table_VE: Tensor) -> None:
+        self.table_VE = table_VE
+        [(data, state)] = quantized([table_VE], table_VE.device)
+        self.near = (
+            FourBitOnCPU(data, state, None, few_rows=ANY_NUMBER)
+            if table_VE.device.type == "cpu"
+            else FourBit(data, state, None)
+        )
+
+    def __call__(self, last_BE: Tensor) -> Tensor:
+        """(B, E) -> (B, V)"""
+        scores_BV = self.near(last_BE)
+        likeliest_BC = scores_BV.topk(CANDIDATES).indices
+        exact_BC = (self.table_VE[likeliest_BC] @ last_BE[..., None])[..., 0]
+        return scores_BV.scatter(1, likeliest_BC, exact_BC)
+
+
+def reads_table_in_four_bits(device: str, numbers: int) -> bool:
+    """Whether a 4-bit model's table of so many numbers is worth a 4-bit copy there."""
+    return numbers >= LARGE_TABLE and (device == "cuda" or (device == "cpu" and has_kernel()))
+
+
+def has_kernel() -> bool:
+    """Whether this processor has what bitsandbytes' 4-bit kernel needs."""
+    from bitsandbytes.functional import has_avx512bf16
+
+    return bool(has_avx512bf16())

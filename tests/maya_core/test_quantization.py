@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from maya_core import adapters
+from maya_core import adapters, quantization
 from maya_core.checkpoint import load_model, load_session, quantize_checkpoint, save_model
 from maya_core.config import GenerationOptions, MayaConfig
 from maya_core.errors import CheckpointError, CheckpointMismatch, ModelTooLarge
@@ -18,7 +18,7 @@ from maya_core.footprint import best_plan, footprint
 from maya_core.hardware import GIB, Machine
 from maya_core.model import MayaForConditionalGeneration
 from maya_core.prompt import Message
-from maya_core.quantization import BLOCK, join_four_bit, quantize
+from maya_core.quantization import BLOCK, FourBitHead, join_four_bit, quantize
 from tests.tiny import picture, tiny_config, tiny_model, tiny_session
 
 WIDE = {"hidden_size": 256, "intermediate_size": 512, "num_attention_heads": 4, "num_key_value_heads": 2}
@@ -140,6 +140,33 @@ def test_the_joined_projection_is_bitsandbytes_own():
             torch.testing.assert_close(joined(inputs), expected, atol=0.06, rtol=0.02)
 
 
+@pytest.mark.skipif(not quantization.has_kernel(), reason="this processor has no 4-bit kernel")
+@torch.inference_mode()
+def test_a_table_read_in_four_bits_finds_the_likeliest_word_and_its_exact_score():
+    generator = torch.Generator().manual_seed(0)
+    table = torch.randn(20_000, 256, generator=generator).bfloat16()
+    last = torch.randn(64, 256, generator=generator).bfloat16()
+    exact = last @ table.T
+    scores = FourBitHead(table)(last)
+    best = exact.float().max(dim=-1).values
+    found = scores.argmax(dim=-1)
+    torch.testing.assert_close(exact.gather(1, found[:, None])[:, 0].float(), best, atol=0, rtol=0.01)
+    torch.testing.assert_close(scores.float().max(dim=-1).values, best, atol=0, rtol=0.01)
+    assert (scores.float() - exact.float()).std() < 0.15 * exact.float().std()
+
+
+@pytest.mark.skipif(not quantization.has_kernel(), reason="this processor has no 4-bit kernel")
+def test_answers_are_the_same_with_the_table_in_four_bits(folders, monkeypatch):
+    _, four_bit = folders
+    plain = load_session(four_bit, dtype=torch.bfloat16)
+    expected = plain.token_ids(QUESTION, OPTIONS)
+    monkeypatch.setattr(quantization, "LARGE_TABLE", 1)
+    session = load_session(four_bit, dtype=torch.bfloat16)
+    assert session.token_ids(QUESTION, OPTIONS) == expected
+    assert isinstance(session.decoder.head, FourBitHead)
+    assert not isinstance(plain.decoder.head, FourBitHead)
+
+
 # --- memory ---
 
 BIGGER = {
@@ -161,20 +188,27 @@ def held() -> int:
 
 
 @pytest.mark.parametrize(
-    ("dtype", "quantization"), [(torch.float32, None), (torch.bfloat16, None), (torch.bfloat16, "nf4")]
+    ("dtype", "form", "large_table"),
+    [
+        (torch.float32, None, 2**27),
+        (torch.bfloat16, None, 2**27),
+        (torch.bfloat16, "nf4", 2**27),
+        (torch.bfloat16, "nf4", 1),
+    ],
 )
-def test_as_much_memory_is_used_as_was_said(dtype, quantization, tmp_path):
+def test_as_much_memory_is_used_as_was_said(dtype, form, large_table, tmp_path, monkeypatch):
+    monkeypatch.setattr(quantization, "LARGE_TABLE", large_table)
     config = tiny_config(text=BIGGER)
     session = tiny_session(text=BIGGER | {"vocab_size": 8192})
     save_model(session.model, session.processor, tmp_path / "model")
     del session
     gc.collect()
     before = held()
-    session = load_session(tmp_path / "model", dtype=dtype, quantization=quantization)
+    session = load_session(tmp_path / "model", dtype=dtype, quantization=form)
     session.answer([Message(role="user", text="What? " * 150)], OPTIONS)
     gc.collect()
     used = held() - before
-    said = footprint(config, dtype=dtype, quantization=quantization, device="cpu", columns=session._read.cache.capacity)
+    said = footprint(config, dtype=dtype, quantization=form, device="cpu", columns=session._read.cache.capacity)
     assert abs(said / used - 1) < 0.05, (said, used)
 
 
@@ -237,8 +271,16 @@ def test_a_model_that_fits_in_no_form_is_told_with_both_numbers():
     assert best_plan(tiny_config(), small, is_quantized=True).quantization == "nf4"
 
 
-def test_blocks_are_bitsandbytes_own():
+@pytest.mark.parametrize("shape", [(128, 128), (48, 80), (300, 64)])
+def test_it_is_bitsandbytes_own_quantisation(shape, monkeypatch):
     from bitsandbytes.functional import quantize_4bit
 
-    _, state = quantize_4bit(torch.randn(128, 128), quant_type="nf4", compress_statistics=True)
-    assert (state.blocksize, state.state2.blocksize) == (BLOCK, 256)
+    monkeypatch.setattr(quantization, "NUMBERS_AT_ONCE", 4096)
+    weight = torch.randn(shape, generator=torch.Generator().manual_seed(0)).bfloat16()
+    data, state = quantize_4bit(weight, blocksize=BLOCK, quant_type="nf4", compress_statistics=True)
+    [(our_data, our_state)] = quantization.quantized([weight], "cpu")
+    assert torch.equal(our_data, data)
+    assert our_state.as_dict().keys() == state.as_dict().keys()
+    for name, value in state.as_dict().items():
+        mine = our_state.as_dict()[name]
+        assert torch.equal(mine, value) if isinstance(value, torch.Tensor) else mine == value, name

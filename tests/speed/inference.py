@@ -319,9 +319,10 @@ def main() -> None:
     torch.set_num_threads(1)
     tokenizer = train_tokenizer(290, texts=[WORDS])  # a token is a letter or two, so that sentences have a usual length
     names = options.only or tuple(COMPARISONS)
-    rows = [row for name in names for row in COMPARISONS[name](options, tokenizer)]
-    title = "Answering, one thread of the CPU"
-    record(title, rows, command="python -m tests.speed.inference --record", keep=options.record)
+    for name in names:
+        rows = COMPARISONS[name](options, tokenizer)
+        command = f"python -m tests.speed.inference --only {name} --rounds {options.rounds} --record"
+        record(f"Answering, one thread of the CPU: {name}", rows, command=command, keep=options.record)
 
 
 if __name__ == "__main__":
