@@ -317,6 +317,7 @@ def test_several_pictures_pasted_and_taken_by_the_camera(open_page, site):
     page.locator("#maya-question .thumbnail-item").nth(2).wait_for()
     page.locator("#maya-camera > button").click()
     page.get_by_text("Allow the camera").click()
+    page.wait_for_function("document.querySelector('#maya-camera video')?.videoWidth > 0")  # the camera gives pictures
     page.get_by_label("Take a picture").last.click()
     page.locator("#maya-question .thumbnail-item").nth(3).wait_for()
     ask(page, "How many?")
