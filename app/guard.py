@@ -40,6 +40,7 @@ HEADERS = {
 NOT_OFFERED = ("/gradio_api/openapi.json",)  # what gradio serves and we do not
 REFUSAL = "This page belongs to another computer."
 OWN_NAMES = ("127.0.0.1", "localhost")
+READING = ("GET", "HEAD")  # what changes nothing
 
 
 class LocalOnly:
@@ -52,7 +53,8 @@ class LocalOnly:
         if scope["type"] not in ("http", "websocket"):
             await self.app(scope, receive, send)
             return
-        if not is_own(Headers(scope=scope), port=scope["server"][1]):
+        changes = scope.get("method", "GET") not in READING
+        if not is_own(Headers(scope=scope), port=scope["server"][1], changes=changes):
             await PlainTextResponse(REFUSAL, status_code=403)(scope, receive, send)
             return
         if scope["path"] in NOT_OFFERED:
@@ -69,12 +71,15 @@ class LocalOnly:
         await self.app(scope, receive, send_with_headers)
 
 
-def is_own(headers: Headers, *, port: int) -> bool:
-    """Whether a request came from our own page, or from no page at all, and asks for us by our own name."""
+def is_own(headers: Headers, *, port: int, changes: bool = False) -> bool:
+    """Whether a request asks for us by our own name and came from our own page; or from no page at all, where it changes
+    nothing: with what does, a browser always says where it comes from."""
     hosts = {f"{name}:{port}" for name in OWN_NAMES}
     if headers.get("host", "").lower() not in hosts:
         return False
     origin = headers.get("origin")
+    if origin is None and changes:
+        return False
     if origin is not None and origin.lower() not in {f"http://{host}" for host in hosts}:
         return False
     if headers.get("sec-fetch-site", "none") in ("none", "same-origin"):

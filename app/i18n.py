@@ -46,7 +46,7 @@ SENTENCES: Mapping[type[MayaError], str] = {
     ImageShapeUnsupported: "This picture is too long and narrow. Cut a part out of it.",
     ImageAnimated: "This picture moves or has several pages. Save one of them as a picture.",
     PromptEmpty: "Type a question first.",
-    PromptTooLong: "The conversation is too long. Start a new one.",
+    PromptTooLong: "This question is too long. Shorten it.",
     CheckpointNotFound: "There is no model there. Check the folder or the name.",
     CheckpointError: "The model's files are damaged or of another kind. Fetch them again.",
     ModelTooLarge: "This model needs more memory than this computer has. Choose a smaller one.",

@@ -18,9 +18,14 @@ def events_of(site: Site) -> dict[str, int]:
     return {dependency["api_name"]: dependency["id"] for dependency in config["dependencies"]}
 
 
+def of_page(client: httpx.Client) -> dict[str, str]:
+    """What a browser says of a request that our own page sends."""
+    return {"origin": str(client.base_url).rstrip("/")}
+
+
 def upload(client: httpx.Client, file: Any, name: str = "photo.png") -> str:
     """The path on the server of a file that is sent there."""
-    sent = client.post(f"{API}/upload", files={"files": (name, file, "image/png")})
+    sent = client.post(f"{API}/upload", files={"files": (name, file, "image/png")}, headers=of_page(client))
     sent.raise_for_status()
     path = sent.json()[0]
     assert isinstance(path, str)
@@ -35,9 +40,8 @@ def question(text: str, *paths: str) -> dict[str, Any]:
 def join(client: httpx.Client, number: int, data: list[Any], session: str | None = None) -> str:
     """Call an event; the session that its answers come to."""
     session = session or uuid.uuid4().hex
-    sent = client.post(
-        f"{API}/queue/join", json={"data": data, "fn_index": number, "session_hash": session, "event_data": None}
-    )
+    call = {"data": data, "fn_index": number, "session_hash": session, "event_data": None}
+    sent = client.post(f"{API}/queue/join", json=call, headers=of_page(client))
     sent.raise_for_status()
     return session
 

@@ -102,7 +102,7 @@ def test_trouble_is_told_and_nothing_is_lost(photo, tmp_path, history, language)
     cases = [
         ({"text": "What?", "files": [str(damaged)]}, unreadable),
         ({"text": "  ", "files": [photo]}, "Type a question first."),
-        ({"text": "x" * 8001, "files": [photo]}, "The conversation is too long. Start a new one."),
+        ({"text": "x" * 8001, "files": [photo]}, "This question is too long. Shorten it."),
         ({"text": "What?", "files": []}, "Add a picture first."),
     ]
     for typed, sentence in cases:

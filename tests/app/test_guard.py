@@ -33,6 +33,7 @@ OWN = {"host": "127.0.0.1:7860"}
 )
 def test_who_may_ask(headers, allowed):
     assert is_own(Headers(headers), port=7860) is allowed
+    assert is_own(Headers(headers), port=7860, changes=True) is (allowed and "origin" in headers)
 
 
 def test_the_policy_allows_nothing_from_elsewhere():

@@ -250,7 +250,8 @@ def test_after_a_kill_it_starts_again_and_nothing_of_the_user_is_left_over(tmp_p
     port = free_port()
     first = start(tmp_path, "--port", str(port))
     address = address_of(first)
-    httpx.post(f"{address}{API[1:]}/upload", files={"files": ("CANARY.png", PHOTO, "image/png")}, timeout=30)
+    with httpx.Client(base_url=address.rstrip("/"), timeout=30) as client:
+        upload(client, PHOTO, "CANARY.png")
     uploads = tmp_path / ".cache" / "maya" / "uploads"
     assert list(uploads.rglob("*.png"))
     assert {folder.stat().st_mode & 0o777 for folder in (uploads, *uploads.iterdir())} == {0o700}

@@ -2,6 +2,7 @@
 
 import ast
 import http.server
+import json
 import re
 import socket
 import subprocess
@@ -15,12 +16,12 @@ from urllib.parse import quote
 import gradio
 import httpx
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from app.guard import REFUSAL
 from app.history import Entry
-from tests.app.client import API, events_of, join, listen, question, upload
+from tests.app.client import API, events_of, join, listen, of_page, question, upload
 from tests.app.conftest import CHROMIUM
 from tests.app.test_browser import ask, finished
 from tests.app.test_load import PHOTO, ROOT, start, visit
@@ -62,7 +63,7 @@ def test_only_our_own_two_names_are_answered_on_any_route(site):
 
 @pytest.mark.parametrize(
     "headers",
-    [{"origin": "null"}, {"origin": "http://127.0.0.1:1"}, {"origin": "https://127.0.0.1"}, {"origin": "http://evil.test"},
+    [{}, {"origin": "null"}, {"origin": "http://127.0.0.1:1"}, {"origin": "https://127.0.0.1"}, {"origin": "http://evil.test"},
      {"sec-fetch-site": "cross-site"}, {"sec-fetch-site": "same-site"}],
 )  # fmt: skip
 def test_other_pages_cannot_post(site, headers):
@@ -211,6 +212,44 @@ def test_an_upload_is_never_served_as_anything_but_a_picture_made_anew(site):
         assert kept.headers["x-content-type-options"] == "nosniff"
 
 
+NAMES = ["../../evil.png", "x" * 4000 + ".png", "\u202egnp.exe", "<img src=x onerror=alert(1)>.png", "a\0b.png", "..",
+         "con.png", "تصویر.png", "%2e%2e%2fevil.png", "C:\\evil.png", "file.png; rm -rf ~"]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_picture_is_kept_under_a_name_of_our_own_whatever_it_was_called(site, name, tmp_path):
+    with visit(site) as client:
+        path = upload(client, PHOTO, name)
+        session = join(client, events_of(site)["ask"], [question("What?", path), None, "en"])
+        list(listen(client, session))
+    assert Path(path).resolve().is_relative_to(Path(gradio.utils.get_upload_folder()).resolve())
+    [conversation] = site.history.conversations()
+    [kept] = site.history.entries(conversation.id)[0].pictures
+    assert Path(kept).parent == site.history.pictures
+    assert re.fullmatch(r"[0-9a-f]+\.png", Path(kept).name)
+    assert not list(tmp_path.parent.rglob("evil*"))
+
+
+ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20) | st.just(10**400),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from(["path", "url", "meta", "text"]), inner),
+    max_leaves=12,
+)  # fmt: skip
+
+
+@settings(
+    max_examples=100, derandomize=True, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(data=ANYTHING, number=st.integers(-2, 40) | ANYTHING, session=st.text(max_size=5) | ANYTHING)
+def test_nonsense_is_refused_and_never_breaks_the_server(site, data, number, session):
+    call = json.dumps({"data": data, "fn_index": number, "session_hash": session})
+    with visit(site) as client:
+        for path in (f"{API}/queue/join", f"{API}/reset", f"{API}/cancel", f"{API}/component_server", f"{API}/upload"):
+            answer = client.post(path, content=call, headers=of_page(client) | {"content-type": "application/json"})
+            assert answer.status_code < 500 or answer.status_code == 503, (path, call)
+            assert "Traceback" not in answer.text
+
+
 # --- in the browser ---
 
 PAYLOADS = [
@@ -289,7 +328,8 @@ document.addEventListener("DOMContentLoaded", async () => {
 
 
 @pytest.mark.browser
-def test_an_evil_page_can_neither_read_nor_do_anything(site, beacon):
+@pytest.mark.parametrize("space", ["local", "public"])  # what the browser takes the evil page's address for
+def test_an_evil_page_can_neither_read_nor_do_anything(site, beacon, space):
     if CHROMIUM is None:
         pytest.skip("needs Chromium")
     targets = [f"http://{name}:{site.port}" for name in ("127.0.0.1", "localhost", "evil.test")]
@@ -297,7 +337,7 @@ def test_an_evil_page_can_neither_read_nor_do_anything(site, beacon):
     uploads = Path(gradio.utils.get_upload_folder())
     before = set(uploads.rglob("*"))
     visited = subprocess.run(
-        [sys.executable, "-m", "tests.app.evil_visit", CHROMIUM, f"http://evil.test:{beacon.server_address[1]}/"],
+        [sys.executable, "-m", "tests.app.evil_visit", CHROMIUM, f"http://evil.test:{beacon.server_address[1]}/", space],
         capture_output=True, text=True, timeout=90, cwd=ROOT,
     )  # fmt: skip
     Listener.page = b""
@@ -355,7 +395,8 @@ def test_logs_hold_nothing_of_the_user(tmp_path):
         next(stream)
         stream.close()
         client.get(f"/conversations/{MARKER}.json")
-        client.post(f"{API}/queue/join", json={"data": [MARKER], "fn_index": 9999, "session_hash": MARKER})
+        call = {"data": [MARKER], "fn_index": 9999, "session_hash": MARKER}
+        client.post(f"{API}/queue/join", json=call, headers=of_page(client))
     process.terminate()
     process.wait(timeout=20)
     reader.join(timeout=10)

@@ -3,6 +3,8 @@
 import ast
 import io
 import struct
+import subprocess
+import sys
 import time
 import zlib
 from contextlib import suppress
@@ -10,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageDraw
 
@@ -179,6 +181,47 @@ def test_bad_files_are_refused_by_class_and_at_once(name):
     assert not any(word in sentence for word in ("Traceback", "Error", "PIL", "/tmp", "object at"))
 
 
+def png_with(kind: bytes, body: bytes) -> bytes:
+    """A good PNG with one more chunk behind its header."""
+    good = encoded(photo(), "PNG")
+    chunk = struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+    return good[:33] + chunk + good[33:]
+
+
+BOMBS = {
+    "text": png_with(b"zTXt", b"Comment\0\0" + zlib.compress(bytes(200 * 1024**2))),
+    "profile": png_with(b"iCCP", b"icc\0\0" + zlib.compress(bytes(200 * 1024**2))),
+    "pixels": png_header(13000, 13000),
+    "gif": GIF_BOMB,
+    "frames": moving("GIF", 500),
+}
+
+
+@pytest.mark.parametrize("name", BOMBS)
+def test_a_small_file_that_unpacks_to_a_large_one_takes_neither_time_nor_memory(tmp_path, name):
+    """In a process of its own, whose largest size is the file's doing alone. 0.2 seconds without other work beside it."""
+    file = tmp_path / "bomb"
+    file.write_bytes(BOMBS[name])
+    program = """
+import resource, sys, time
+from contextlib import suppress
+from maya_core.errors import ImageError
+from maya_core.images import open_image
+from tests.maya_core.test_images import encoded, photo
+open_image(encoded(photo(), "PNG")), open_image(encoded(photo(), "GIF"))
+before, started = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.perf_counter()
+with suppress(ImageError):
+    open_image(sys.argv[1])
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before, time.perf_counter() - started)
+"""
+    ran = subprocess.run(
+        [sys.executable, "-c", program, str(file)], capture_output=True, text=True, check=True, cwd=ROOT
+    )
+    kilobytes, seconds = map(float, ran.stdout.split())
+    assert kilobytes <= 50 * 1024
+    assert seconds <= 1
+
+
 @pytest.mark.parametrize("file_format", ["BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP"])
 @pytest.mark.parametrize("share", [0.02, 0.3, 0.6, 0.9])
 def test_a_cut_file_is_refused(file_format, share):
@@ -220,6 +263,21 @@ def test_a_large_jpeg_of_a_telephone_opens_small():
 def test_a_polyglot_comes_out_as_pixels_alone():
     opened = open_image(encoded(photo(), "JPEG") + b"PK\x03\x04<script>alert(1)</script>")
     assert b"script" not in encoded(opened, "PNG")
+
+
+@settings(max_examples=200, derandomize=True, deadline=None)
+@given(
+    st.sampled_from(["BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP"]),
+    st.lists(st.tuples(st.floats(0, 1), st.integers(0, 255)), min_size=1, max_size=8),
+)
+def test_a_good_file_with_wrong_bytes_gives_a_picture_or_an_image_error(file_format, edits):
+    data = bytearray(encoded(photo(), file_format))
+    for where, value in edits:
+        data[int(where * (len(data) - 1))] = value
+    with suppress(ImageError):  # any other exception fails
+        opened = open_image(bytes(data))
+        assert opened.mode == "RGB"
+        assert opened.tobytes() == open_image(bytes(data)).tobytes()
 
 
 @given(

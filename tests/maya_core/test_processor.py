@@ -5,6 +5,7 @@ import torch
 from PIL import Image
 
 from maya_core.errors import CheckpointNotFound, PromptTooLong
+from maya_core.languages import CODES, get_language
 from maya_core.processor import IGNORED, MayaProcessor
 from maya_core.prompt import Message
 from tests.tiny import picture, tiny_config, tiny_session
@@ -49,6 +50,27 @@ def test_a_control_token_that_is_typed_is_text(processor, typed):
     hostile = processor.encode([user(f"hello{typed}")], answer_next=True).input_ids.tolist()
     assert sum(token in control for token in hostile) == sum(token in control for token in plain)
     assert typed in processor.require_tokenizer().decode(hostile)
+
+
+@pytest.mark.parametrize("code", CODES)
+def test_control_tokens_in_any_language_and_any_turn_are_text(processor, code):
+    """In a sentence, split over two turns, in full-width letters, in an answer of the past."""
+    tokenizer = processor.require_tokenizer()
+    control = set(tokenizer.get_added_vocab().values())
+    request = get_language(code).request
+
+    def controls(*texts):
+        turns = [(user, maya)[number % 2](text) for number, text in enumerate(texts)]
+        ids = processor.encode([*turns[:-1], user(texts[-1], picture())], answer_next=True).input_ids.tolist()
+        return [token for token in ids if token in control]
+
+    plain = controls(request, request, request)
+    for token in ("<|END_OF_TURN_TOKEN|>", "<|USER_TOKEN|>", "<image>"):
+        half = len(token) // 2
+        wide = "".join(chr(ord(letter) + 0xFEE0) for letter in token)
+        assert controls(f"{request}{token}", f"{token}{request}", f"{request} {token} {request}") == plain
+        assert controls(f"{request}{token[:half]}", f"{token[half:]}{request}", token[half:]) == plain
+        assert controls(f"{request}{wide}", wide, f"{wide}{request}") == plain
 
 
 @pytest.mark.parametrize(("side", "row"), [("left", [0, 0, 1, 1]), ("right", [1, 1, 0, 0])])

@@ -1,5 +1,6 @@
 """Prompts byte for byte, and what a user may type."""
 
+import time
 import unicodedata
 
 import pytest
@@ -106,6 +107,18 @@ def test_nothing_and_too_much_are_refused():
         clean_text(" \n\u202e\u202c\x00")
     with pytest.raises(PromptTooLong, match="8001 characters, more than 8000"):
         clean_text("x" * 8001)
+
+
+@pytest.mark.parametrize("text", ["x" * 1_000_000, "न" + "\u093f" * 100_000, "\u202e" * 200_000, "👨\u200d" * 50_000])
+def test_much_too_much_is_refused_at_once(text):
+    started = time.perf_counter()
+    with pytest.raises((PromptTooLong, PromptEmpty)):
+        clean_text(text)
+    assert time.perf_counter() - started < 0.5  # 0.05 on a machine that does nothing else
+
+
+def test_one_letter_is_a_question():
+    assert [clean_text(letter) for letter in "?।؟字"] == list("?।؟字")
 
 
 def test_a_question_can_ask_for_its_answer_in_any_language():

@@ -34,7 +34,7 @@ NEXT_QUESTION = "And where does it lie?"  # some 20 tokens, as questions have
 ANSWER = "The dog lies on the grass beside the ball, where the sun is green."
 PUBLISHED_LAYERS, FEW_LAYERS = 32, (1, 3)
 LIKELIEST = 32  # words whose scores are compared
-PROMPT = 420  # letters, some 320 tokens: as many as a picture and a question take
+PROMPT = 530  # letters, some 320 tokens: as many as a picture and a question take
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +49,9 @@ class Options:
 # --- models ---
 
 
-def new_model(*, tokenizer: Any, tower: dict[str, Any], text: dict[str, Any], spread: float) -> Any:
+def new_model(
+    *, tokenizer: Any, tower: dict[str, Any], text: dict[str, Any], spread: float
+) -> tuple[Any, MayaProcessor]:
     """A random Maya of these shapes, and its processor."""
     known = tokenizer.get_added_vocab()
     config = MayaConfig(
@@ -147,18 +149,27 @@ def milliseconds(seconds: float) -> str:
 
 def host(options: Options, tokenizer: Any) -> list[Row]:
     """What a token costs besides arithmetic: 32 layers that are next to nothing."""
-    text = {
-        "vocab_size": len(tokenizer), "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 32,
-        "num_attention_heads": 4, "num_key_value_heads": 2,
-    }  # fmt: skip
-    model, processor = new_model(tokenizer=tokenizer, tower=SMALL_TOWER, text=text, spread=0.3)
+    model, processor = thin_model(tokenizer)
     return [_decoding("host work a token, 32 thin layers", model, processor, options, many=65, wanted=2.5)]
 
 
 def decode(options: Options, tokenizer: Any) -> list[Row]:
-    model, processor = new_model(tokenizer=tokenizer, tower=SMALL_TOWER, text=medium_text(32000), spread=0.02)
+    model, processor = medium_model(tokenizer)
     size = sum(parameter.numel() for parameter in model.language_model.parameters()) / 1e6
-    return [_decoding(f"a token, {size:.0f} M bfloat16", model.bfloat16(), processor, options, many=25, wanted=1.25)]
+    return [_decoding(f"a token, {size:.0f} M bfloat16", model, processor, options, many=25, wanted=1.25)]
+
+
+def thin_model(tokenizer: Any) -> tuple[Any, MayaProcessor]:
+    text = {
+        "vocab_size": len(tokenizer), "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 32,
+        "num_attention_heads": 4, "num_key_value_heads": 2,
+    }  # fmt: skip
+    return new_model(tokenizer=tokenizer, tower=SMALL_TOWER, text=text, spread=0.3)
+
+
+def medium_model(tokenizer: Any) -> tuple[Any, MayaProcessor]:
+    model, processor = new_model(tokenizer=tokenizer, tower=SMALL_TOWER, text=medium_text(32000), spread=0.02)
+    return model.bfloat16(), processor
 
 
 def _decoding(what: str, model: Any, processor: MayaProcessor, options: Options, *, many: int, wanted: float) -> Row:
@@ -238,7 +249,7 @@ def four_bit(options: Options, tokenizer: Any) -> list[Row]:
     tokens, prompts = [], []
     for layers in FEW_LAYERS:
         session, stock = _published_shapes(layers, tokenizer)
-        messages = [Message(role="user", text=(WORDS * 4)[:PROMPT])]
+        messages = [Message(role="user", text=(WORDS * 6)[:PROMPT])]
         short = [Message(role="user", text="?")]
         agreement = _checked(session, stock, messages, 9)
         inputs = session.processor([short])
@@ -300,14 +311,13 @@ def _published_shapes(layers: int, tokenizer: Any) -> tuple[ChatSession, Any]:
     )  # fmt: skip
     with init_empty_weights():
         model = MayaForConditionalGeneration(config).eval()
-    noise = torch.randn(2**20, generator=torch.Generator().manual_seed(0)).mul(0.02).bfloat16()
+    torch.manual_seed(0)
     for name, parameter in list(model.named_parameters()):
         owner, _, attribute = name.rpartition(".")
-        size = parameter.numel()
-        value = noise.repeat(-(-size // len(noise)))[:size].view(parameter.shape)
-        if parameter.ndim == 1:
-            value = torch.ones_like(value)
-        setattr(model.get_submodule(owner), attribute, torch.nn.Parameter(value.clone(), requires_grad=False))
+        value = torch.empty(parameter.shape, dtype=torch.bfloat16).fill_(1)
+        if parameter.ndim > 1:
+            value.normal_(0, 0.02)
+        setattr(model.get_submodule(owner), attribute, torch.nn.Parameter(value, requires_grad=False))
     model.tie_weights()
     quantize(model, device="cpu")
     table = model.get_input_embeddings().weight

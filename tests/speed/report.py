@@ -35,7 +35,7 @@ def record(title: str, rows: Sequence[Row], *, command: str, keep: bool) -> None
     if keep:
         results = load()
         results[title] = {
-            "date": str(datetime.date.today()),
+            "date": today(),
             "hardware": hardware(),
             "command": command,
             "rows": [asdict(row) for row in rows],
@@ -82,6 +82,10 @@ def table(rows: Sequence[Row]) -> str:
         cells = (row.what, row.peer, row.ours, row.theirs, f"{row.ratio:.2f}x", wanted, row.agreement)
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
+
+
+def today() -> str:
+    return str(datetime.date.today())
 
 
 def hardware() -> str:
