@@ -81,7 +81,8 @@ def open_image(source: str | Path | bytes | BinaryIO) -> Image.Image:
         if picture.format in ("JPEG", "MPO"):
             picture.draft("RGB", (DRAFT_SIDE, DRAFT_SIDE))
         picture.load()
-        return _only_pixels(_as_rgb(ImageOps.exif_transpose(picture)))
+        ImageOps.exif_transpose(picture, in_place=True)
+        return _as_rgb(picture)
 
 
 def open_image_apart(source: str | Path | bytes, *, longest_side: int) -> Image.Image:
@@ -225,23 +226,23 @@ def _check_header(picture: Image.Image) -> None:
 
 
 def _as_rgb(picture: Image.Image) -> Image.Image:
+    """A new picture without metadata. At most two are held beside the one that came: they may be large."""
     if picture.mode.startswith("I"):
-        return _from_16_bit(picture)
-    if picture.has_transparency_data:
-        layers = picture.convert("RGBA")
-        ground = Image.new("RGBA", picture.size, (*WHITE, 255))
-        return Image.alpha_composite(ground, layers).convert("RGB")
-    return picture.convert("RGB")
+        rgb = _from_16_bit(picture)
+    elif picture.has_transparency_data:
+        layers = picture if picture.mode == "RGBA" else picture.convert("RGBA")
+        rgb = Image.new("RGB", picture.size, WHITE)
+        rgb.paste(layers, mask=layers.getchannel("A"))
+    else:
+        rgb = picture.convert("RGB")
+    rgb.info.clear()
+    return rgb
 
 
 def _from_16_bit(picture: Image.Image) -> Image.Image:
-    """Grey of 16 bits to 8, by scale; Pillow's own conversion would cut off all above 255."""
-    values = np.asarray(picture).astype(np.float64) / 257
-    return Image.fromarray(values.round().clip(0, 255).astype(np.uint8)).convert("RGB")
-
-
-def _only_pixels(picture: Image.Image) -> Image.Image:
-    """A copy without metadata."""
-    clean = Image.new("RGB", picture.size)
-    clean.paste(picture)
-    return clean
+    """Grey of 16 bits to 8, by scale and rounded; Pillow's own conversion would cut off all above 255."""
+    values = np.asarray(picture).astype(np.int32)
+    values += 128
+    values //= 257
+    np.clip(values, 0, 255, out=values)
+    return Image.fromarray(values.astype(np.uint8)).convert("RGB")

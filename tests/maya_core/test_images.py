@@ -339,7 +339,14 @@ def test_a_decoder_that_breaks_takes_nothing_with_it(tmp_path, monkeypatch, faul
         open_image_apart(buffer.getvalue(), longest_side=2048)
 
 
-def test_the_largest_picture_that_is_taken_fits_into_the_memory_there():
-    buffer = io.BytesIO()
-    Image.new("RGBA", (8000, 5000), (1, 2, 3, 128)).save(buffer, "PNG")
-    assert open_image_apart(buffer.getvalue(), longest_side=2048).size == (2048, 1280)
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P", "RGB", "I;16", "1", "CMYK"])
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_the_largest_picture_that_is_taken_fits_into_the_memory_there(mode, orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    transparent = {"transparency": 0} if mode == "P" else {}
+    file_format = "TIFF" if mode == "CMYK" else "PNG"
+    compressed = {"compression": "tiff_deflate"} if mode == "CMYK" else {"compress_level": 1}
+    data = encoded(Image.new(mode, (8000, 5000)), file_format, exif=exif, **transparent, **compressed)
+    upright = (2048, 1280) if orientation == 1 else (1280, 2048)
+    assert open_image_apart(data, longest_side=2048).size == upright
