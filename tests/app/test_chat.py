@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from app.chat import EMPTY, Chat, to_messages
+from app.engine import OneAtATime
 from app.history import Entry, History
 from app.i18n import translate
 from app.settings import Settings
@@ -140,6 +141,26 @@ def test_stopping_closes_the_engine_and_keeps_what_was_said(photo, history):
     views.close()
     assert engine.closed.is_set()
     assert [entry.text for entry in history.entries(key)] == ["What?", "one two "]
+
+
+@pytest.mark.parametrize(
+    "after", range(7)
+)  # views: before the start, while the prompt is read, in the middle, at the end
+def test_stopped_at_any_moment_and_twice_the_place_is_free_and_what_came_is_kept_once(photo, history, after):
+    queue = OneAtATime(ScriptedEngine("one ", "two ", "three"))
+    views = chat(queue, history).ask(None, {"text": "What?", "files": [photo]})
+    seen = [view for _, view in zip(range(after), views, strict=False)]
+    views.close()
+    views.close()
+    assert queue.busy == 0
+    kept = [entry.text for conversation in history.conversations() for entry in history.entries(conversation.id)]
+    assert kept[:1] == ["What?"][: len(seen)]
+    assert len(kept) <= 2
+    assert "one two three".startswith("".join(kept[1:]))
+    if after >= 3:
+        assert kept[1] == seen[-1].shown[-1]["content"]
+    again = list(chat(queue, history).ask(None, {"text": "And?", "files": [photo]}))
+    assert again[-1].shown[-1]["content"] == "one two three"
 
 
 def test_a_question_can_be_asked_again_and_in_other_words(photo, history):
