@@ -6,7 +6,7 @@ import shutil
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -14,8 +14,12 @@ from typing import Literal
 from app.engine import IMPORTING
 from maya_core.assets import PUBLISHED
 
+Device = Literal["cuda", "mps", "cpu"]
+
 GIB = 1024**3
-LEAST_GPU_MEMORY = 8 * GIB  # for Maya 8B
+# For Maya 8B: in four bits, on Apple's processors in 16. What is sold as 8 GB says a little less of itself.
+LEAST_MEMORY: Mapping[Device, int] = {"cuda": 15 * GIB // 2, "mps": 22 * GIB, "cpu": 12 * GIB}
+ADVISED_MEMORY = 8 * GIB  # of a graphics processor, as they are sold
 PUBLISHED_BYTES = 16_290_000_000  # four shards of bfloat16 weights
 LICENCE = "CC-BY-NC 4.0"
 DOWNLOAD = (sys.executable, "-m", "maya_core.cli", "download", "--as-json")
@@ -25,18 +29,22 @@ State = Literal["none", "running", "paused", "done", "failed"]
 
 @dataclass(frozen=True, kw_only=True)
 class Computer:
-    """What decides which model fits. device: name of the graphics processor, empty where there is none that Maya can use;
-    memory: its bytes, else the main memory's; free: bytes on the disk for models; fetched: Maya 8B is here."""
+    """What decides which model fits. kind: what models run on; device: name of the graphics processor, empty where there is
+    none that Maya can use; memory: its bytes, else the main memory's; free: bytes on the disk for models; fetched: Maya 8B
+    is here."""
 
+    kind: Device
     device: str
     memory: int
     free: int
     fetched: bool
 
     @property
-    def fits(self) -> bool:
-        """Whether Maya 8B can run here."""
-        return bool(self.device) and self.memory >= LEAST_GPU_MEMORY
+    def pace(self) -> Literal["fast", "slow"] | None:
+        """How Maya 8B would answer here; None where it does not fit."""
+        if self.memory < LEAST_MEMORY[self.kind]:
+            return None
+        return "slow" if self.kind == "cpu" else "fast"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +68,7 @@ def look() -> Computer:
     cache = Path(HF_HUB_CACHE)
     there = next(folder for folder in (cache, *cache.parents) if folder.exists())
     return Computer(
+        kind=machine.device,
         device="" if machine.device == "cpu" else machine.name,
         memory=machine.memory,
         free=shutil.disk_usage(there).free,

@@ -26,7 +26,7 @@ from app.i18n import (
     language_choices,
     preferred_language,
 )
-from app.models import LEAST_GPU_MEMORY, LICENCE, PUBLISHED_BYTES, Models
+from app.models import ADVISED_MEMORY, LICENCE, PUBLISHED_BYTES, Models
 from app.settings import MOST_TEMPERATURE, MOST_TOKENS, THEMES, Settings, SettingsFile
 from maya_core.assets import PUBLISHED, asset_path
 from maya_core.errors import DownloadError, MayaError
@@ -312,12 +312,14 @@ class _Page:
             answers = say("Answers come from Maya 8B.")
         else:
             answers = say("Answers come from the model in your folder.")
-        least = format_memory(LEAST_GPU_MEMORY, code, native_digits=now.native_digits)
-        could = (
-            say("Maya 8B knows photographs, and this computer can run it.")
-            if computer.fits
-            else say("Maya 8B knows photographs. It needs a graphics processor with {memory} of memory.", memory=least)
-        )
+        least = format_memory(ADVISED_MEMORY, code, native_digits=now.native_digits)
+        could = {
+            "fast": say("Maya 8B knows photographs, and this computer can run it."),
+            "slow": say("Maya 8B knows photographs. Without a graphics processor it answers slowly here."),
+            None: say(
+                "Maya 8B knows photographs. It needs a graphics processor with {memory} of memory.", memory=least
+            ),
+        }[computer.pace]
         return "\n\n".join((has, answers) if model == PUBLISHED else (has, answers, could))
 
     def _fetch_told(self, code: str) -> str:

@@ -20,7 +20,7 @@ CAMERA = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"
 LONGEST = 60_000  # ms, for whatever a page does on a busy machine
 
 
-COMPUTER = Computer(device="", memory=16 * 10**9, free=100 * 10**9, fetched=False)
+COMPUTER = Computer(kind="cpu", device="", memory=16 * 10**9, free=100 * 10**9, fetched=False)
 # A download of ten pieces that goes on where it stopped, as a program of its own.
 DOWNLOADER = """
 import json, time

@@ -2,12 +2,16 @@
 
 import sys
 import time
+from dataclasses import replace
 
 import pytest
 
-from app.models import GIB, LEAST_GPU_MEMORY, Computer, Models, look
+from app.models import LEAST_MEMORY, Computer, Models, look
 from maya_core.assets import PUBLISHED, asset_path
-from maya_core.errors import CheckpointError
+from maya_core.config import MayaConfig
+from maya_core.errors import CheckpointError, ModelTooLarge
+from maya_core.footprint import best_plan
+from maya_core.hardware import Machine
 
 # Writes how often it was started; tells ten pieces, a tenth of a second each, from where the last one stopped.
 DOWNLOADER = """
@@ -77,12 +81,17 @@ def test_a_folder_without_a_model_is_refused_and_the_old_one_stays(tmp_path):
     assert used == [str(asset_path("maya-tiny")), PUBLISHED, None]
 
 
-@pytest.mark.parametrize(
-    ("device", "memory", "fits"),
-    [("", 64 * GIB, False), ("A GPU", LEAST_GPU_MEMORY, True), ("A GPU", LEAST_GPU_MEMORY - 1, False)],
-)
-def test_maya_8b_is_offered_where_it_can_run(device, memory, fits):
-    assert Computer(device=device, memory=memory, free=0, fetched=False).fits is fits
+@pytest.mark.parametrize("kind", ["cuda", "mps", "cpu"])
+def test_maya_8b_is_offered_where_it_can_run(kind):
+    least = LEAST_MEMORY[kind]
+    computer = Computer(kind=kind, device="", memory=least, free=0, fetched=False)
+    assert computer.pace == ("slow" if kind == "cpu" else "fast")
+    assert replace(computer, memory=least - 1).pace is None
+    best_plan(
+        MayaConfig.published(), Machine(device=kind, name="", memory=least, cores=2)
+    )  # raises where it does not fit
+    with pytest.raises(ModelTooLarge):
+        best_plan(MayaConfig.published(), Machine(device=kind, name="", memory=int(0.75 * least), cores=2))
 
 
 def test_this_computer_is_seen_without_asking_anybody():
