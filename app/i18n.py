@@ -141,9 +141,10 @@ def format_whole(number: int, language: str, *, native_digits: bool = False) -> 
 
 
 def format_seconds(seconds: float, language: str, *, native_digits: bool = False) -> str:
-    """2.34 -> 2.3 s, or as the language shortens it"""
+    """2.34 -> 2.3 s, 0.04 -> 40 ms, or as the language shortens it"""
     locale = get_language(language).locale
-    written = format_unit(round(seconds, 1), "duration-second", length="short", locale=locale)
+    amount, unit = (round(seconds * 1000), "millisecond") if seconds < 1 else (round(seconds, 1), "second")
+    written = format_unit(amount, f"duration-{unit}", length="short", locale=locale)
     return in_digits(written, language, native_digits=native_digits)
 
 

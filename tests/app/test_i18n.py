@@ -95,7 +95,7 @@ def test_numbers_and_days_are_written_as_the_language_does():
     assert format_whole(42, "ar", native_digits=True) == "٤٢"
     assert format_whole(42, "ur", native_digits=True) == "۴۲"
     assert format_whole(42, "ja", native_digits=True) == "42"
-    assert format_seconds(2.34, "en") == "2.3 sec"
+    assert [format_seconds(seconds, "en") for seconds in (2.34, 0.04)] == ["2.3 sec", "40 ms"]
     assert format_bytes(16_290_000_000, "en") == "16.3 GB"
     assert format_memory(8 * 1024**3, "en") == "8 GB"
     assert "2" in format_day(0.0, "hi") or "1" in format_day(0.0, "hi")
