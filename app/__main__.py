@@ -29,7 +29,7 @@ class AppOptions:
 
 
 def main() -> None:
-    """Serve the page until Ctrl-C; the model loads behind it."""
+    """Serve the page until Ctrl-C; the model loads behind it as soon as it is open."""
     options = tyro.cli(AppOptions, prog="maya-app")
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: answers are kept as far as they came
     try:
@@ -53,11 +53,10 @@ def _serve(options: AppOptions) -> None:
     settings = SettingsFile(settings_file())
     model = options.model or settings.load().model
     engine = LocalEngine(model)
-    engine.load_behind()
     try:
         serve(
             OneAtATime(engine),
-            Models(engine.use, model=model, offline=options.offline),
+            Models(engine.use, prepare=engine.load_behind, model=model, offline=options.offline),
             History(data_folder()),
             settings,
             port=options.port,

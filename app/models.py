@@ -84,13 +84,15 @@ class Models:
         self,
         use: Callable[[str | None], None],
         *,
+        prepare: Callable[[], None] = lambda: None,
         model: str | None = None,
         offline: bool = False,
         look: Callable[[], Computer] = look,
         command: Sequence[str] = DOWNLOAD,
     ) -> None:
-        """use: makes a model answer from the next question on. offline: never download."""
-        self._use, self._command = use, command
+        """use: makes a model answer from the next question on. prepare: begins to load the one that is chosen, and returns.
+        offline: never download."""
+        self._use, self._command, self.prepare = use, command, prepare
         self.model, self.offline, self.look = model, offline, look
         self._process: subprocess.Popen[str] | None = None
         self._download = Download()

@@ -131,9 +131,7 @@ class _Page:
         )
 
     def _model(self) -> None:
-        self.model_now = self._says(
-            gr.Markdown(elem_id="maya-model-now"), lambda say, now: {"value": self._model_told(say, now)}
-        )
+        self.model_now = gr.Markdown(elem_id="maya-model-now")
         self.choice = self._says(
             gr.Radio(elem_id="maya-choice", show_label=False, container=False, min_width=0),
             lambda say, _: {
@@ -354,6 +352,11 @@ class _Page:
         self.history.purge(older=UNDO_SECONDS)
         return [code, *self._listed("", code, None), *self._say_all(code)]
 
+    def tell_model(self, code: str) -> str:
+        """The page is there: now the model may load behind it, and this computer be looked at."""
+        self.models.prepare()
+        return self._model_told(Say(code), self.kept.load())
+
     def speak(self, code: str, search: str, conversation: str | None) -> list[Any]:
         self.kept.change(language=code)
         return [
@@ -460,12 +463,14 @@ class _Page:
         page = gr.context.Context.root_block
         assert page is not None
 
+        # The model's large libraries come last: nothing on the page waits for them.
+        telling = {"fn": self.tell_model, "inputs": [self.language], "outputs": [self.model_now], **HIDDEN}
         page.load(self.greet, None, [self.language, *listed, *texts], **HIDDEN).then(
             None, [self.language, self.theme], None, js=APPLY
-        )
+        ).then(**telling)
         self.language.input(
             self.speak, [self.language, self.search, self.conversation], [*listed, *headed, *texts], **HIDDEN
-        ).then(None, [self.language, self.theme], None, js=APPLY)
+        ).then(None, [self.language, self.theme], None, js=APPLY).then(**telling)
 
         answering: dict[str, Any] = {"outputs": seen, "concurrency_limit": None, **HIDDEN}
         after = {"fn": self.refresh, "inputs": [self.search, self.conversation, self.language]}
