@@ -178,7 +178,7 @@ def handles() -> int:
 
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="needs /proc")
 def test_many_questions_leave_memory_and_handles_flat(site):
-    """A soak in small; MAYA_SOAK=N asks N times N questions."""
+    """A soak in small; MAYA_SOAK=N asks N times as many questions (pytest -s shows the figures)."""
     rounds = int(os.environ.get("MAYA_SOAK", "1")) * 10
     ask = events_of(site)["ask"]
     site.engine.answer = lambda messages: ["An ", "answer."]
@@ -202,6 +202,8 @@ def test_many_questions_leave_memory_and_handles_flat(site):
             opened.append(handles())
     late = sizes[rounds // 2 :]
     slope = np.polyfit(np.arange(len(late)) * 10, late, 1)[0]  # MB a question
+    print(f"{rounds * 10} questions: {slope * 1000:.1f} MB in 1,000, {min(opened)} to {max(opened)} handles, "
+          f"{threading.active_count()} threads")  # fmt: skip
     assert slope * 1000 <= 60, sizes  # a leaked picture a question would be 200 MB in 1,000
     assert max(opened[rounds // 2 :]) - min(opened[rounds // 2 :]) <= 6
     assert threading.active_count() < 80
