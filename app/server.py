@@ -1,5 +1,6 @@
 """Serves the page on 127.0.0.1, guarded."""
 
+import os
 import socket
 import time
 from collections.abc import Callable
@@ -25,6 +26,8 @@ from maya_core.prompt import Role
 
 ADDRESS = "127.0.0.1"
 LONGEST_FAREWELL = 4.0  # seconds for answers to be kept as far as they came
+# gradio keeps figures of its last 10,000 events and makes a table of them all after each one; nothing here reads it.
+WITHOUT_FIGURES = {"GRADIO_ANALYTICS_MAX_EVENTS": "1", "GRADIO_ANALYTICS_CACHE_FREQUENCY": str(10**9)}
 KINDS = {"md": "text/markdown; charset=utf-8", "json": "application/json"}
 
 
@@ -45,6 +48,7 @@ def serve(
     block: bool = True,
 ) -> gr.Blocks:
     """Open the page at `port` (0: any free one) and, unless `block` is false, serve it until Ctrl-C. Raises PortTaken."""
+    os.environ.update(WITHOUT_FIGURES)
     listening = Listening()
     page = build_page(engine, models, history, settings, listening, language=language)
     gr.set_static_paths([asset_path("examples"), history.pictures])

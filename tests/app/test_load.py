@@ -28,6 +28,7 @@ from tests.tiny import picture, tiny_session
 pytestmark = pytest.mark.filterwarnings("default")  # what the server's libraries warn about is theirs
 ROOT = Path(__file__).parents[2]
 PHOTO = (ROOT / "assets" / "examples" / "1.png").read_bytes()
+SOAK = int(os.environ.get("MAYA_SOAK", "1"))
 BUSY = translate("Many questions are waiting. Ask again in a moment.", "en")
 
 
@@ -177,9 +178,10 @@ def handles() -> int:
 
 
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="needs /proc")
+@pytest.mark.timeout(300 * SOAK)
 def test_many_questions_leave_memory_and_handles_flat(site):
     """A soak in small; MAYA_SOAK=N asks N times as many questions (pytest -s shows the figures)."""
-    rounds = int(os.environ.get("MAYA_SOAK", "1")) * 10
+    rounds = 10 * SOAK
     ask = events_of(site)["ask"]
     site.engine.answer = lambda messages: ["An ", "answer."]
     sizes, opened = [], []
