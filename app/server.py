@@ -25,6 +25,7 @@ from maya_core.images import MOST_BYTES
 from maya_core.prompt import Role
 
 ADDRESS = "127.0.0.1"
+MOST_PAGES = 64  # of which gradio remembers what was open; without it a page that was closed takes 250 KB for an hour
 LONGEST_FAREWELL = 4.0  # seconds for answers to be kept as far as they came
 # gradio keeps figures of its last 10,000 events and makes a table of them all after each one; nothing here reads it.
 WITHOUT_FIGURES = {"GRADIO_ANALYTICS_MAX_EVENTS": "1", "GRADIO_ANALYTICS_CACHE_FREQUENCY": str(10**9)}
@@ -64,6 +65,7 @@ def serve(
         prevent_thread_lock=True,
         show_error=False,
         max_file_size=MOST_BYTES,
+        state_session_capacity=MOST_PAGES,
         enable_monitoring=False,
         mcp_server=False,
         run_history=False,

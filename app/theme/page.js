@@ -92,6 +92,15 @@
     requestAnimationFrame(() => { waiting = false; markAll(); });
   }).observe(document.documentElement, { childList: true, subtree: true, characterData: true });
 
+  // Chromium leaves a styled first line as it was drawn before its font came, in boxes: draw the list anew.
+  document.fonts.addEventListener("loadingdone", () => {
+    const list = document.getElementById("maya-list");
+    if (!list) return;
+    list.style.display = "none";
+    list.getBoundingClientRect();
+    list.style.display = "";
+  });
+
   window.mayaSetLanguage = (code) => {
     document.documentElement.lang = code;
     document.documentElement.dir = RIGHT_TO_LEFT.has(code) ? "rtl" : "ltr";

@@ -185,6 +185,19 @@ code here
 """
 
 
+@pytest.mark.parametrize("code", ["zh", "ja"])
+def test_titles_are_drawn_in_their_own_font_however_late_it_comes(open_page, site, code):
+    title = {"zh": "这是什么东西？", "ja": "これは何ですか？"}[code]
+    site.history.append(site.history.create(title), Entry(role="user", text=title))
+    page = open_page(site, code)
+    page.wait_for_timeout(3000)
+    listed = page.locator("#maya-list label").first
+    drawn = listed.screenshot()
+    listed.evaluate("one => { one.style.display = 'none'; one.getBoundingClientRect(); one.style.display = ''; }")
+    page.wait_for_timeout(300)
+    assert listed.screenshot() == drawn
+
+
 @pytest.mark.parametrize("page_language", ["en", "ar"])
 def test_every_text_takes_its_direction_from_itself(open_page, site, page_language):
     site.engine.answer = lambda messages: [MIXED]

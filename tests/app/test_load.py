@@ -206,7 +206,8 @@ def test_many_questions_leave_memory_and_handles_flat(site):
     slope = np.polyfit(np.arange(len(late)) * 10, late, 1)[0]  # MB a question
     print(f"{rounds * 10} questions: {slope * 1000:.1f} MB in 1,000, {min(opened)} to {max(opened)} handles, "
           f"{threading.active_count()} threads")  # fmt: skip
-    assert slope * 1000 <= 60, sizes  # a leaked picture a question would be 200 MB in 1,000
+    # A leaked picture a question would be 200 MB in 1,000. What is remembered of the last pages fills up first.
+    assert slope * 1000 <= (60 if SOAK < 16 else 1), sizes
     assert max(opened[rounds // 2 :]) - min(opened[rounds // 2 :]) <= 6
     assert threading.active_count() < 80
 
