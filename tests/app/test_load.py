@@ -74,7 +74,9 @@ def test_fifty_at_once_all_end_and_none_gets_another_ones_answer(site):
     answered = [site.history.entries(conversation.id) for conversation in site.history.conversations()]
     assert len(answered) >= MOST_WAITING + 1  # the rest was told to come back later
     assert all(answer.text == f"{asked.text} done" for asked, answer in answered)
-    assert sorted(overheads)[int(0.95 * len(overheads))] <= 2.5
+    late = sorted(overheads)[int(0.95 * len(overheads))]
+    print(f"50 users: {len(answered)} answered, the others told to come back; 95 % heard of within {late:.2f} s")
+    assert late <= 2.5
     assert site.engine.most_running == 1
 
 
@@ -119,8 +121,10 @@ def test_a_slot_is_free_within_a_second_after_its_listener_has_gone(site, how):
     while received.count(b"word ") < 3:
         received += raw.recv(65536)
     raw.close()
+    left = time.monotonic()
     assert site.engine.closed.wait(1.0)
     freed(site, 1.0)
+    print(f"free {time.monotonic() - left:.2f} s after a listener has gone ({how})")
     [conversation] = site.history.conversations()
     while len(site.history.entries(conversation.id)) < 2:  # kept a moment after the engine has ended
         time.sleep(0.01)
@@ -134,7 +138,7 @@ def test_who_joins_without_listening_loses_the_slot_within_five_seconds(site):
         join(client, events_of(site)["ask"], [question("talk", upload(client, PHOTO)), None, "en"])
         while not site.queue.busy:
             time.sleep(0.01)
-        freed(site, 5.0)
+        print(f"free {freed(site, 5.0):.2f} s after joining without listening")
 
 
 def test_an_engine_that_dies_is_told_and_the_next_question_is_answered(site):
