@@ -391,6 +391,20 @@ def test_it_fits_a_telephone(open_page, site, code):
     page.wait_for_function("getComputedStyle(document.querySelector('#maya-side')).visibility === 'hidden'")
 
 
+@pytest.mark.parametrize("code", ["ru", "ur"])
+def test_what_is_chosen_can_be_told_from_what_is_not(open_page, site, code):
+    page = open_page(site, code)
+    for panel in ("#maya-model", "#maya-settings"):
+        page.locator(f"{panel} .label-wrap").first.click()
+    page.wait_for_timeout(1000)
+    ground = "one => getComputedStyle(one).backgroundColor"
+    for group in ("#maya-choice", "#maya-theme"):
+        chosen = page.locator(f"{group} input:checked").evaluate(ground)
+        others = page.locator(f"{group} input:not(:checked)").evaluate_all(f"all => all.map({ground})")
+        assert len(others) == 2
+        assert chosen not in others
+
+
 def test_the_keyboard_reaches_everything(open_page, site):
     page = open_page(site, "en")
     ask(page, "What is this?", ROOT / "assets" / "examples" / "1.png")
