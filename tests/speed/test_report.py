@@ -18,8 +18,8 @@ def test_a_new_measurement_replaces_the_last_of_its_title(tmp_path, monkeypatch,
     monkeypatch.setattr(report, "README", readme)
     row = {"what": "a token", "peer": "x", "ours": "1 ms", "theirs": "2 ms", "agreement": "all"}
     for ratio in (2.0, 3.0):
-        report.record("Answering, here", [report.Row(ratio=ratio, **row)], command="c", keep=True)
-    report.record("Answering, here", [report.Row(ratio=9.0, **row)], command="c", keep=False)
+        report.record("Answering, one thread, here", [report.Row(ratio=ratio, **row)], command="c", keep=True)
+    report.record("Answering, one thread, here", [report.Row(ratio=9.0, **row)], command="c", keep=False)
     assert "9.00x" in capsys.readouterr().out
     assert readme.read_text("utf-8").endswith("| Answering: a token | x | 3.00 |\n<!-- /speed -->\nafter\n")
     assert "old" not in readme.read_text("utf-8")
