@@ -1,0 +1,115 @@
+"""`python -m tests.gpu.training`: the paper's stages and QLoRA at 8B on one GPU, with random weights.
+
+Real tokens a second (padding is none) of our own loop, and the memory at most. `--toy` runs the whole of it on small shapes,
+on a CPU too; `--record` keeps what is printed. Conversations have one picture, a question and a short answer: a tenth of
+their positions is supervised.
+"""
+
+import argparse
+import gc
+import random
+import statistics
+import tempfile
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from PIL import Image
+
+from maya_core.data import ConversationCollator, Sample
+from maya_core.metrics import StepRecord
+from maya_core.prompt import Message
+from maya_core.train import train
+from tests.gpu.inference import Bench
+from tests.speed.report import Row, record
+from training.recipes import Recipe, finetune, pretrain, qlora
+from training.stage import parts_of, prepare
+
+QUESTION, ANSWER = 40, 10  # words
+WARM, MEASURED = 2, 4  # steps; the first ones do not count
+# What each should reach on an H200, in tokens a second, and for the last the gigabytes it may take.
+WANTED = {"projector stage": 14_000, "full fine-tuning": 9_000, "QLoRA": 11_000}
+MOST_GIGABYTES = {"QLoRA": 11}
+
+
+class Enough(Exception):
+    """All steps that are wanted were made; nothing needs to be saved."""
+
+
+class Conversations:
+    """One picture, one question, one answer each."""
+
+    def __init__(self, image_size: int) -> None:
+        self.picture = Image.effect_mandelbrot((image_size, image_size), (-2, -1, 1, 1), 60).convert("RGB")
+
+    def __len__(self) -> int:
+        return 100_000
+
+    def __getitem__(self, index: int) -> Sample:
+        rng = random.Random(index)
+        question, answer = (" ".join(rng.choices(("dog", "grass", "red", "ball"), k=k)) for k in (QUESTION, ANSWER))
+        asked = Message(role="user", text=question, images=(self.picture,))
+        return Sample(messages=(asked, Message(role="assistant", text=answer)))
+
+
+def recipes(*, toy: bool) -> dict[str, Recipe]:
+    """The three, with 8-bit moments where all weights train, so that they fit on one GPU."""
+    found = {"projector stage": pretrain(), "full fine-tuning": finetune(), "QLoRA": qlora()}
+    for name, recipe in found.items():
+        optimizer = "adamw" if name == "projector stage" else "adamw8bit"
+        batch_size, workers, measured = (2, 0, 1) if toy else (recipe.train.batch_size, 8, MEASURED)
+        steps = WARM + measured + 1  # the last one is not made: a run that ends saves what it has learnt
+        config = replace(
+            recipe.train, steps=steps, batch_size=batch_size, workers=workers, optimizer=optimizer, log_every=1
+        )
+        found[name] = replace(recipe, train=config)
+    return found
+
+
+def measure(bench: Bench, name: str, recipe: Recipe) -> Row:
+    """Tokens a second of the steps after the first ones, and the memory at most."""
+    gc.collect()
+    if bench.device.type == "cuda":
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+    model = bench.random_model()
+    objective = prepare(model, recipe, bench.device)
+    config = replace(recipe.train, learning_rates=parts_of(recipe, bench.config))
+    records: list[StepRecord] = []
+
+    def note(step: StepRecord) -> None:
+        records.append(step)
+        if len(records) == recipe.train.total_steps(1) - 1:
+            raise Enough
+
+    collator = ConversationCollator(bench.processor, prompt_format=recipe.prompt_format)
+    with tempfile.TemporaryDirectory() as folder, suppress(Enough):
+        train(objective, Conversations(bench.config.image_size), collator, config, Path(folder), on_record=note)
+    speed = statistics.median(step.tokens_per_second for step in records[WARM:])
+    supervised = sum(step.supervised for step in records) / sum(step.tokens for step in records)
+    memory = torch.cuda.max_memory_allocated() / 1e9 if bench.device.type == "cuda" else 0.0
+    most = f" (at most {MOST_GIGABYTES[name]})" if name in MOST_GIGABYTES else ""
+    return Row(
+        what=f"{name}, tokens a second", peer="what an H200 should reach", ours=f"{speed:,.0f}, {memory:.1f} GB{most}",
+        theirs=f"{WANTED[name]:,}", ratio=speed / WANTED[name], wanted=1,
+        agreement=f"{supervised:.0%} of the positions supervised, loss {records[-1].loss:.2f}",
+    )  # fmt: skip
+
+
+def main(arguments: Sequence[str] | None = None) -> list[Row]:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--toy", action="store_true")
+    parser.add_argument("--record", action="store_true")
+    options = parser.parse_args(arguments)
+    bench = Bench(toy=options.toy)
+    if bench.device.type != "cuda" and not options.toy:
+        raise SystemExit("There is no CUDA GPU here; --toy runs on the CPU.")
+    rows = [measure(bench, name, recipe) for name, recipe in recipes(toy=options.toy).items()]
+    record("Training, one GPU", rows, command="python -m tests.gpu.training --record", keep=options.record)
+    return rows
+
+
+if __name__ == "__main__":
+    main()
