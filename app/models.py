@@ -9,16 +9,17 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from app.engine import IMPORTING
 from maya_core.assets import PUBLISHED
 
-Device = Literal["cuda", "mps", "cpu"]
+if TYPE_CHECKING:
+    from maya_core.hardware import Device  # with torch, which takes seconds to import
 
 GIB = 1024**3
 # For Maya 8B: in four bits, on Apple's processors in 16. What is sold as 8 GB says a little less of itself.
-LEAST_MEMORY: Mapping[Device, int] = {"cuda": 15 * GIB // 2, "mps": 22 * GIB, "cpu": 12 * GIB}
+LEAST_MEMORY: "Mapping[Device, int]" = {"cuda": 15 * GIB // 2, "mps": 22 * GIB, "cpu": 12 * GIB}
 ADVISED_MEMORY = 8 * GIB  # of a graphics processor, as they are sold
 PUBLISHED_BYTES = 16_290_000_000  # four shards of bfloat16 weights
 LICENCE = "CC-BY-NC 4.0"
@@ -33,7 +34,7 @@ class Computer:
     none that Maya can use; memory: its bytes, else the main memory's; free: bytes on the disk for models; fetched: Maya 8B
     is here."""
 
-    kind: Device
+    kind: "Device"
     device: str
     memory: int
     free: int

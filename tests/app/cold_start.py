@@ -10,7 +10,7 @@ from pathlib import Path
 from playwright.sync_api import Browser, sync_playwright
 
 from app.i18n import Say
-from tests.app.conftest import CHROMIUM
+from tests.app.conftest import CHROMIUM, READY
 from tests.app.screenshots import EXAMPLES
 from tests.app.test_browser import ask
 from tests.app.test_load import address_of, start
@@ -25,7 +25,7 @@ def measure(browser: Browser, home: Path) -> tuple[float, float]:
     page = browser.new_context(locale="en").new_page()
     page.goto(address_of(process))
     page.locator("#maya-question textarea").wait_for()
-    page.wait_for_function("document.querySelector('#maya-new')?.textContent.trim() && document.documentElement.dir")
+    page.wait_for_function(READY)
     usable = time.monotonic() - started
     ask(page, Say("en")("What is this?"), EXAMPLES / "1.png")
     answered = time.monotonic() - started

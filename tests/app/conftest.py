@@ -17,6 +17,9 @@ from tests.app.scripted import ScriptedEngine
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 CAMERA = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
+READY = (
+    "document.querySelector('#maya-new')?.textContent.trim() && document.documentElement.dir"  # the page has its words
+)
 LONGEST = 60_000  # ms, for whatever a page does on a busy machine
 
 
@@ -94,9 +97,7 @@ def open_page(chromium: Any) -> Iterator[Any]:
         page.on("request", lambda sent: None if is_own(sent.url) else page.foreign.append(sent.url))
         page.on("pageerror", lambda error: page.errors.append(str(error)))
         page.goto(site.address)
-        page.wait_for_function(
-            "document.querySelector('#maya-new')?.textContent.trim() && document.documentElement.dir"
-        )
+        page.wait_for_function(READY)
         return page
 
     yield opened

@@ -14,7 +14,7 @@ from playwright.sync_api import sync_playwright
 from app.engine import LocalEngine
 from app.i18n import Say
 from maya_core.languages import CODES
-from tests.app.conftest import CHROMIUM, Site, serve_site
+from tests.app.conftest import CHROMIUM, READY, Site, serve_site
 from tests.app.test_browser import MESSAGES, ask, faults
 
 SIZES = {"desk": (1200, 820), "telephone": (390, 800)}
@@ -33,7 +33,7 @@ def draw(site: Site, browser: Any, code: str, *, size: str, dark: bool, out: Pat
     context.on("request", lambda request: requested.append(request.url))
     page = context.new_page()
     page.goto(site.address)
-    page.wait_for_function("document.querySelector('#maya-new')?.textContent.trim() && document.documentElement.dir")
+    page.wait_for_function(READY)
     for number, question in enumerate(QUESTIONS):
         ask(page, Say(code)(question), *([] if number else [EXAMPLES / "1.png"]))
     page.locator(MESSAGES.format("bot")).last.scroll_into_view_if_needed()

@@ -207,18 +207,30 @@ def loading(bench: Bench) -> list[Row]:
     ]  # fmt: skip
 
 
-def main(arguments: Sequence[str] | None = None) -> list[Row]:
-    parser = argparse.ArgumentParser(description=__doc__)
+def run(
+    name: str, measure: Callable[[Bench], list[Row]], description: str | None, arguments: Sequence[str] | None
+) -> list[Row]:
+    """The command of a GPU benchmark: `python -m tests.gpu.NAME`."""
+    parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--toy", action="store_true")
     parser.add_argument("--record", action="store_true")
     options = parser.parse_args(arguments)
     bench = Bench(toy=options.toy)
     if bench.device.type != "cuda" and not options.toy:
         raise SystemExit("There is no CUDA GPU here; --toy runs on the CPU.")
-    ceilings(bench)
-    rows = [*answering(bench), *loading(bench)]
-    record("Answering, one GPU", rows, command="python -m tests.gpu.inference --record", keep=options.record)
+    rows = measure(bench)
+    subject = {"inference": "Answering", "training": "Training"}[name]
+    record(f"{subject}, one GPU", rows, command=f"python -m tests.gpu.{name} --record", keep=options.record)
     return rows
+
+
+def measure(bench: Bench) -> list[Row]:
+    ceilings(bench)
+    return [*answering(bench), *loading(bench)]
+
+
+def main(arguments: Sequence[str] | None = None) -> list[Row]:
+    return run("inference", measure, __doc__, arguments)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,6 @@ on a CPU too; `--record` keeps what is printed. Conversations have one picture, 
 their positions is supervised.
 """
 
-import argparse
 import gc
 import random
 import statistics
@@ -22,8 +21,8 @@ from maya_core.data import ConversationCollator, Sample
 from maya_core.metrics import StepRecord
 from maya_core.prompt import Message
 from maya_core.train import train
-from tests.gpu.inference import Bench
-from tests.speed.report import Row, record
+from tests.gpu.inference import Bench, run
+from tests.speed.report import Row
 from training.recipes import Recipe, finetune, pretrain, qlora
 from training.stage import parts_of, prepare
 
@@ -98,17 +97,12 @@ def measure(bench: Bench, name: str, recipe: Recipe) -> Row:
     )  # fmt: skip
 
 
+def measure_all(bench: Bench) -> list[Row]:
+    return [measure(bench, name, recipe) for name, recipe in recipes(toy=bench.toy).items()]
+
+
 def main(arguments: Sequence[str] | None = None) -> list[Row]:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--toy", action="store_true")
-    parser.add_argument("--record", action="store_true")
-    options = parser.parse_args(arguments)
-    bench = Bench(toy=options.toy)
-    if bench.device.type != "cuda" and not options.toy:
-        raise SystemExit("There is no CUDA GPU here; --toy runs on the CPU.")
-    rows = [measure(bench, name, recipe) for name, recipe in recipes(toy=options.toy).items()]
-    record("Training, one GPU", rows, command="python -m tests.gpu.training --record", keep=options.record)
-    return rows
+    return run("training", measure_all, __doc__, arguments)
 
 
 if __name__ == "__main__":

@@ -123,10 +123,12 @@ def test_metadata_does_not_survive():
     assert opened.info == {}
 
 
-def png_header(width: int, height: int) -> bytes:
-    def chunk(kind: bytes, body: bytes) -> bytes:
-        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+def chunk(kind: bytes, body: bytes) -> bytes:
+    """Of a PNG."""
+    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
 
+
+def png_header(width: int, height: int) -> bytes:
     header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
 
@@ -184,8 +186,7 @@ def test_bad_files_are_refused_by_class_and_at_once(name):
 def png_with(kind: bytes, body: bytes) -> bytes:
     """A good PNG with one more chunk behind its header."""
     good = encoded(photo(), "PNG")
-    chunk = struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
-    return good[:33] + chunk + good[33:]
+    return good[:33] + chunk(kind, body) + good[33:]
 
 
 BOMBS = {

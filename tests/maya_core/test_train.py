@@ -14,7 +14,6 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from maya_core.connectors.layers import Gate
 from maya_core.data import ConversationCollator, Sample
 from maya_core.durable import exclusive, newest
 from maya_core.errors import CheckpointMismatch, DataError, OutOfMemory, RunBusy, RunDiverged, TrainingError
@@ -23,6 +22,7 @@ from maya_core.metrics import read_records
 from maya_core.optim import build_optimizers, parameter_groups, warmup_cosine
 from maya_core.prompt import Message
 from maya_core.train import AnswerObjective, TrainConfig, train
+from tests.maya_core.test_connectors import CONNECTORS, session_of
 from tests.tiny import picture, tiny_session
 
 ROOT = Path(__file__).parents[2]
@@ -398,20 +398,15 @@ from dataclasses import replace
 import torch
 from maya_core.data import ConversationCollator
 from maya_core.train import AnswerObjective, train
-from tests.maya_core.test_train import CONFIG, SomeUnseen, with_connector
+from tests.maya_core.test_connectors import session_of
+from tests.maya_core.test_train import CONFIG, SomeUnseen
 
 torch.set_num_threads(1)
-session = with_connector(sys.argv[3])
+session = session_of(sys.argv[3])
 config = replace(CONFIG, steps=int(sys.argv[2]), token_budget=60)
 collator = ConversationCollator(session.processor)
 train(AnswerObjective(session.model), SomeUnseen(), collator, config, Path(sys.argv[1]))
 """
-HEADS = {"num_attention_heads": 4, "head_dim": 8}
-CONNECTORS = {
-    "mlp": {"kind": "mlp"},
-    "qformer": {"kind": "qformer", "depth": 2, "num_query_tokens": 5, "cross_attention_frequency": 2} | HEADS,
-    "cross_attention": {"kind": "cross_attention", "num_latents": 6, "cross_attn_every_n_layers": 1} | HEADS,
-}
 
 
 class SomeUnseen(Colours):
@@ -421,15 +416,6 @@ class SomeUnseen(Colours):
         if index % 3:
             return super().__getitem__(index)
         return Sample(messages=(Message(role="user", text="What?"), Message(role="assistant", text="Nothing.")))
-
-
-def with_connector(kind):
-    """A session with gates a little open, so that what is behind them learns from the first step."""
-    session = tiny_session(connector_config=CONNECTORS[kind])
-    for module in session.model.modules():
-        if isinstance(module, Gate):
-            nn.init.constant_(module.openness, 0.5)
-    return session
 
 
 def launched(folder: Path, script: Path, kind: str, *options: str, steps: int = 8) -> None:
@@ -453,7 +439,7 @@ def test_two_processes_learn_what_one_does(tmp_path, options, kind):
     script = tmp_path / "processes.py"
     script.write_text(PROCESSES)
     launched(tmp_path / "two", script, kind, *options, steps=8)
-    session, records = with_connector(kind), []
+    session, records = session_of(kind), []
     collator = ConversationCollator(session.processor)
     train(AnswerObjective(session.model), SomeUnseen(), collator, CONFIG, tmp_path / "one", on_record=records.append)
     alone = session.model

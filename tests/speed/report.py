@@ -71,8 +71,8 @@ def readme_table(results: dict[str, Any]) -> str:
         subject = title.split(", one thread")[0]
         fastest: dict[str, dict[str, Any]] = {}
         for row in result["rows"]:
-            known = fastest.setdefault(row["what"], row)
-            fastest[row["what"]] = min(known, row, key=lambda row: float(row["ratio"]))
+            if row["what"] not in fastest or row["ratio"] < fastest[row["what"]]["ratio"]:
+                fastest[row["what"]] = row
         lines += [f"| {subject}: {what} | {row['peer']} | {times(row['ratio'])} |" for what, row in fastest.items()]
     return "\n".join(lines) + "\n"
 

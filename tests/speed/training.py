@@ -74,10 +74,10 @@ class Conversations:
         return self.samples[index]
 
 
-def published_in_small(folder: Path, words: list[str]) -> None:
+def published_in_small(folder: Path) -> None:
     """A Maya of 15 M parameters with the published proportions: its table is 15 % of the language model, and a picture takes
     256 slots."""
-    tokenizer = train_tokenizer(4096, texts=[" ".join(words)])
+    tokenizer = train_tokenizer(4096, texts=[" ".join(_words())])
     ids = tokenizer.get_added_vocab()
     config = MayaConfig(
         vision_config={
@@ -98,7 +98,7 @@ def published_in_small(folder: Path, words: list[str]) -> None:
     save_model(model, MayaProcessor(config, ImagePreparation(size=256), tokenizer), folder)
 
 
-def embedded(folder: Path, words: list[str]) -> None:
+def embedded(folder: Path) -> None:
     """The embedded Maya: its table is half of it, and a picture takes 64 slots."""
     save_model(load_model(asset_path("maya-tiny")), load_processor(asset_path("maya-tiny")), folder)
 
@@ -274,7 +274,7 @@ def main() -> None:
         rows: list[Row] = []
         with tempfile.TemporaryDirectory() as temporary:
             folder = Path(temporary)
-            make(folder / "maya", _words())
+            make(folder / "maya")
             export_llava(folder / "maya", folder / "llava")
             for stage, rates in (("stage 1", {"model.connector": 1e-3}), ("stage 2", both)):
                 for skewed in (False, True):
