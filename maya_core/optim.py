@@ -72,13 +72,16 @@ def trained_parameters(optimizers: list[Optimizer]) -> list[Tensor]:
 def parameter_groups(module: nn.Module, learning_rates: Mapping[str, float], *, weight_decay: float) -> list[Group]:
     """One or two groups a part. All parameters that no part has are frozen.
 
-    A part is a submodule of `module` by dotted name, or the name of many (`lora_B`). Vectors (biases, norms) are not
-    decayed. Raises ValueError for a part that does not exist.
+    A part is a submodule of `module` by dotted name, or the name of many (`lora_B`). What lies in a part of a part (named
+    longer) belongs to that one. Vectors (biases, norms) are not decayed. Raises ValueError for a part that does not exist.
     """
     module.requires_grad_(False)
     groups: list[Group] = []
-    for part, rate in learning_rates.items():
-        parameters = _parameters_of(module, part)
+    taken: set[Tensor] = set()
+    for part in sorted(learning_rates, key=len, reverse=True):
+        rate = learning_rates[part]
+        parameters = [parameter for parameter in _parameters_of(module, part) if parameter not in taken]
+        taken.update(parameters)
         for parameter in parameters:
             parameter.requires_grad_(True)
         matrices = [parameter for parameter in parameters if parameter.ndim > 1]

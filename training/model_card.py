@@ -40,9 +40,9 @@ Exact match in percent; each answer normalised by its language's rules. Scenes o
 {tables}
 ## What it cannot do
 
-It knows drawings of the things in `assets/emoji/vocabulary.json` and the questions of EmojiVQA, in the wordings that it was
-trained on; in others (`phrasing`) it often takes one question for another. It does not know
-photographs, other things, or anything about the world; asked about them, it gives a wrong answer with confidence.
+It knows drawings of the things in `assets/emoji/vocabulary.json` and the questions of EmojiVQA, best in the wordings that it
+was trained on; how well in others, `phrasing` says. It does not know photographs, other things, or anything about the world;
+asked about them, it gives a wrong answer with confidence.
 """
 
 

@@ -44,3 +44,17 @@ def told(record: StepRecord, total: int, share_of_peak: float | None) -> str:
 
 def duration(seconds: float) -> str:
     return str(timedelta(seconds=round(seconds)))
+
+
+def printer(stage: str, every: int = 50) -> OnRecord:
+    """What prints a line about one of several stages now and then."""
+
+    def show(record: StepRecord) -> None:
+        if record.step % every == 0:
+            print(
+                f"{stage} step {record.step} loss {record.loss:.4f} grad {record.grad_norm:.2f} "
+                f"{record.seconds / record.step:.2f} s/step",
+                flush=True,
+            )
+
+    return show

@@ -1,5 +1,6 @@
 """Recipes: functions that return complete, frozen configurations. A study is a `replace` of one."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -80,6 +81,14 @@ def unfreeze_layers(layers: int = 4) -> Recipe:
 # --- the embedded model ---
 
 TINY_IMAGE_SIZE = 128
+_TINY_TABLE = "model.language_model.model.embed_tokens"
+# The first layer's queries and keys start where words find their patches (`grounding.look_by_names`), and move slowly.
+_TINY_LOOKS = tuple(f"model.language_model.model.layers.0.self_attn.{part}_proj" for part in "qk")
+_TINY_LANGUAGE_MODEL: Mapping[str, float] = {
+    "model.language_model": 1.5e-3,
+    "places": 2e-2,
+    **dict.fromkeys(_TINY_LOOKS, 3e-4),
+}
 
 
 def tiny_model(*, vocab_size: int, image_token_id: int, end_id: int, bos_id: int, pad_id: int) -> MayaConfig:
@@ -168,14 +177,21 @@ def tiny_grounding(*, steps: int = 200) -> TrainConfig:
     )
 
 
-def tiny_answers(*, steps: int = 4000) -> TrainConfig:
-    """Stage 2: language model and, slowly, the connector, on questions of every kind. The tower rests."""
+def tiny_pointing(*, steps: int = 100) -> TrainConfig:
+    """The language model's layers alone: with the table moving, the first steps, which are about how answers are written,
+    would undo what words and patches have in common."""
     return TrainConfig(
         steps=steps,
         batch_size=20,
-        learning_rates={"model.connector": 1e-4, "model.language_model": 1.5e-3},
+        learning_rates=_TINY_LANGUAGE_MODEL | {_TINY_TABLE: 0.0},
         muon_rates={"model.language_model": 7e-3},
         weight_decay=0.01,
         betas=(0.9, 0.98),
-        seed=3,
+        seed=8,
     )
+
+
+def tiny_answers(*, steps: int = 2800) -> TrainConfig:
+    """Stage 2: language model and, slowly, the connector, on questions of every kind. The tower rests."""
+    rates = _TINY_LANGUAGE_MODEL | {_TINY_TABLE: 1e-3, "model.connector": 3e-4}
+    return replace(tiny_pointing(steps=steps), learning_rates=rates, seed=3)

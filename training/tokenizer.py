@@ -25,8 +25,9 @@ CONTROL_TOKENS = (
     "<|SYSTEM_TOKEN|>",
     "<image>",
 )
-# Words with their combining marks: without \p{M}, Hindi and Bengali words would be cut at every vowel sign.
-WORDS = Regex(r" ?[\p{L}\p{M}]+|\p{N}| ?[^\s\p{L}\p{M}\p{N}]+|\s+")
+# Words with their combining marks: without \p{M}, Hindi and Bengali words would be cut at every vowel sign. Arabic writes
+# "and" into the next word: with it in one token, each name would be another one at the end of a list.
+WORDS = Regex(r" و(?=\p{L})| ?[\p{L}\p{M}]+|\p{N}| ?[^\s\p{L}\p{M}\p{N}]+|\s+")
 
 
 def train_tokenizer(vocab_size: int, texts: Iterable[str] | None = None) -> PreTrainedTokenizerFast:

@@ -182,6 +182,18 @@ def test_a_part_that_does_not_exist_is_named():
         parameter_groups(tiny_session().model, {"conector": 1.0}, weight_decay=0)
 
 
+def test_a_part_of_a_part_trains_at_its_own_rate():
+    model = tiny_session().model
+    table = model.get_input_embeddings().weight
+    groups = parameter_groups(
+        model, {"language_model": 1e-3, "language_model.model.embed_tokens": 1e-4}, weight_decay=0
+    )
+    rates = {parameter: group["lr"] for group in groups for parameter in group["params"]}
+    assert sum(len(group["params"]) for group in groups) == len(rates) == len(list(model.language_model.parameters()))
+    assert rates.pop(table) == 1e-4
+    assert set(rates.values()) == {1e-3}
+
+
 def test_muon_takes_the_hidden_matrices_and_nothing_else():
     model = tiny_session().model
     rates = {"connector": 1e-3, "language_model": 1e-3}

@@ -3,6 +3,8 @@
 import json
 import random
 from collections import Counter
+from statistics import fmean
+from string import Formatter
 
 import numpy as np
 import pytest
@@ -25,12 +27,15 @@ from training.emoji_vqa.questions import (
     caption,
     concept_name,
     families_for,
+    is_spaced,
     load_phrases,
     sentences,
+    without_words,
 )
 from training.emoji_vqa.scenes import CELLS, SPLITS, is_held_out, make_scene, patch_labels, render
 from training.emoji_vqa.scoring import exact_match, normalise
 from training.emoji_vqa.vocabulary import CATEGORIES, SPRITE, VENDORS, load_sprites, load_vocabulary
+from training.tokenizer import train_tokenizer
 
 VOCABULARY = load_vocabulary()
 SCRIPTS = {
@@ -166,6 +171,11 @@ def answer_from(scene, question: Question) -> str:
         )
         [name] = [name for name, thing in zip(names, scene.things, strict=True) if thing.cell == cell]
         return name
+    if question.family == "where":
+        every = {name: {"name": name} for name in names}
+        [(asked, _)] = matches(question, every, ("where",))
+        [thing] = [thing for name, thing in zip(names, scene.things, strict=True) if name == asked]
+        return phrases.places[thing.cell]
     if question.family in ("exists", "count"):
         every = {concept.names[language]: {"name": concept.names[language]} for concept in VOCABULARY}
         [(asked, _)] = matches(question, every, (question.family,))
@@ -316,6 +326,49 @@ def test_evaluate_asks_every_question_of_a_model():
 def test_the_tokenizer_sees_every_name():
     said = {code: set(sentences(code)) for code in CODES}
     assert all(concept.names[code] in said[code] for concept in VOCABULARY for code in CODES)
+
+
+def test_the_tokenizer_never_joins_words_of_a_list_or_wording():
+    tokenizer = train_tokenizer(16384)
+
+    def tokens(text):
+        return tokenizer(text, add_special_tokens=False)["input_ids"]
+
+    fish, dog = (next(c for c in VOCABULARY if c.names["en"] == name).names for name in ("fish", "dog"))
+    assert tokens(f"{fish['ar']} و{dog['ar']}") == tokens(fish["ar"]) + tokens(" و") + tokens(dog["ar"])
+    assert tokens(f"{fish['zh']}和{dog['zh']}") == tokens(fish["zh"]) + tokens("和") + tokens(dog["zh"])
+
+
+def test_training_meets_most_tokens_of_the_wordings_that_it_never_sees():
+    tokenizer = train_tokenizer(16384)
+    no_fields = dict.fromkeys(("place", "name", "a", "b"), "")
+
+    def tokens(wordings):
+        texts = [wording.format(**no_fields) for wording in wordings]
+        return [token for ids in tokenizer(texts, add_special_tokens=False)["input_ids"] for token in ids]
+
+    for code in CODES:
+        kinds = load_phrases(code).wordings.values()
+        trained = {token for wordings in kinds for token in tokens(wordings[:-1])}
+        met = fmean(token in trained for wordings in kinds for token in tokens(wordings[-1:]))
+        assert met > 0.5, f"{code}: {met:.2f}"
+
+
+def test_only_chinese_and_japanese_write_without_spaces():
+    assert [code for code in CODES if not is_spaced(code)] == ["zh", "ja"]
+
+
+@pytest.mark.parametrize("code", CODES)
+def test_words_are_left_out_of_a_wording_but_never_what_it_asks_about(code):
+    rng = random.Random(0)
+    for wordings in load_phrases(code).wordings.values():
+        for wording in wordings:
+            assert without_words(wording, 0.0, rng) == wording
+            fields = [f"{{{name}}}" for _, name, _, _ in Formatter().parse(wording) if name]
+            assert without_words(wording, 1.0, rng).replace(" ", "") == ("".join(fields) or wording.replace(" ", ""))
+            some = [without_words(wording, 0.3, rng) for _ in range(20)]
+            assert all(text.count(field) == 1 for text in some for field in fields)
+            assert min(map(len, some)) < len(wording)
 
 
 def test_some_questions_ask_for_an_answer_in_a_language_by_name_and_get_it():

@@ -9,10 +9,11 @@ import torch
 from maya_core.checkpoint import load_model, load_processor
 from tests.tiny import tiny_session
 from training import tiny
+from training.grounding import attend_to_likeness
 
 
 def test_every_stage_runs_and_a_second_start_finds_all_done(tmp_path, monkeypatch, capsys):
-    steps = [f"--{stage}-steps" for stage in ("tower", "large", "word", "connector", "grounding", "answer")]
+    steps = [f"--{stage}-steps" for stage in ("tower", "large", "word", "connector", "grounding", "pointing", "answer")]
     flags = [part for name in steps for part in (name, "1")]
     paths = ["--run", str(tmp_path / "run"), "--out", str(tmp_path / "out")]
     monkeypatch.setattr(sys, "argv", ["tiny", *paths, *flags, "--vocabulary", "2048", "--workers", "0"])
@@ -29,7 +30,7 @@ def test_every_stage_runs_and_a_second_start_finds_all_done(tmp_path, monkeypatc
 
 def test_no_two_heads_start_alike():
     session = tiny_session()
-    tiny.attend_to_likeness(session.model)
+    attend_to_likeness(session.model)
     heads = session.model.config.text.num_attention_heads
     for layer in session.model.get_decoder().layers:
         queries = layer.self_attn.q_proj.weight.unflatten(0, (heads, -1))

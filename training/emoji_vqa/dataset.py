@@ -14,10 +14,12 @@ from training.emoji_vqa.scenes import Scene, Split, make_scene, render
 
 # How often each family is trained: names first, for all else needs them; then what has to be compared with the picture.
 NAMES_FIRST: Mapping[Family, int] = {
-    "name": 6, "place": 5, "exists": 3, "count_all": 1, "count": 2, "colour": 1, "category": 2, "relation": 3, "describe": 3,
+    "name": 6, "place": 5, "where": 3, "exists": 3, "count_all": 1, "count": 2, "colour": 1, "category": 2, "relation": 3,
+    "describe": 3,
 }  # fmt: skip
 COMPARISONS_FIRST: Mapping[Family, int] = {
-    "name": 3, "place": 5, "exists": 8, "count_all": 3, "count": 3, "colour": 1, "category": 3, "relation": 6, "describe": 4,
+    "name": 5, "place": 4, "where": 4, "exists": 6, "count_all": 3, "count": 4, "colour": 1, "category": 5, "relation": 6,
+    "describe": 4,
 }  # fmt: skip
 TRANSFER_LANGUAGES = ("bn", "ur")
 
@@ -69,7 +71,7 @@ class EmojiQuestions:
 
     families: what is asked, where the scene allows it; weights: how often. conversations: how many. followed: the share of
     them that go on with a second question; redirected: the share that asks for answers in a language by name, which may be
-    another than the question's.
+    another than the question's. dropped: the share of the questions' words that is left out.
     """
 
     split: Split
@@ -80,6 +82,7 @@ class EmojiQuestions:
     conversations: int = 12
     followed: float = 0.25
     redirected: float = 0.1
+    dropped: float = 0.0
     seed: int = 0
     image_size: int = 128
 
@@ -101,7 +104,10 @@ class EmojiQuestions:
             drawn = rng.choices(families, weights, k=2 if rng.random() < self.followed else 1)
             redirected = rng.random() < self.redirected
             answer_language = rng.choice(self.languages) if redirected else language
-            questions = [ask(scene, family, language, rng, answer_language=answer_language) for family in drawn]
+            questions = [
+                ask(scene, family, language, rng, answer_language=answer_language, dropped=self.dropped)
+                for family in drawn
+            ]
             messages = as_messages(picture, questions)
             asked.append(asking_for(messages, answer_language) if redirected else messages)
             languages.append(answer_language)

@@ -1,13 +1,14 @@
 """Questions about scenes and their answers, in ten languages. The words lie in `phrases/*.toml`, one file a language."""
 
 import random
+import re
 import tomllib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 from babel.lists import format_list
 
@@ -15,7 +16,7 @@ from maya_core.languages import get_language
 from training.emoji_vqa.scenes import CELLS, COLOURS, Scene, Split, Thing
 from training.emoji_vqa.vocabulary import CATEGORIES, load_vocabulary
 
-Family = Literal["name", "place", "exists", "count_all", "count", "colour", "category", "relation", "describe"]
+Family = Literal["name", "place", "where", "exists", "count_all", "count", "colour", "category", "relation", "describe"]
 FAMILIES: tuple[Family, ...] = get_args(Family)
 RELATIONS = ("left", "right", "above", "below", "larger")
 
@@ -64,6 +65,11 @@ def load_phrases(language: str) -> Phrases:
     return phrases
 
 
+def is_spaced(language: str) -> bool:
+    """Whether a language sets a space before a word."""
+    return any(" " in wording for wording in load_phrases(language).wordings["name"])
+
+
 def concept_name(concept: int, language: str) -> str:
     return load_vocabulary()[concept].names[language]
 
@@ -77,6 +83,7 @@ def families_for(scene: Scene) -> tuple[Family, ...]:
     allowed: dict[Family, bool] = {
         "name": alone,
         "place": not alone,
+        "where": not alone and bool(_single(scene)),
         "exists": True,
         "count_all": True,
         "count": True,
@@ -93,9 +100,14 @@ def _is_ordered(scene: Scene) -> bool:
     return all(right - left >= CLEAR_ORDER for left, right in pairwise(places))
 
 
+def _single(scene: Scene) -> list[Thing]:
+    """Things whose like is not there a second time."""
+    return [thing for thing in scene.things if scene.concepts.count(thing.concept) == 1]
+
+
 def _relations(scene: Scene) -> list[tuple[str, Thing, Thing]]:
     """(relation, the thing for which it holds, the other), between things that are there once."""
-    single = [thing for thing in scene.things if scene.concepts.count(thing.concept) == 1]
+    single = _single(scene)
     found = []
     for one in single:
         for other in single:
@@ -121,9 +133,10 @@ def ask(
     split: Split | None = None,
     *,
     answer_language: str | None = None,
+    dropped: float = 0.0,
 ) -> Question:
     """A question of a family that the scene allows, worded by chance; `split` is the scene's where not given. The
-    answer is in `answer_language`, where that is given.
+    answer is in `answer_language`, where that is given. dropped: the chance of each word of the wording to be left out.
 
     The split `phrasing` takes the wording that no other split takes.
     """
@@ -137,8 +150,21 @@ def ask(
     choice = wordings[kind][-1:] if held_out else wordings[kind][:-1]
     if kind == "describe" and not held_out:
         choice += wordings["name"][:2]  # "What is this?" of several things asks for all of them
-    text = rng.choice(choice).format(**fields)
+    text = without_words(rng.choice(choice), dropped, rng).format(**fields)
     return Question(family=family, language=language, text=text, answer=answer)
+
+
+def without_words(wording: str, share: float, rng: random.Random) -> str:
+    """A wording with each of its words (where none are marked by spaces: its characters) left out with chance `share`; the
+    whole wording where nothing would be left."""
+    if not share:
+        return wording
+    kept = (part for part in _PARTS.findall(wording) if "{" in part or rng.random() >= share)
+    return "".join(kept).strip() or wording
+
+
+# A field, a character of a script that is written without spaces, any other word; each with the space before it.
+_PARTS = re.compile(r"\s*(?:\{\w+\}|[\u3040-\u30ff\u3400-\u9fff]|[^\s{\u3040-\u30ff\u3400-\u9fff]+)")
 
 
 def _name(scene: Scene, language: str, _: random.Random) -> tuple[str, dict[str, str], str]:
@@ -148,6 +174,11 @@ def _name(scene: Scene, language: str, _: random.Random) -> tuple[str, dict[str,
 def _place(scene: Scene, language: str, rng: random.Random) -> tuple[str, dict[str, str], str]:
     thing = rng.choice(scene.things)
     return "place", {"place": load_phrases(language).places[thing.cell]}, concept_name(thing.concept, language)
+
+
+def _where(scene: Scene, language: str, rng: random.Random) -> tuple[str, dict[str, str], str]:
+    thing = rng.choice(_single(scene))
+    return "where", {"name": concept_name(thing.concept, language)}, load_phrases(language).places[thing.cell]
 
 
 def _exists(scene: Scene, language: str, rng: random.Random) -> tuple[str, dict[str, str], str]:
@@ -190,6 +221,7 @@ def _describe(scene: Scene, language: str, _: random.Random) -> tuple[str, dict[
 _ASKERS: Mapping[Family, Callable[[Scene, str, random.Random], tuple[str, dict[str, str], str]]] = {
     "name": _name,
     "place": _place,
+    "where": _where,
     "exists": _exists,
     "count_all": _count_all,
     "count": _count,
@@ -209,21 +241,20 @@ def caption(scene: Scene, language: str) -> str:
 # --- for the tokenizer ---
 
 
-def sentences(language: str, seed: int = 0) -> Iterator[str]:
-    """Every word of EmojiVQA in a language, about as often as conversations use it."""
-    rng = random.Random(f"sentences/{language}/{seed}")
+def sentences(language: str) -> Iterator[str]:
+    """What a training conversation in a language is made of, about as often as it is used there.
+
+    Wordings and lists come in parts: were they whole, what is written without spaces would become one token, and a question
+    that differs in one word would have nothing in common with it.
+    """
     phrases, locale = load_phrases(language), get_language(language).locale
+    parts = [
+        part for wordings in phrases.wordings.values() for wording in wordings[:-1] for part in _PARTS.findall(wording)
+    ]
+    before = ("", " ") if is_spaced(language) else ("",)
     names = [concept.names[language] for concept in load_vocabulary()]
-    yield from [*names] * 4
-    yield from (format_list(rng.sample(names, rng.randint(2, 4)), locale=locale) for _ in range(len(names)))
-    for wordings in phrases.wordings.values():
-        for wording in wordings:
-            for _ in range(20):
-                yield wording.format(**_filled(phrases.places, names, rng))
-    for words in (phrases.colours, phrases.categories):
-        yield from [*words.values()] * 20
-    yield from [phrases.yes, phrases.no, *map(str, range(10))] * 20
-
-
-def _filled(places: Sequence[str], names: Sequence[str], rng: random.Random) -> dict[str, Any]:
-    return {"place": rng.choice(places), "name": rng.choice(names), "a": rng.choice(names), "b": rng.choice(names)}
+    answers = [*phrases.colours.values(), *phrases.categories.values(), phrases.yes, phrases.no, *map(str, range(10))]
+    lists = [format_list(["1", "2", "3", "4"][:number], locale=locale) for number in (2, 3, 4)]
+    yield from (space + name for space in before for name in names * 4)
+    yield from (space + place for space in before for place in phrases.places * 20)
+    yield from [*(part for part in parts if "{" not in part), *answers, *lists] * 20
