@@ -9,6 +9,7 @@
   const ARABIC_SCRIPT = /[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufeff]/;
   const KANA = /[\u3040-\u30ff]/;
   const URDU_ONLY = /[\u0679\u0688\u0691\u06ba\u06be\u06c1\u06d2\u06cc\u06a9\u06af\u0686\u067e\u06d4]/;
+  const ARABIC_ONLY = /[\u0643\u064a\u0629\u0649\u0625]/;
   const TEXTS = "#maya-conversation :is(p, ul, ol, h1, h2, h3, h4, blockquote, table, .message), #maya-list label span, "
     + "#maya-conversation textarea, #maya-title input, #maya-title textarea, #maya-undo p";
 
@@ -17,8 +18,10 @@
     return first && ARABIC_SCRIPT.test(first[0]) ? "rtl" : "ltr";
   }
 
+  // A word of letters that both write belongs to the page's language.
   function languageOf(text, direction) {
-    if (direction === "rtl") return URDU_ONLY.test(text) ? "ur" : "ar";
+    const isUrdu = URDU_ONLY.test(text) || (document.documentElement.lang === "ur" && !ARABIC_ONLY.test(text));
+    if (direction === "rtl") return isUrdu ? "ur" : "ar";
     return KANA.test(text) ? "ja" : "";
   }
 

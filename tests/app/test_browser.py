@@ -215,6 +215,18 @@ def test_every_text_takes_its_direction_from_itself(open_page, site, page_langua
     assert not english.evaluate(STYLE)["fontFamily"].startswith('"Noto Nastaliq')
 
 
+@pytest.mark.parametrize(
+    ("page_language", "said", "is_urdu"), [("ur", "وائلن", True), ("ur", "كتاب", False), ("ar", "وائلن", False)]
+)
+def test_a_word_that_urdu_and_arabic_could_both_write_is_the_pages(open_page, site, page_language, said, is_urdu):
+    site.engine.answer = lambda messages: [said]
+    page = open_page(site, page_language)
+    ask(page, "؟", ROOT / "assets" / "examples" / "1.png")
+    page.wait_for_timeout(500)
+    style = page.locator(MESSAGES.format("bot")).locator("p").first.evaluate(STYLE)
+    assert style["fontFamily"].startswith('"Noto Nastaliq Urdu"') == is_urdu
+
+
 def test_conversations_are_listed_opened_renamed_deleted_and_brought_back(open_page, site):
     page = open_page(site, "en")
     assert page.get_by_text("No conversations yet.").is_visible()
