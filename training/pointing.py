@@ -20,9 +20,10 @@ from maya_core.processor import MayaProcessor
 from maya_core.train import AnswerObjective
 from training.emoji_vqa.dataset import EmojiQuestions
 from training.emoji_vqa.questions import concept_name, is_spaced
-from training.emoji_vqa.scenes import CELLS, COLOURS, Scene, make_scene, patch_labels, render
+from training.emoji_vqa.scenes import CELLS, Scene, make_scene, render
 from training.emoji_vqa.vocabulary import load_vocabulary
 from training.grounding import PatchObjective, place_forms, thing_forms
+from training.sight import seen_in
 
 FARTHEST = 24  # positions from the picture to a name: as far as names stand in questions
 LAYERS = 2  # of the decoder, from the first, that are asked
@@ -58,13 +59,14 @@ class PointingQuestions:
     def __getitem__(self, index: int) -> PointingSample:
         scene = make_scene(self.questions.split, index, size=self.questions.image_size)
         rng = random.Random(f"pointing/{self.questions.seed}/{scene.split}/{index}")
-        concepts = [_concept(scene, rng) for _ in range(self.names)]
+        asked = [_concept(scene, rng) for _ in range(self.names)]
+        concepts, colour = seen_in(scene, self.grid)
         return PointingSample(
             packed=self.questions.about(scene, render(scene)),
-            names=tuple(_inside_a_sentence(concept, rng.choice(CODES)) for concept in concepts),
-            cells=tuple(tuple(thing.cell for thing in scene.things if thing.concept == it) for it in concepts),
-            concepts=torch.from_numpy(patch_labels(scene, self.grid)).flatten(),
-            colour=list(COLOURS).index(scene.colour),
+            names=tuple(_inside_a_sentence(concept, rng.choice(CODES)) for concept in asked),
+            cells=tuple(tuple(thing.cell for thing in scene.things if thing.concept == it) for it in asked),
+            concepts=concepts,
+            colour=colour,
         )
 
 

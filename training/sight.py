@@ -15,7 +15,7 @@ from maya_core.losses import LossSum
 from maya_core.processor import ImagePreparation, MayaProcessor
 from maya_core.train import TrainConfig, train
 from training.emoji_vqa.questions import load_phrases
-from training.emoji_vqa.scenes import CELLS, COLOURS, make_scene, patch_labels, render
+from training.emoji_vqa.scenes import CELLS, COLOURS, Scene, make_scene, patch_labels, render
 from training.emoji_vqa.vocabulary import load_vocabulary
 from training.progress import printer
 
@@ -42,8 +42,12 @@ class EmojiScenes:
         kind = random.Random(f"crowded/{index}").random()
         number = CELLS if kind < self.crowded else 1 if kind < self.crowded + self.alone else None
         scene = make_scene("train", index, size=self.preparation.size, number=number)
-        labels = torch.from_numpy(patch_labels(scene, self.grid)).flatten()
-        return self.preparation.pixels(render(scene)), labels, list(COLOURS).index(scene.colour)
+        return self.preparation.pixels(render(scene)), *seen_in(scene, self.grid)
+
+
+def seen_in(scene: Scene, grid: int) -> tuple[Tensor, int]:
+    """Which concept lies on each patch (grid * grid,), -1 for none, and the number of the ground's colour."""
+    return torch.from_numpy(patch_labels(scene, grid)).flatten(), list(COLOURS).index(scene.colour)
 
 
 class SceneCollator(Collator):

@@ -13,7 +13,7 @@ from tests.tiny import tiny_session
 from training.emoji_vqa.dataset import EmojiQuestions
 from training.emoji_vqa.questions import concept_name
 from training.emoji_vqa.scenes import make_scene
-from training.grounding import attend_to_likeness, look_by_names, thing_forms
+from training.grounding import look_by_names, thing_forms
 from training.pointing import LAYERS, PointingCollator, PointingObjective, PointingQuestions
 from training.sight import WordVectors
 from training.tiny import untrained
@@ -78,7 +78,6 @@ def test_it_learns_where_things_lie():
 
 def test_a_name_begins_by_attending_to_what_is_like_it():
     model, processor = untrained(16384)
-    attend_to_likeness(model)
     look_by_names(model, processor, sharpness=9.0)
     text = model.config.text
     size = text.hidden_size // text.num_attention_heads
