@@ -30,6 +30,7 @@ from maya_core import durable
 from maya_core.attention import UNPADDED, no_mask
 from maya_core.data import Batch, Collator, SampleDataset, StepData, Steps, load_steps
 from maya_core.errors import CheckpointMismatch, DataError, OutOfMemory, RunDiverged, TrainingError
+from maya_core.hardware import has_bfloat16
 from maya_core.languages import CODES
 from maya_core.losses import LossSum, next_token_loss
 from maya_core.metrics import MetricsLog, StepRecord
@@ -53,7 +54,7 @@ class TrainConfig:
     muon_rates: peak rate of Muon for the hidden matrices of a part; parts not named train by AdamW alone.
     optimizer: `adamw`, or `adamw8bit` with moments in 8 bits.
     warmup: share of the steps. clip_norm: largest gradient norm.
-    bf16: compute in bfloat16; weights and optimiser stay as they are.
+    bf16: compute in bfloat16, where the device has it (`computes_in`); weights and optimiser stay as they are.
     recompute: compute activations again in the backward pass instead of keeping them.
     workers: processes that make batches; worker_timeout: seconds that a step's data may take.
     trackers: of accelerate, beside metrics.jsonl (`tensorboard`).
@@ -82,6 +83,10 @@ class TrainConfig:
     def total_steps(self, samples: int) -> int:
         """Updates of a run over a data set of this many samples."""
         return self.steps if self.steps is not None else math.ceil(self.epochs * samples / self.batch_size)
+
+    def computes_in(self, device: torch.device) -> torch.dtype:
+        """What matrix products are computed in: float32 on a CPU that would take longer for bfloat16."""
+        return torch.bfloat16 if self.bf16 and has_bfloat16(device) else torch.float32
 
 
 class AnswerObjective(nn.Module):
@@ -393,7 +398,7 @@ def training_step(
     for number, batch in enumerate(data.batches, start=1):
         batch = {name: tensor.to(device, non_blocking=True) for name, tensor in batch.items()}
         with accelerator.no_sync(objective) if number < len(data.batches) else nullcontext():
-            with torch.autocast(device.type, torch.bfloat16, enabled=config.bf16):
+            with torch.autocast(device.type, torch.bfloat16, enabled=config.computes_in(device) == torch.bfloat16):
                 loss: LossSum = objective(batch)
             accelerator.backward(loss.total)
         losses.append(LossSum(loss.total.detach(), loss.count, loss.by_language))

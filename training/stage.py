@@ -140,7 +140,8 @@ def _looked_at(
 ) -> FeatureStore:
     """What the tower sees in all pictures of the data set; computed now where it was not before."""
     state = PartialState()
-    dtype = torch.bfloat16 if recipe.train.bf16 else next(model.vision_tower.parameters()).dtype
+    computed = recipe.train.computes_in(state.device)
+    dtype = computed if computed == torch.bfloat16 else next(model.vision_tower.parameters()).dtype
     store = FeatureStore.of(folder, model, processor, dtype=dtype)
     model.vision_tower.to(state.device)
     with _progress(console) as progress:
@@ -177,7 +178,7 @@ def _tell(
             f"This needs about {in_gib(sum(needed.values()))}, and {in_gib(free)} are free; take --recipe qlora, "
             "--recompute, or a lower --token-budget."
         )
-    speed = matrix_speed(device, torch.bfloat16 if recipe.train.bf16 else torch.float32, config)
+    speed = matrix_speed(device, recipe.train.computes_in(device), config)
     steps = recipe.train.total_steps(size)
     samples = steps * recipe.train.batch_size
     flops = step_flops(

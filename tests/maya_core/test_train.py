@@ -19,7 +19,7 @@ from maya_core.durable import exclusive, newest
 from maya_core.errors import CheckpointMismatch, DataError, OutOfMemory, RunBusy, RunDiverged, TrainingError
 from maya_core.losses import LossSum, next_token_loss
 from maya_core.metrics import read_records
-from maya_core.optim import build_optimizers, parameter_groups, warmup_cosine
+from maya_core.optim import Muon, build_optimizers, orthogonal, parameter_groups, warmup_cosine
 from maya_core.prompt import Message
 from maya_core.train import AnswerObjective, TrainConfig, train
 from tests.maya_core.test_connectors import CONNECTORS, session_of
@@ -207,6 +207,45 @@ def test_muon_takes_the_hidden_matrices_and_nothing_else():
     assert any("embed_tokens" in name for name in left)
     assert any(name.startswith("connector") for name in left)
     assert {group["lr"] for group in muon.param_groups} == {2e-2}
+
+
+def test_muon_steps_as_torch_does_which_iterates_in_bfloat16():
+    torch.manual_seed(0)
+    ours = nn.Parameter(torch.randn(24, 16))
+    theirs = nn.Parameter(ours.detach().clone())
+    before = ours.detach().clone()
+    muon = Muon([{"params": [ours], "lr": 2e-2, "weight_decay": 0.1}])
+    reference = torch.optim.Muon([theirs], lr=2e-2, weight_decay=0.1, adjust_lr_fn="match_rms_adamw")
+    for _ in range(5):
+        ours.grad = torch.randn(24, 16)
+        theirs.grad = ours.grad.clone()
+        muon.step()
+        reference.step()
+    moved = (ours - before).abs().mean()
+    assert (ours - theirs).abs().mean() < 0.02 * moved
+
+
+@pytest.mark.parametrize("shape", [(40, 12), (12, 40), (16, 16)])
+def test_an_update_has_like_singular_values(shape):
+    torch.manual_seed(0)
+    matrix = torch.randn(shape) * torch.logspace(-2, 0, shape[1])
+    update = orthogonal(matrix)
+    assert update.dtype == torch.float32
+    left, _, right = torch.linalg.svd(matrix, full_matrices=False)
+    values = torch.linalg.svdvals(update)
+    assert values.max() < 1.35
+    assert values.median() > 0.6
+    assert torch.nn.functional.cosine_similarity(update.flatten(), (left @ right).flatten(), dim=0) > 0.9
+
+
+def test_a_cpu_without_bfloat16_computes_in_float32(tmp_path, monkeypatch):
+    monkeypatch.setattr("maya_core.train.has_bfloat16", lambda device: False)
+    asked, _ = run(tmp_path / "asked", replace(CONFIG, steps=3, bf16=True))
+    plain, _ = run(tmp_path / "plain", replace(CONFIG, steps=3))
+    assert equal(asked, plain)
+    monkeypatch.setattr("maya_core.train.has_bfloat16", lambda device: True)
+    rough, _ = run(tmp_path / "rough", replace(CONFIG, steps=3, bf16=True))
+    assert not equal(rough, plain)
 
 
 def test_muon_learns(tmp_path):
