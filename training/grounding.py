@@ -19,8 +19,11 @@ from maya_core.processor import MayaProcessor
 from maya_core.train import TrainConfig, train
 from training.emoji_vqa.questions import load_phrases, sentences
 from training.emoji_vqa.scenes import CELLS, make_scene, render
+from training.emoji_vqa.vocabulary import CATEGORIES, load_vocabulary
 from training.progress import printer
 from training.sight import EmojiScenes, SceneCollator, WordVectors, names_of, things_of, token_ids
+
+FORMS_A_STEP = 5  # of twenty: ten languages, with a space before the word and without
 
 
 class Meanings:
@@ -88,7 +91,7 @@ class WordObjective(nn.Module):
 
 class PatchObjective(nn.Module):
     """Bring the connector's image of a patch near the words for it: of what lies there (of the ground's colour, where
-    nothing does), and of its place.
+    nothing does), of what kind of thing that is, and of its place.
 
     The connector projects patches into the word space; here it is taught that directly, without a sentence between.
     """
@@ -97,12 +100,19 @@ class PatchObjective(nn.Module):
         self,
         model: MayaForConditionalGeneration,
         things: Sequence[Sequence[Sequence[int]]],
+        kinds: Sequence[Sequence[Sequence[int]]],
         places: Sequence[Sequence[Sequence[int]]],
     ) -> None:
-        """As in `WordObjective`."""
+        """As in `WordObjective`; kinds: the categories."""
         super().__init__()
         self.model = model
-        self.things, self.places = WordVectors(things), WordVectors(places)
+        self.things, self.kinds, self.places = WordVectors(things), WordVectors(kinds), WordVectors(places)
+        self.kind_of: Tensor  # each concept's
+        self.register_buffer(
+            "kind_of",
+            torch.tensor([list(CATEGORIES).index(concept.category) for concept in load_vocabulary()]),
+            persistent=False,
+        )
         grid = model.config.image_size // model.config.patch_size
         third = (torch.arange(grid) * 2 + 1) * 3 // (2 * grid)  # in which third of the picture a patch's middle lies
         self.cell_of_N: Tensor
@@ -118,15 +128,24 @@ class PatchObjective(nn.Module):
         embeds_PE = self.model.connector(features_BND).float().flatten(0, 1)
         directions_PE = _direction(embeds_PE, self.model)
         things_P = things_of(batch, len(self.things))
-        total = _likeness_loss(directions_PE, self.things(table_VE), things_P)
+        total = _likeness_loss(directions_PE, _some(self.things(table_VE)), things_P)
         cells_P = self.cell_of_N.repeat(len(features_BND))
-        total = total + _likeness_loss(directions_PE, self.places(table_VE), cells_P)
+        total = total + _likeness_loss(directions_PE, _some(self.places(table_VE)), cells_P)
+        concepts_P = batch["concepts"].flatten()
+        is_thing_P = concepts_P >= 0
+        kinds_T = self.kind_of[concepts_P[is_thing_P]]
+        total = total + _likeness_loss(directions_PE[is_thing_P], _some(self.kinds(table_VE)), kinds_T)
         return LossSum(total, torch.tensor(len(things_P)))
 
 
 def _direction(vectors: Tensor, model: MayaForConditionalGeneration) -> Tensor:
     """Vectors as the language model's head would see them."""
     return _normalised(vectors) * model.config.text.logit_scale
+
+
+def _some(words_FWE: Tensor) -> Tensor:
+    """A few of the forms of words, by chance: over the steps all are met, at a quarter of the work."""
+    return words_FWE[torch.randperm(len(words_FWE))[:FORMS_A_STEP]]
 
 
 def _likeness_loss(directions_PE: Tensor, words_FWE: Tensor, targets_P: Tensor) -> Tensor:
@@ -269,12 +288,23 @@ def align_patches(
     languages: Sequence[str],
     config: TrainConfig,
     run_dir: Path,
+    *,
+    crowded: float = 0.3,
+    alone: float = 0.3,
 ) -> None:
-    """Patches and the words for them: stage 1 where the connector alone trains."""
-    objective = PatchObjective(model, thing_forms(processor, languages), place_forms(processor, languages))
+    """Patches and the words for them: stage 1 where the connector alone trains. crowded, alone: as of `EmojiScenes`."""
+    objective = patch_objective(model, processor, languages)
     patch_size = model.config.patch_size
-    scenes = EmojiScenes(processor.preparation, patch_size=patch_size, crowded=0.3, alone=0.3)
+    scenes = EmojiScenes(processor.preparation, patch_size=patch_size, crowded=crowded, alone=alone)
     train(objective, scenes, SceneCollator(), config, run_dir, on_record=printer(run_dir.name))
+
+
+def patch_objective(
+    model: MayaForConditionalGeneration, processor: MayaProcessor, languages: Sequence[str]
+) -> PatchObjective:
+    """With the words of `languages`."""
+    kinds = _forms(processor, [[load_phrases(code).categories[kind] for kind in CATEGORIES] for code in languages])
+    return PatchObjective(model, thing_forms(processor, languages), kinds, place_forms(processor, languages))
 
 
 def thing_forms(processor: MayaProcessor, languages: Sequence[str]) -> list[list[list[int]]]:

@@ -22,7 +22,7 @@ from training.emoji_vqa.dataset import EmojiQuestions
 from training.emoji_vqa.questions import concept_name, is_spaced
 from training.emoji_vqa.scenes import CELLS, Scene, make_scene, render
 from training.emoji_vqa.vocabulary import load_vocabulary
-from training.grounding import PatchObjective, place_forms, thing_forms
+from training.grounding import patch_objective
 from training.sight import seen_in
 
 FARTHEST = 24  # positions from the picture to a name: as far as names stand in questions
@@ -130,7 +130,7 @@ class PointingObjective(nn.Module):
         super().__init__()
         self.model = model
         self.answers = AnswerObjective(model)
-        self.patches = PatchObjective(model, thing_forms(processor, CODES), place_forms(processor, CODES))
+        self.patches = patch_objective(model, processor, CODES)
         self.places = nn.ModuleList(nn.Linear(model.config.text.hidden_size, CELLS) for _ in range(LAYERS))
 
     def forward(self, batch: Batch) -> LossSum:

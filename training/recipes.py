@@ -195,3 +195,23 @@ def tiny_answers(*, steps: int = 2800) -> TrainConfig:
     """Stage 2: language model and, slowly, the connector, on questions of every kind. The tower rests."""
     rates = _TINY_LANGUAGE_MODEL | {_TINY_TABLE: 1e-3, "model.connector": 3e-4}
     return replace(tiny_pointing(steps=steps), learning_rates=rates, seed=3)
+
+
+def tiny_looking(*, steps: int = 1200) -> TrainConfig:
+    """Tower and connector, on patches and the words for them; the words rest where the language model knows them."""
+    return TrainConfig(
+        steps=steps,
+        batch_size=48,
+        learning_rates={"model.vision_tower": 3e-3, "model.connector": 1e-3},
+        muon_rates={"model.vision_tower": 1e-2},
+        weight_decay=0.01,
+        betas=(0.9, 0.98),
+        seed=9,
+    )
+
+
+def tiny_refining(*, steps: int = 1000) -> TrainConfig:
+    """Stage 2 again, at two thirds of the speed: what is seen better now has to be said, in more wordings."""
+    answers = tiny_answers()
+    rates = {part: rate * 2 / 3 for part, rate in answers.learning_rates.items()}
+    return replace(answers, steps=steps, learning_rates=rates, muon_rates={"model.language_model": 5e-3}, seed=10)

@@ -1,14 +1,18 @@
 """Train the embedded Maya from nothing: `python -m training.tiny`.
 
-Seven stages: the tower alone, on many small emoji and their names in eight languages, then on few and large ones; the
+Nine stages: the tower alone, on many small emoji and their names in eight languages, then on few and large ones; the
 language model's table of words, in ten; the connector alone, in eight; connector and table, in ten; the language model's
-layers, on where the things that words name lie; connector and language model on questions of every kind, in ten. Every
+layers, on where the things that words name lie; connector and language model on questions of every kind, in ten; then tower
+and connector on the words that the language model knows by now; and once more on questions, in further wordings. Every
 stage is seeded and resumes where it stopped; the result is written to `assets/maya-tiny` (or --out).
+
+With --model, the last two stages alone go on from that one.
 """
 
 import json
 import logging
 import platform
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
@@ -17,12 +21,12 @@ import torch
 import tyro
 
 from maya_core.assets import asset_path
-from maya_core.checkpoint import save_model
+from maya_core.checkpoint import load_model, load_processor, save_model
 from maya_core.languages import CODES, PRETRAINED_CODES
 from maya_core.model import MayaForConditionalGeneration
 from maya_core.processor import ImagePreparation, MayaProcessor
 from maya_core.train import TrainConfig, train
-from training.emoji_vqa.dataset import COMPARISONS_FIRST, EmojiQuestions
+from training.emoji_vqa.dataset import COMPARISONS_FIRST, WEAKEST_FIRST, EmojiQuestions
 from training.grounding import (
     align_patches,
     attend_to_likeness,
@@ -37,8 +41,10 @@ from training.recipes import (
     tiny_answers,
     tiny_connector,
     tiny_grounding,
+    tiny_looking,
     tiny_model,
     tiny_pointing,
+    tiny_refining,
     tiny_tower,
     tiny_tower_large,
     tiny_words,
@@ -47,13 +53,15 @@ from training.sight import SCENES, train_tower, untrained_tower
 from training.tokenizer import train_tokenizer
 
 TRAINING_REPORT = "training.json"
-STAGES = ("tower", "tower-large", "words", "connector", "grounding", "pointing", "answers")
+FIRST_STAGES = ("tower", "tower-large", "words", "connector", "grounding", "pointing", "answers")
+LAST_STAGES = ("looking", "refining")
 
 
 @dataclass(frozen=True, kw_only=True)
 class TinyOptions:
     """Train the embedded Maya from nothing."""
 
+    model: Annotated[Path | None, tyro.conf.arg(help="an embedded Maya to go on from, by the last two stages")] = None
     run: Annotated[Path, tyro.conf.arg(help="folder of the run: checkpoints, records")] = Path("runs/tiny")
     out: Annotated[Path | None, tyro.conf.arg(help="where the model goes; assets/maya-tiny if not given")] = None
     tower_steps: int = 2000
@@ -63,6 +71,8 @@ class TinyOptions:
     grounding_steps: int = 200
     pointing_steps: int = 100
     answer_steps: int = 2800
+    looking_steps: int = 1200
+    refining_steps: int = 1000
     vocabulary: Annotated[int, tyro.conf.arg(help="most entries of the tokenizer")] = 16384
     workers: int = 1
 
@@ -84,32 +94,27 @@ def untrained(vocabulary: int) -> tuple[MayaForConditionalGeneration, MayaProces
     return model, MayaProcessor(config, ImagePreparation(size=config.image_size), tokenizer)
 
 
+QUESTIONS = EmojiQuestions(split="train", size=SCENES, weights=COMPARISONS_FIRST, dropped=0.1)
+
+
 def answer(
     objective: PointingObjective,
     processor: MayaProcessor,
+    questions: EmojiQuestions,
     config: TrainConfig,
     run_dir: Path,
     *,
-    conversations: int,
-    names: int,
+    names: int = 12,
 ) -> None:
     """Conversations, and beside them names whose places are asked for: so many a scene."""
     shapes = objective.model.config
-    questions = EmojiQuestions(
-        split="train",
-        size=SCENES,
-        image_size=shapes.image_size,
-        weights=COMPARISONS_FIRST,
-        conversations=conversations,
-        dropped=0.1,
-    )
+    questions = replace(questions, image_size=shapes.image_size)
     pointing = PointingQuestions(questions=questions, names=names, grid=shapes.image_size // shapes.patch_size)
     train(objective, pointing, PointingCollator(processor), config, run_dir, on_record=printer(run_dir.name))
 
 
-def main() -> None:
-    logging.basicConfig(level=logging.INFO)
-    options = tyro.cli(TinyOptions, description=__doc__)
+def learn_to_answer(options: TinyOptions) -> tuple[MayaForConditionalGeneration, MayaProcessor]:
+    """The first stages, from nothing to questions of every kind."""
     model, processor = untrained(options.vocabulary)
 
     def with_workers(config: TrainConfig) -> TrainConfig:
@@ -132,12 +137,42 @@ def main() -> None:
     torch.manual_seed(0)
     objective = PointingObjective(model, processor)
     pointing_config = with_workers(tiny_pointing(steps=options.pointing_steps))
-    answer(objective, processor, pointing_config, options.run / "pointing", conversations=4, names=24)
+    few = replace(QUESTIONS, conversations=4)
+    answer(objective, processor, few, pointing_config, options.run / "pointing", names=24)
     answers_config = with_workers(tiny_answers(steps=options.answer_steps))
-    answer(objective, processor, answers_config, options.run / "answers", conversations=12, names=12)
+    answer(objective, processor, QUESTIONS, answers_config, options.run / "answers")
+    return model, processor
+
+
+def improve(model: MayaForConditionalGeneration, processor: MayaProcessor, options: TinyOptions) -> None:
+    """The last stages: see better, then say what is seen."""
+    looking = replace(tiny_looking(steps=options.looking_steps), workers=options.workers)
+    align_patches(model, processor, CODES, looking, options.run / "looking", alone=0.5)
+    torch.manual_seed(0)
+    objective = PointingObjective(model, processor)
+    refining = replace(tiny_refining(steps=options.refining_steps), workers=options.workers)
+    questions = replace(QUESTIONS, weights=WEAKEST_FIRST, later=True)
+    answer(objective, processor, questions, refining, options.run / "refining")
+
+
+def minutes_of(stages: Sequence[str], options: TinyOptions) -> dict[str, float]:
+    return {stage: round(_seconds(options.run / stage) / 60, 1) for stage in stages}
+
+
+def main() -> None:
+    logging.basicConfig(level=logging.INFO)
+    options = tyro.cli(TinyOptions, description=__doc__)
+    if options.model is None:
+        model, processor = learn_to_answer(options)
+        minutes = minutes_of(FIRST_STAGES, options)
+    else:
+        model, processor = load_model(options.model, dtype=torch.float32), load_processor(options.model)
+        before = json.loads((options.model / TRAINING_REPORT).read_text())["minutes"]
+        minutes = {stage: before[stage] for stage in FIRST_STAGES}
+    improve(model, processor, options)
+    minutes |= minutes_of(LAST_STAGES, options)
     out = options.out or asset_path("maya-tiny")
     save_model(model, processor, out, dtype=torch.bfloat16)
-    minutes = {stage: round(_seconds(options.run / stage) / 60, 1) for stage in STAGES}
     report = {
         "parameters": model.num_parameters(),
         "minutes": minutes | {"all": round(sum(minutes.values()), 1)},

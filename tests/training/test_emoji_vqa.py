@@ -3,6 +3,7 @@
 import json
 import random
 from collections import Counter
+from itertools import chain
 from statistics import fmean
 from string import Formatter
 
@@ -118,6 +119,7 @@ def test_every_language_has_the_same_questions_in_its_own_script(language):
     }
     for kind, wordings in phrases.wordings.items():
         assert len(wordings) >= 4
+        wordings += phrases.later.get(kind, ())
         assert len(set(wordings)) == len(wordings)
         for wording in wordings:
             assert all(wording.count(field) == 1 for field in fields[kind]), wording
@@ -129,7 +131,11 @@ def test_every_language_has_the_same_questions_in_its_own_script(language):
         (phrases.yes, phrases.no),
     ):
         assert len({normalise(word, language) for word in words}) == len(words)
-    assert all(mostly_in(SCRIPTS[language], wording) for wordings in phrases.wordings.values() for wording in wordings)
+    every = chain(*phrases.wordings.values(), *phrases.later.values())
+    assert all(mostly_in(SCRIPTS[language], wording) for wording in every)
+    assert {kind: len(wordings) for kind, wordings in phrases.later.items()} == {
+        kind: len(wordings) for kind, wordings in english.later.items()
+    }
 
 
 def mostly_in(scripts: str, text: str) -> bool:
@@ -215,6 +221,23 @@ def test_the_held_out_wording_is_asked_in_its_split_alone():
     assert last <= asked
 
 
+@pytest.mark.parametrize("language", CODES)
+def test_later_wordings_are_asked_in_the_last_stage_alone_and_are_never_held_out_ones(language):
+    phrases = load_phrases(language)
+    later = set(chain(*phrases.later.values()))
+    assert not later & set(chain(*phrases.wordings.values()))
+    names = set(phrases.later["name"])
+    alone = [scene for scene in (make_scene("train", index) for index in range(40)) if len(scene.things) == 1]
+
+    def asked(**options):
+        rng = random.Random(0)
+        return {ask(scene, "name", language, rng, **options).text for scene in alone for _ in range(20)}
+
+    assert not asked() & names
+    assert names < asked(later=True)
+    assert not asked(later=True, split="phrasing") & names
+
+
 def test_all_families_and_languages_are_asked():
     counts = Counter((question.language, question.family) for _, question in single_questions("test", 600))
     assert set(counts) == {(language, family) for language in CODES for family in FAMILIES}
@@ -261,7 +284,7 @@ def test_every_letter_that_is_asked_or_answered_has_a_glyph(language):
 
     known = TTFont(font_for(language, 20).path).getBestCmap()
     said = {concept.names[language] for concept in VOCABULARY}
-    said |= {wording for wordings in load_phrases(language).wordings.values() for wording in wordings}
+    said |= set(chain(*load_phrases(language).wordings.values(), *load_phrases(language).later.values()))
     letters = {letter for text in said for letter in text if not letter.isspace()} - set("{}\u200c\u200d\u200b")
     assert not {letter for letter in letters if ord(letter) not in known}
 

@@ -21,6 +21,11 @@ COMPARISONS_FIRST: Mapping[Family, int] = {
     "name": 5, "place": 4, "where": 4, "exists": 6, "count_all": 3, "count": 4, "colour": 1, "category": 5, "relation": 6,
     "describe": 4,
 }  # fmt: skip
+# The last stage: what is counted, listed or classed wants the most practice.
+WEAKEST_FIRST: Mapping[Family, int] = {
+    "name": 6, "place": 5, "where": 4, "exists": 4, "count_all": 8, "count": 4, "colour": 1, "category": 10, "relation": 4,
+    "describe": 8,
+}  # fmt: skip
 TRANSFER_LANGUAGES = ("bn", "ur")
 
 
@@ -71,7 +76,8 @@ class EmojiQuestions:
 
     families: what is asked, where the scene allows it; weights: how often. conversations: how many. followed: the share of
     them that go on with a second question; redirected: the share that asks for answers in a language by name, which may be
-    another than the question's. dropped: the share of the questions' words that is left out.
+    another than the question's. dropped: the share of the questions' words that is left out. later: whether the wordings of
+    the last stage are among the questions.
     """
 
     split: Split
@@ -83,6 +89,7 @@ class EmojiQuestions:
     followed: float = 0.25
     redirected: float = 0.1
     dropped: float = 0.0
+    later: bool = False
     seed: int = 0
     image_size: int = 128
 
@@ -105,7 +112,15 @@ class EmojiQuestions:
             redirected = rng.random() < self.redirected
             answer_language = rng.choice(self.languages) if redirected else language
             questions = [
-                ask(scene, family, language, rng, answer_language=answer_language, dropped=self.dropped)
+                ask(
+                    scene,
+                    family,
+                    language,
+                    rng,
+                    answer_language=answer_language,
+                    dropped=self.dropped,
+                    later=self.later,
+                )
                 for family in drawn
             ]
             messages = as_messages(picture, questions)

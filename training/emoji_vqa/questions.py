@@ -28,9 +28,11 @@ CLEAR_RATIO = 1.2  # of sizes
 
 @dataclass(frozen=True, kw_only=True)
 class Phrases:
-    """What one language needs to ask and to answer. wordings: by kind of question, the last one never trained."""
+    """What one language needs to ask and to answer. wordings: by kind of question, the last one never trained; later: more
+    of some kinds, of words that the tokenizer may not know, for the last stage of training."""
 
     wordings: Mapping[str, tuple[str, ...]]
+    later: Mapping[str, tuple[str, ...]]
     places: tuple[str, ...]
     yes: str
     no: str
@@ -53,6 +55,7 @@ def load_phrases(language: str) -> Phrases:
     fields = tomllib.loads((Path(__file__).parent / "phrases" / f"{language}.toml").read_text("utf-8"))
     phrases = Phrases(
         wordings={kind: tuple(wordings) for kind, wordings in fields["questions"].items()},
+        later={kind: tuple(wordings) for kind, wordings in fields["later"].items()},
         places=tuple(fields["places"]),
         yes=fields["yes"],
         no=fields["no"],
@@ -134,9 +137,11 @@ def ask(
     *,
     answer_language: str | None = None,
     dropped: float = 0.0,
+    later: bool = False,
 ) -> Question:
     """A question of a family that the scene allows, worded by chance; `split` is the scene's where not given. The
     answer is in `answer_language`, where that is given. dropped: the chance of each word of the wording to be left out.
+    later: whether the wordings of the last stage of training are among them.
 
     The split `phrasing` takes the wording that no other split takes.
     """
@@ -146,10 +151,12 @@ def ask(
     same_chance.setstate(rng.getstate())
     kind, fields, _ = _ASKERS[family](scene, language, rng)
     _, _, answer = _ASKERS[family](scene, answer_language, same_chance)
-    wordings = load_phrases(language).wordings
-    choice = wordings[kind][-1:] if held_out else wordings[kind][:-1]
+    phrases = load_phrases(language)
+    choice = phrases.wordings[kind][-1:] if held_out else phrases.wordings[kind][:-1]
     if kind == "describe" and not held_out:
-        choice += wordings["name"][:2]  # "What is this?" of several things asks for all of them
+        choice += phrases.wordings["name"][:2]  # "What is this?" of several things asks for all of them
+    if later and not held_out:
+        choice += phrases.later.get(kind, ())
     text = without_words(rng.choice(choice), dropped, rng).format(**fields)
     return Question(family=family, language=language, text=text, answer=answer)
 
