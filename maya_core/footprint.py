@@ -10,7 +10,15 @@ from maya_core.decoder import BUCKET, HELD_TWICE, packs_on
 from maya_core.errors import ModelTooLarge
 from maya_core.hardware import GIB, Machine
 from maya_core.model import MayaForConditionalGeneration
-from maya_core.quantization import BLOCK, NESTED_BLOCK, PANEL, Quantization, four_bit_groups, reads_table_in_four_bits
+from maya_core.quantization import (
+    BLOCK,
+    NESTED_BLOCK,
+    PANEL,
+    Quantization,
+    four_bit_groups,
+    has_kernel,
+    reads_table_in_four_bits,
+)
 from maya_core.step_graph import CHAT
 
 CONVERSATION = 1024  # columns of the cache: a picture, and some turns
@@ -78,8 +86,10 @@ def footprint(
         if reads_table_in_four_bits(device, sizes.head):
             needed += sizes.head * (0.5 + (2 if device == "cpu" else 1) / BLOCK)
             plain = 0
-        if device == "cpu" and sizes.fits_kernel:  # the kernel's order of weights and scales, and scales for tiles
-            needed += sizes.linear * 0.5 + scales * (2 + 2)
+        if device == "cpu" and sizes.fits_kernel:
+            needed += scales * 2  # for tiles
+            if has_kernel():  # weights and scales in its order
+                needed += sizes.linear * 0.5 + scales * 2
     if packs_on(device, dtype) and plain * dtype.itemsize <= HELD_TWICE:
         needed += plain * dtype.itemsize
     return int(needed)

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn.functional import linear
 
 from maya_core.errors import CheckpointMismatch
+from maya_core.hardware import has_bfloat16
 from maya_core.model import MayaForConditionalGeneration
 
 BLOCK = 64  # numbers that share a scale
@@ -25,6 +26,7 @@ NESTED_BLOCK = 256  # scales that share a scale
 TILE_BYTES = 2**23  # of dequantised weights at a time: memory that an allocator keeps, instead of fresh pages each time
 PANEL = 32  # rows that bitsandbytes' CPU kernel takes together
 FEW_ROWS = 96  # up to here that kernel is faster than dequantising and multiplying
+FEW_IN_BFLOAT16 = 4  # up to here a CPU without bfloat16 instructions is not slower in it: memory is what takes the time
 ANY_NUMBER = 2**31
 CANDIDATES = 128  # words whose scores are taken from the table itself
 LARGE_TABLE = 2**27  # numbers; the table of a smaller one costs little beside the layers
@@ -327,7 +329,11 @@ class FourBitOnCPU:
 
     def __call__(self, inputs: Tensor) -> Tensor:
         flat_MK = inputs.reshape(-1, inputs.shape[-1]).bfloat16()
-        product_MN = self._by_kernel(flat_MK) if len(flat_MK) <= self.few_rows else self._by_tiles(flat_MK)
+        if len(flat_MK) <= self.few_rows:
+            product_MN = self._by_kernel(flat_MK)
+        else:
+            in_float = len(flat_MK) > FEW_IN_BFLOAT16 and not has_bfloat16(flat_MK.device)
+            product_MN = self._by_tiles(flat_MK.float() if in_float else flat_MK)
         if self.bias is not None:
             product_MN = product_MN + self.bias
         return product_MN.to(inputs.dtype).view(*inputs.shape[:-1], -1)
@@ -345,7 +351,7 @@ class FourBitOnCPU:
             some = slice(start, start + self.tile)
             data, scales = self.data_NK[some], self.scales_NS[some].float().view(-1)
             weight_NK = torch.ops.bitsandbytes.dequantize_4bit(
-                data.reshape(-1, 1), scales, BLOCK, "nf4", (len(data), columns), torch.bfloat16
+                data.reshape(-1, 1), scales, BLOCK, "nf4", (len(data), columns), flat_MK.dtype
             )
             product_MN[:, some] = linear(flat_MK, weight_NK)
         return product_MN

@@ -126,7 +126,9 @@ def test_an_adapter_on_a_quantised_model_is_merged_and_quantised_again(folders, 
     assert difference < 0.1 * scores(session.model, session).float().abs().max()
 
 
-def test_the_joined_projection_is_bitsandbytes_own():
+@pytest.mark.parametrize("in_bfloat16", [True, False])
+def test_the_joined_projection_is_bitsandbytes_own(in_bfloat16, monkeypatch):
+    monkeypatch.setattr(quantization, "has_bfloat16", lambda device: in_bfloat16)
     model, stock = (tiny_model(text=WIDE).bfloat16() for _ in range(2))
     for each in (model, stock):
         quantize(each, device="cpu")
@@ -137,7 +139,7 @@ def test_the_joined_projection_is_bitsandbytes_own():
         inputs = torch.randn(2, rows, 256, generator=torch.Generator().manual_seed(rows)).bfloat16()
         with torch.inference_mode():
             expected = torch.cat([theirs.q_proj(inputs), theirs.k_proj(inputs), theirs.v_proj(inputs)], dim=-1)
-            torch.testing.assert_close(joined(inputs), expected, atol=0.06, rtol=0.02)
+            torch.testing.assert_close(joined(inputs), expected, atol=0.06, rtol=0.02)  # dtypes, too
 
 
 @pytest.mark.skipif(not quantization.has_kernel(), reason="this processor has no 4-bit kernel")
