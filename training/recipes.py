@@ -210,7 +210,7 @@ def tiny_looking(*, steps: int = 1200) -> TrainConfig:
     )
 
 
-def tiny_refining(*, steps: int = 1000) -> TrainConfig:
+def tiny_refining(*, steps: int = 1100) -> TrainConfig:
     """Stage 2 again, at two thirds of the speed: what is seen better now has to be said, in more wordings."""
     answers = tiny_answers()
     rates = {part: rate * 2 / 3 for part, rate in answers.learning_rates.items()}

@@ -72,7 +72,7 @@ class TinyOptions:
     pointing_steps: int = 100
     answer_steps: int = 2800
     looking_steps: int = 1200
-    refining_steps: int = 1000
+    refining_steps: int = 1100
     vocabulary: Annotated[int, tyro.conf.arg(help="most entries of the tokenizer")] = 16384
     workers: int = 1
 
