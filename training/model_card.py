@@ -30,7 +30,8 @@ computer.
 
 - {parameters:,} parameters, {megabytes:.1f} MB in bfloat16; pictures of {image_size} px.
 - Data: EmojiVQA, scenes of emoji (Noto, Twemoji) with names from Unicode CLDR, made from a seed; see `assets/emoji`.
-- Command: `python -m training.tiny`, {minutes[all]:.0f} minutes on {hardware}, torch {torch} ({stages}).
+- Command: `python -m training.tiny`, {minutes[all]:.0f} minutes on {hardware}, torch {torch} ({stages});
+  the last two stages at commit {commit}.
 - Licence: Apache-2.0. The drawings it saw: Noto Apache-2.0, Twemoji CC-BY 4.0.
 
 ## What it gets right

@@ -12,6 +12,7 @@ With --model, the last two stages alone go on from that one.
 import json
 import logging
 import platform
+import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -178,9 +179,20 @@ def main() -> None:
         "minutes": minutes | {"all": round(sum(minutes.values()), 1)},
         "hardware": f"{torch.get_num_threads()} CPU threads, {platform.machine()}",
         "torch": torch.__version__,
+        "commit": _commit(),
     }
     (out / TRAINING_REPORT).write_text(json.dumps(report, indent=2) + "\n")
     print(json.dumps(report, indent=2))
+
+
+def _commit() -> str:
+    """Of the code that trains, with `-dirty` where it was changed since; `unknown` outside a checkout."""
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=10", "--exclude=*"]
+    try:
+        done = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return done.stdout.strip()
 
 
 def _seconds(run_dir: Path) -> float:

@@ -1,6 +1,7 @@
 """Training of the embedded model: every stage runs, and is not run again."""
 
 import json
+import re
 import sys
 from itertools import combinations
 
@@ -22,11 +23,18 @@ def test_every_stage_runs_and_a_second_start_finds_all_done(tmp_path, monkeypatc
     weights = (tmp_path / "out" / "model.safetensors").read_bytes()
     report = json.loads((tmp_path / "out" / "training.json").read_text())
     assert list(report["minutes"]) == [*tiny.FIRST_STAGES, *tiny.LAST_STAGES, "all"]
+    assert re.fullmatch(r"[0-9a-f]{10,}(-dirty)?|unknown", report["commit"])
     model, processor = load_model(tmp_path / "out"), load_processor(tmp_path / "out")
     assert model.num_parameters() == report["parameters"]
     assert processor.tokenizer is not None
     tiny.main()
     assert (tmp_path / "out" / "model.safetensors").read_bytes() == weights
+    paths = ["--model", str(tmp_path / "out"), "--run", str(tmp_path / "run-2"), "--out", str(tmp_path / "out-2")]
+    monkeypatch.setattr(sys, "argv", ["tiny", *paths, *flags[-4:], "--workers", "0"])
+    tiny.main()
+    again = json.loads((tmp_path / "out-2" / "training.json").read_text())
+    assert all(again["minutes"][stage] == report["minutes"][stage] for stage in tiny.FIRST_STAGES)
+    assert (tmp_path / "out-2" / "model.safetensors").read_bytes() != weights
 
 
 def test_no_two_heads_start_alike():
