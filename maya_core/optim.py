@@ -91,7 +91,7 @@ def orthogonal(matrix: Tensor, *, iterations: int = 5) -> Tensor:
 
 def _adamw(groups: list[Group], betas: tuple[float, float], eight_bit: bool) -> Optimizer:
     if not eight_bit:
-        return AdamW(groups, betas=betas)
+        return AdamW(groups, betas=betas, fused=True)
     from bitsandbytes.optim.adamw import AdamW8bit  # it takes seconds to import
 
     optimizer: Optimizer = AdamW8bit(groups, betas=betas)
