@@ -35,7 +35,9 @@ def inspect_machine() -> Machine:
 
 def has_bfloat16(device: torch.device) -> bool:
     """Whether bfloat16 is computed faster than float32 there; CPUs without such instructions take five times as long."""
-    return device.type != "cpu" or bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    if device.type != "cpu":
+        return True
+    return torch._C._has_mkldnn and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 def _main_memory() -> int:
