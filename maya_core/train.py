@@ -84,9 +84,11 @@ class TrainConfig:
         """Updates of a run over a data set of this many samples."""
         return self.steps if self.steps is not None else math.ceil(self.epochs * samples / self.batch_size)
 
-    def computes_in(self, device: torch.device) -> torch.dtype:
-        """What matrix products are computed in: float32 on a CPU that would take longer for bfloat16."""
-        return torch.bfloat16 if self.bf16 and has_bfloat16(device) else torch.float32
+    def computes_in(self, device: torch.device, rest: torch.dtype) -> torch.dtype:
+        """What matrix products are computed in, where weights that do not train are of type `rest`: float32 on a CPU that
+        would take longer for bfloat16, if the weights can be taken as they are."""
+        would_be_slower = not has_bfloat16(device) and rest == torch.float32
+        return torch.bfloat16 if self.bf16 and not would_be_slower else torch.float32
 
 
 class AnswerObjective(nn.Module):
@@ -394,11 +396,13 @@ def training_step(
     clipping (nan where there was nothing to learn).
     """
     device = accelerator.device
+    are_mixed = any(parameter.dtype == torch.bfloat16 for parameter in objective.parameters())
+    computed = config.computes_in(device, torch.bfloat16 if are_mixed else torch.float32)
     losses = []
     for number, batch in enumerate(data.batches, start=1):
         batch = {name: tensor.to(device, non_blocking=True) for name, tensor in batch.items()}
         with accelerator.no_sync(objective) if number < len(data.batches) else nullcontext():
-            with torch.autocast(device.type, torch.bfloat16, enabled=config.computes_in(device) == torch.bfloat16):
+            with torch.autocast(device.type, torch.bfloat16, enabled=computed == torch.bfloat16):
                 loss: LossSum = objective(batch)
             accelerator.backward(loss.total)
         losses.append(LossSum(loss.total.detach(), loss.count, loss.by_language))

@@ -140,8 +140,8 @@ def _looked_at(
 ) -> FeatureStore:
     """What the tower sees in all pictures of the data set; computed now where it was not before."""
     state = PartialState()
-    computed = recipe.train.computes_in(state.device)
-    dtype = computed if computed == torch.bfloat16 else next(model.vision_tower.parameters()).dtype
+    rest = next(model.vision_tower.parameters()).dtype
+    dtype = torch.bfloat16 if recipe.train.computes_in(state.device, rest) == torch.bfloat16 else rest
     store = FeatureStore.of(folder, model, processor, dtype=dtype)
     model.vision_tower.to(state.device)
     with _progress(console) as progress:
@@ -178,7 +178,7 @@ def _tell(
             f"This needs about {in_gib(sum(needed.values()))}, and {in_gib(free)} are free; take --recipe qlora, "
             "--recompute, or a lower --token-budget."
         )
-    speed = matrix_speed(device, recipe.train.computes_in(device), config)
+    speed = matrix_speed(device, recipe.train.computes_in(device, getattr(torch, recipe.frozen)), config)
     steps = recipe.train.total_steps(size)
     samples = steps * recipe.train.batch_size
     flops = step_flops(

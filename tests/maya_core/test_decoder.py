@@ -67,7 +67,11 @@ def test_four_bit_tokens_are_those_of_transformers(conversation):
         session, stock = (tiny_session(seed=seed, text=WIDE) for _ in range(2))
         for each in (session, stock):
             quantize(each.model, device="cpu")
-        ours, theirs = session.token_ids(messages, OPTIONS), stock_tokens(stock, messages)
+        end = stock.model.config.text.eos_token_id
+        ours, theirs = (
+            [*ids, end][: OPTIONS.max_new_tokens]
+            for ids in (session.token_ids(messages, OPTIONS), stock_tokens(stock, messages))
+        )
         same = next((at for at, pair in enumerate(zip(ours, theirs, strict=False)) if pair[0] != pair[1]), None)
         if same is None:
             assert len(ours) == len(theirs)

@@ -248,6 +248,17 @@ def test_a_cpu_without_bfloat16_computes_in_float32(tmp_path, monkeypatch):
     assert not equal(rough, plain)
 
 
+def test_weights_at_rest_in_bfloat16_are_taken_as_they_are_on_any_cpu(tmp_path, monkeypatch):
+    monkeypatch.setattr("maya_core.train.has_bfloat16", lambda device: False)
+    session = tiny_session()
+    session.model.language_model.bfloat16()
+    session.model.vision_tower.bfloat16()
+    config = replace(CONFIG, steps=3, bf16=True, learning_rates={"model.connector": 1e-3})
+    before = session.model.connector.layers[0].weight.clone()
+    train(AnswerObjective(session.model), Colours(), ConversationCollator(session.processor), config, tmp_path)
+    assert not torch.equal(session.model.connector.layers[0].weight, before)
+
+
 def test_muon_learns(tmp_path):
     rates = {"model.connector": 2e-2, "model.language_model": 2e-2}
     _, records = run(tmp_path, replace(CONFIG, steps=80, learning_rates=rates, muon_rates=rates))
