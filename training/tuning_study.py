@@ -1,8 +1,8 @@
 """LoRA, LoRA+ or all weights? `python -m training.tuning_study` tunes the embedded Maya by each, on three seeds.
 
 What it learns: EmojiVQA asked in words that it never met (the split `phrasing`), as a community would teach it its own.
-Trained on scenes that are never asked about. Each method first tries three learning rates on seed 0, tuned for its loss on
-the last tenth of the steps, and goes on with the best.
+Trained on scenes that are never asked about. Each method first tries three learning rates on the first seed, and goes on with
+the one whose loss is lowest on the last tenth of the steps.
 """
 
 import tempfile
@@ -44,16 +44,17 @@ class StudyOptions:
     seeds: tuple[int, ...] = (0, 1, 2)
     rank: int = 16
     n: Annotated[int, tyro.conf.arg(help="scenes that are scored")] = 300
+    only: Annotated[str, tyro.conf.arg(help="methods whose name has this; all if not given")] = ""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """loss: mean of the last tenth of the steps. exact_match: share of right answers, mean over languages."""
+    """session: what was tuned. loss: mean of the last tenth of the steps. trained: parameters."""
 
+    session: ChatSession
     loss: float
     trained: int
     seconds_per_step: float
-    exact_match: float | None
 
 
 class HeldOutPhrasing:
@@ -83,7 +84,7 @@ def methods(rank: int) -> dict[str, list[Recipe]]:
     }
 
 
-def tune(recipe: Recipe, seed: int, options: StudyOptions, run_dir: Path, *, score: bool) -> Outcome:
+def tune(recipe: Recipe, seed: int, options: StudyOptions, run_dir: Path) -> Outcome:
     """One run, from the model as it was."""
     folder = options.model or asset_path("maya-tiny")
     model, processor = load_model(folder), load_processor(folder)
@@ -98,21 +99,25 @@ def tune(recipe: Recipe, seed: int, options: StudyOptions, run_dir: Path, *, sco
         seconds.append(record.seconds_per_step)
 
     train(objective, HeldOutPhrasing(), PackedCollator(processor), config, run_dir, on_record=note)
-    scores = evaluate(ChatSession(model, processor), "phrasing", options.n) if score else None
     return Outcome(
+        session=ChatSession(model, processor),
         loss=fmean(losses[-max(1, options.steps // 10) :]),
         trained=sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad),
         seconds_per_step=fmean(seconds),
-        exact_match=scores.share() if scores else None,
     )
+
+
+def percent_right(session: ChatSession, options: StudyOptions) -> float:
+    """Exact match, mean over languages."""
+    return 100 * (evaluate(session, "phrasing", options.n).share() or 0)
 
 
 def main() -> None:
     options = tyro.cli(StudyOptions, description=__doc__)
     console = Console()
     folder = options.model or asset_path("maya-tiny")
-    before = evaluate(ChatSession(load_model(folder), load_processor(folder)), "phrasing", options.n).share()
-    console.print(f"before: {100 * (before or 0):.1f} % of `phrasing`, {options.n} scenes")
+    before = percent_right(ChatSession(load_model(folder), load_processor(folder)), options)
+    console.print(f"before: {before:.1f} % of `phrasing`, {options.n} scenes")
     table = Table(
         title=f"{options.steps} steps of {options.batch_size} scenes, seeds {options.seeds}, rank {options.rank}"
     )
@@ -129,16 +134,19 @@ def main() -> None:
         table.add_column(heading, justify="right")
     with tempfile.TemporaryDirectory() as temporary:
         for name, recipes in methods(options.rank).items():
+            if options.only not in name:
+                continue
 
-            def run(recipe: Recipe, seed: int, label: str, *, score: bool) -> Outcome:
-                outcome = tune(recipe, seed, options, Path(temporary) / label, score=score)
-                console.print(f"{label}: {outcome}")
+            def run(recipe: Recipe, seed: int, label: str) -> Outcome:
+                outcome = tune(recipe, seed, options, Path(temporary) / label)
+                console.print(f"{label}: loss {outcome.loss:.3f}, {outcome.seconds_per_step:.2f} s/step")
                 return outcome
 
-            tried = [run(recipe, 0, f"{name} {number}", score=False) for number, recipe in enumerate(recipes)]
+            first, *others = options.seeds
+            tried = [run(recipe, first, f"{name}, rate {number}") for number, recipe in enumerate(recipes)]
             _, best = min((outcome.loss, number) for number, outcome in enumerate(tried))
-            scored = [run(recipes[best], seed, f"{name} seed {seed}", score=True) for seed in options.seeds]
-            shares = [100 * (outcome.exact_match or 0) for outcome in scored]
+            scored = [tried[best], *(run(recipes[best], seed, f"{name}, seed {seed}") for seed in others)]
+            shares = [percent_right(outcome.session, options) for outcome in scored]
             table.add_row(
                 name,
                 f"{scored[0].trained:,}",
