@@ -1,8 +1,8 @@
 """LoRA, LoRA+ or all weights? `python -m training.tuning_study` tunes the embedded Maya by each, on three seeds.
 
 What it learns: EmojiVQA asked in words that it never met (the split `phrasing`), as a community would teach it its own.
-Trained on scenes that are never asked about. Each method first tries three learning rates on the first seed, and goes on with
-the one whose loss is lowest on the last tenth of the steps.
+Trained on scenes that are never asked about. Each method first tries three learning rates on the first seed, and goes on
+with the one whose loss is lowest on the last tenth of the steps.
 """
 
 import tempfile
