@@ -1,13 +1,13 @@
-"""Attention over conversations that lie one behind the other without padding, each of which sees itself alone.
+"""Attention over conversations that lie one behind the other without padding, each of which sees itself alone; and the
+rotation of queries and keys.
 
 Registered with transformers as `unpadded`: given `sequence_starts` it is that, without them it is transformers' own
 `sdpa`. Padding is work that nobody asked for: with answers of one word beside answers of a page it is most of a batch.
 
-Shape letters: B batch, H heads, K key-value heads, T positions, D head width, S conversations.
+Shape letters: B batch, H heads, K key-value heads, T positions, D head width, C = D / 2 pairs, S conversations.
 """
 
 import inspect
-from itertools import pairwise
 from typing import Any
 
 import torch
@@ -54,15 +54,12 @@ def unpadded_attention(
 
 
 def _one_by_one(query_1HTD: Tensor, key_1KTD: Tensor, value_1KTD: Tensor, sequence_starts: Tensor) -> Tensor:
+    lengths = sequence_starts.diff().tolist()
+    # split, not sliced: the gradient of each slice would be a tensor of all T positions
+    split = (torch.split(tensor, lengths, dim=2) for tensor in (query_1HTD, key_1KTD, value_1KTD))
     outputs = [
-        scaled_dot_product_attention(
-            query_1HTD[:, :, start:end],
-            key_1KTD[:, :, start:end],
-            value_1KTD[:, :, start:end],
-            is_causal=True,
-            enable_gqa=True,
-        )
-        for start, end in pairwise(sequence_starts.tolist())
+        scaled_dot_product_attention(query, key, value, is_causal=True, enable_gqa=True)
+        for query, key, value in zip(*split, strict=True)
     ]
     return torch.cat(outputs, dim=2).transpose(1, 2)
 
@@ -88,3 +85,17 @@ def no_mask(like: Tensor) -> Tensor:
     """What to pass as attention_mask with `sequence_starts`: transformers leaves a mask of four dimensions as it is,
     and without one would build (T, T) of it."""
     return torch.empty(1, 1, 0, 0, dtype=torch.bool, device=like.device)
+
+
+# --- rotation (arXiv 2104.09864) ---
+
+
+def rotation(cos_BTD: Tensor, sin_BTD: Tensor) -> Tensor:
+    """What Cohere's rotary embedding gives -> (B, T, 1, C) complex: the turn of each pair of neighbours at each position."""
+    return torch.complex(cos_BTD[..., ::2].float(), sin_BTD[..., ::2].float())[:, :, None]
+
+
+def rotated(looking_BTHD: Tensor, rotation_BT1C: Tensor) -> Tensor:
+    """Each pair of neighbours turned, in float32, as Cohere does it."""
+    pairs = torch.view_as_complex(looking_BTHD.float().view(*looking_BTHD.shape[:-1], -1, 2))
+    return torch.view_as_real(pairs * rotation_BT1C).flatten(-2).to(looking_BTHD.dtype)

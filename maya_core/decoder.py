@@ -20,6 +20,7 @@ from torch.nn.functional import layer_norm, linear, pad, scaled_dot_product_atte
 from transformers import CohereConfig
 from transformers.models.cohere.modeling_cohere import CohereDecoderLayer
 
+from maya_core.attention import rotated, rotation
 from maya_core.hardware import GIB
 from maya_core.model import MayaForConditionalGeneration
 from maya_core.quantization import FourBitHead, is_four_bit, join_four_bit, reads_table_in_four_bits
@@ -122,9 +123,8 @@ class Decoder:
         return scores_BV
 
     def rotation(self, embeds_BTE: Tensor, position_BT: Tensor) -> Tensor:
-        """(B, T, 1, D/2) complex: the turn of each pair of q and k at each position (arXiv 2104.09864)."""
-        cos_BTD, sin_BTD = self.rotary_emb(embeds_BTE, position_BT)
-        return torch.complex(cos_BTD[..., ::2].float(), sin_BTD[..., ::2].float())[:, :, None]
+        """(B, T, 1, D/2) complex, as `attention.rotation` gives it."""
+        return rotation(*self.rotary_emb(embeds_BTE, position_BT))
 
 
 class Layer:
@@ -174,12 +174,6 @@ class Layer:
 
 
 # --- the parts of a layer ---
-
-
-def rotated(looking_BTHD: Tensor, rotation_BT1C: Tensor) -> Tensor:
-    """Each pair of neighbours turned, in float32, as Cohere does it."""
-    pairs = torch.view_as_complex(looking_BTHD.float().view(*looking_BTHD.shape[:-1], -1, 2))
-    return torch.view_as_real(pairs * rotation_BT1C).flatten(-2).to(looking_BTHD.dtype)
 
 
 def attended(query_BTHD: Tensor, keys_BKSD: Tensor, values_BKSD: Tensor, mask: Tensor | None) -> Tensor:

@@ -28,23 +28,36 @@ class LossSum:
     by_language: Tensor | None = None
 
 
-def next_token_loss(
-    hidden_BTE: Tensor,
-    labels_BT: Tensor,
-    head_VE: Tensor,
-    logit_scale: float,
-    languages_BT: Tensor | None = None,
-) -> LossSum:
-    """Cross-entropy of the next token where a label is set (not -100).
+@dataclass(frozen=True)
+class Supervised:
+    """What is learnt of a batch: the next token at S of its positions.
 
-    languages_BT: number of each token's language, -1 where it has none.
-    Logits are made only at supervised positions and a chunk at a time: with Aya's 256,000 words the logits of all
-    positions are what users run out of memory on.
+    positions_S: in the batch's rows laid one behind the other. targets_S: the token there. languages_S: number of its
+    language, -1 where it has none; None where the batch does not say.
     """
-    targets_BT = labels_BT[:, 1:]
-    supervised_BT = targets_BT != -100
-    hidden_SE = hidden_BTE[:, :-1][supervised_BT]
-    targets_S = targets_BT[supervised_BT]
+
+    positions_S: Tensor
+    targets_S: Tensor
+    languages_S: Tensor | None = None
+
+    @classmethod
+    def of(cls, labels_BT: Tensor, languages_BT: Tensor | None = None) -> "Supervised":
+        """labels_BT: each token, -100 where it is not to be learnt; a row's first never is."""
+        row_S, before_S = (labels_BT[:, 1:] != -100).nonzero(as_tuple=True)
+        return cls(
+            positions_S=row_S * labels_BT.shape[1] + before_S,
+            targets_S=labels_BT[row_S, before_S + 1],
+            languages_S=None if languages_BT is None else languages_BT[row_S, before_S + 1],
+        )
+
+
+def next_token_loss(hidden_SE: Tensor, supervised: Supervised, head_VE: Tensor, logit_scale: float) -> LossSum:
+    """Cross-entropy of the next token where one is learnt.
+
+    Logits are made only there and a chunk at a time: with Aya's 256,000 words the logits of all positions are what users
+    run out of memory on.
+    """
+    targets_S = supervised.targets_S
     positions = max(1, CHUNK // len(head_VE))
     whole = len(targets_S) <= positions
     chunks = zip(torch.split(hidden_SE, positions), torch.split(targets_S, positions), strict=True)
@@ -53,8 +66,9 @@ def next_token_loss(
         arguments = (hidden_chunk, target_chunk, head_VE, logit_scale)
         losses.append(_losses(*arguments) if whole else checkpoint(_losses, *arguments, use_reentrant=False))
     loss_S = torch.cat(losses)
-    by_language = None if languages_BT is None else _by_language(loss_S.detach(), languages_BT[:, 1:][supervised_BT])
-    return LossSum(loss_S.sum(), supervised_BT.sum(), by_language)
+    languages_S = supervised.languages_S
+    by_language = None if languages_S is None else _by_language(loss_S.detach(), languages_S)
+    return LossSum(loss_S.sum(), torch.tensor(len(targets_S), device=targets_S.device), by_language)
 
 
 def _losses(hidden_SE: Tensor, targets_S: Tensor, head_VE: Tensor, logit_scale: float) -> Tensor:

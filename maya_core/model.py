@@ -28,6 +28,7 @@ from transformers.utils import ModelOutput
 
 from maya_core.config import MayaConfig
 from maya_core.connectors import Learned, build_connector
+from maya_core.decoder_layer import as_ours
 from maya_core.errors import ImageCountMismatch
 
 
@@ -53,7 +54,7 @@ class MayaForConditionalGeneration(PreTrainedModel, GenerationMixin):
     _supports_flash_attn = True
     _supports_attention_backend = True
     _no_split_modules: ClassVar[list[str]] = [
-        "CohereDecoderLayer",
+        "DecoderLayer",
         "SiglipEncoderLayer",
         "QFormerBlock",
         "ResamplerBlock",
@@ -71,6 +72,7 @@ class MayaForConditionalGeneration(PreTrainedModel, GenerationMixin):
             text_layers=config.text.num_hidden_layers,
         )
         self.language_model = CohereForCausalLM(config.text)
+        as_ours(self.get_decoder())
         self.connector.attach(self.get_decoder())
         # hidden_states[-1] is the output of the last layer and [-(layers + 1)] that of the embeddings
         self.vision_layers_read = config.vision.num_hidden_layers + 1 + config.vision_feature_layer
@@ -149,16 +151,20 @@ class MayaForConditionalGeneration(PreTrainedModel, GenerationMixin):
         vision_features: Tensor | None = None,
         attention_mask: Tensor | None = None,
         position_ids: Tensor | None = None,
+        supervised: Tensor | None = None,
         **kwargs: Any,
     ) -> Tensor:
         """(B, T) ids and (I, C, H, W) pictures -> (B, T, E), what the head makes logits of; training takes its loss there.
 
         vision_features: (I, N, D), what the tower made of the pictures, in place of them. attention_mask: (B, T), or
-        (B, 1, T, T) and true where a position may look. position_ids: (B, T); each 0 starts a conversation. kwargs: for the
-        attention. Raises ImageCountMismatch.
+        (B, 1, T, T) and true where a position may look. position_ids: (B, T); each 0 starts a conversation. supervised:
+        (S,) positions, rows one behind the other, to which the answer is limited: (1, S, E). kwargs: for the attention.
+        Raises ImageCountMismatch.
         """
         if pixel_values is not None:
             vision_features = self.vision_features(pixel_values)
+        if supervised is not None:
+            kwargs["supervised"] = supervised
         outputs = self.get_decoder()(
             **self.decoder_inputs(input_ids, vision_features),
             attention_mask=attention_mask,

@@ -32,13 +32,14 @@ from maya_core.data import Batch, Collator, SampleDataset, StepData, Steps, load
 from maya_core.errors import CheckpointMismatch, DataError, OutOfMemory, RunDiverged, TrainingError
 from maya_core.hardware import has_bfloat16
 from maya_core.languages import CODES
-from maya_core.losses import LossSum, next_token_loss
+from maya_core.losses import LossSum, Supervised, next_token_loss
 from maya_core.metrics import MetricsLog, StepRecord
 from maya_core.model import MayaForConditionalGeneration
 from maya_core.optim import build_optimizers, set_learning_rates, trained_parameters, warmup_cosine
 
 log = logging.getLogger(__name__)
 
+PICTURES = ("pixel_values", "vision_features")  # of a batch, one or the other, or neither
 MOST_SKIPPED_IN_A_ROW = 3
 MOST_REFUSED = 0.001  # share of a run's samples that may be unusable before it stops
 
@@ -104,30 +105,30 @@ class AnswerObjective(nn.Module):
 
     def forward(self, batch: Batch) -> LossSum:
         """batch: as `data.ConversationCollator` or `data.PackedCollator` make it."""
-        seen = {name: batch[name] for name in ("pixel_values", "vision_features") if name in batch}
-        hidden_BTE = self.model.hidden_states(
-            batch["input_ids"], **seen, position_ids=batch["position_ids"], **_attention(batch)
-        )
+        supervised = Supervised.of(batch["labels"], batch.get("languages"))
+        hidden_1SE = self.model.hidden_states(**self.inputs(batch), supervised=supervised.positions_S)
         head_VE = self.model.get_output_embeddings().weight
         assert isinstance(head_VE, Tensor)
         scale = self.model.config.text.logit_scale
         assert scale is not None
-        loss = next_token_loss(hidden_BTE, batch["labels"], head_VE, scale, batch.get("languages"))
-        return loss if seen else self._with_connector(loss)
+        loss = next_token_loss(hidden_1SE[0], supervised, head_VE, scale)
+        return loss if any(name in batch for name in PICTURES) else self._with_connector(loss)
+
+    @staticmethod
+    def inputs(batch: Batch) -> dict[str, Any]:
+        """What of a batch `hidden_states` takes."""
+        read = {name: batch[name] for name in ("input_ids", "position_ids", *PICTURES) if name in batch}
+        if "visible" in batch:
+            return read | {"attention_mask": batch["visible"]}
+        starts = batch["sequence_starts"]
+        unpadded = {"sequence_starts": starts, "longest": int(starts.diff().max())}
+        return read | {"attention_mask": no_mask(starts)} | unpadded
 
     def _with_connector(self, loss: LossSum) -> LossSum:
         """The same loss in a graph that holds the connector: all processes must reduce the same gradients."""
         trained = [parameter for parameter in self.model.connector.parameters() if parameter.requires_grad]
         nothing = sum((parameter.sum() * 0 for parameter in trained), start=loss.total.new_zeros(()))
         return LossSum(loss.total + nothing, loss.count, loss.by_language)
-
-
-def _attention(batch: Batch) -> dict[str, Any]:
-    if "visible" in batch:
-        return {"attention_mask": batch["visible"]}
-    starts = batch["sequence_starts"]
-    longest = int(starts.diff().max())
-    return {"attention_mask": no_mask(starts), "sequence_starts": starts, "longest": longest}
 
 
 @dataclass

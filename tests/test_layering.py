@@ -11,9 +11,10 @@ import pytest
 ROOT = Path(__file__).parents[1]
 # A file imports only files that stand before it.
 ORDER = (
-    "errors", "languages", "assets", "config", "hardware", "images", "prompt", "connectors", "processor", "model",
-    "attention", "quantization", "decoder", "sampling", "step_graph", "generation", "footprint", "durable", "hub",
-    "adapters", "checkpoint", "data", "record_index", "records", "features", "losses", "optim", "metrics", "train", "cli",
+    "errors", "languages", "assets", "config", "hardware", "images", "prompt", "connectors", "processor", "attention",
+    "decoder_layer", "model", "quantization", "decoder", "sampling", "step_graph", "generation", "footprint", "durable",
+    "hub", "adapters", "checkpoint", "data", "record_index", "records", "features", "losses", "optim", "metrics", "train",
+    "cli",
 )  # fmt: skip
 # Big libraries that must not be loaded before someone asks for what needs them.
 HEAVY = ("torch", "transformers", "gradio", "matplotlib", "bitsandbytes", "peft", "accelerate")

@@ -152,7 +152,7 @@ def improve(model: MayaForConditionalGeneration, processor: MayaProcessor, optio
     torch.manual_seed(0)
     objective = PointingObjective(model, processor)
     refining = replace(tiny_refining(steps=options.refining_steps), workers=options.workers)
-    questions = replace(QUESTIONS, weights=WEAKEST_FIRST, later=True)
+    questions = replace(QUESTIONS, weights=WEAKEST_FIRST)
     answer(objective, processor, questions, refining, options.run / "refining")
 
 

@@ -115,6 +115,9 @@ def percent_right(session: ChatSession, options: StudyOptions) -> float:
 def main() -> None:
     options = tyro.cli(StudyOptions, description=__doc__)
     console = Console()
+    chosen = {name: recipes for name, recipes in methods(options.rank).items() if options.only in name}
+    if not chosen:
+        raise SystemExit(f"No method has {options.only!r} in its name: {', '.join(methods(options.rank))}.")
     folder = options.model or asset_path("maya-tiny")
     before = percent_right(ChatSession(load_model(folder), load_processor(folder)), options)
     console.print(f"before: {before:.1f} % of `phrasing`, {options.n} scenes")
@@ -133,9 +136,7 @@ def main() -> None:
     ):
         table.add_column(heading, justify="right")
     with tempfile.TemporaryDirectory() as temporary:
-        for name, recipes in methods(options.rank).items():
-            if options.only not in name:
-                continue
+        for name, recipes in chosen.items():
 
             def run(recipe: Recipe, seed: int, label: str) -> Outcome:
                 outcome = tune(recipe, seed, options, Path(temporary) / label)

@@ -17,7 +17,7 @@ from torch import nn
 from maya_core.data import ConversationCollator, Sample
 from maya_core.durable import exclusive, newest
 from maya_core.errors import CheckpointMismatch, DataError, OutOfMemory, RunBusy, RunDiverged, TrainingError
-from maya_core.losses import LossSum, next_token_loss
+from maya_core.losses import LossSum, Supervised, next_token_loss
 from maya_core.metrics import read_records
 from maya_core.optim import Muon, build_optimizers, orthogonal, parameter_groups, warmup_cosine
 from maya_core.prompt import Message
@@ -151,20 +151,23 @@ def test_the_loss_in_chunks_is_the_stock_loss(monkeypatch):
     hidden, head = torch.randn(2, 9, 5, requires_grad=True), torch.randn(7, 5)
     labels = torch.randint(0, 7, (2, 9))
     labels[0, :4] = -100
-    whole = next_token_loss(hidden, labels, head, 0.5)
+    supervised = Supervised.of(labels)
+    learnt = hidden.flatten(0, 1)[supervised.positions_S]
+    whole = next_token_loss(learnt, supervised, head, 0.5)
     logits = hidden[:, :-1] @ head.T * 0.5
     stock = nn.functional.cross_entropy(logits.flatten(0, 1), labels[:, 1:].flatten(), reduction="sum")
     assert whole.total.item() == pytest.approx(stock.item(), rel=1e-5)
     assert int(whole.count) == int((labels[:, 1:] != -100).sum())
     monkeypatch.setattr("maya_core.losses.CHUNK", 3 * len(head))
-    chunked = next_token_loss(hidden, labels, head, 0.5)
+    chunked = next_token_loss(learnt, supervised, head, 0.5)
     assert chunked.total.item() == pytest.approx(stock.item(), rel=1e-5)
-    one, other = (torch.autograd.grad(loss.total, hidden)[0] for loss in (whole, chunked))
+    one, other = (torch.autograd.grad(loss.total, hidden, retain_graph=True)[0] for loss in (whole, chunked))
     assert torch.allclose(one, other, atol=1e-5)
 
 
 def test_a_batch_without_answers_has_no_loss():
-    loss = next_token_loss(torch.randn(1, 4, 3), torch.full((1, 4), -100), torch.randn(5, 3), 1.0)
+    supervised = Supervised.of(torch.full((1, 4), -100))
+    loss = next_token_loss(torch.randn(0, 3), supervised, torch.randn(5, 3), 1.0)
     assert isinstance(loss, LossSum)
     assert (float(loss.total), int(loss.count)) == (0.0, 0)
 
