@@ -1,17 +1,20 @@
 """Cohere's decoder layer as it learns: without what no loss asks for.
 
 Of the last layer only supervised positions are read, so that only they pass its output projection and feed-forward part:
-with a picture of 256 tokens and an answer of 30, a tenth. And norm and rotation are one operation each, where
-transformers' own take eight or more, each of which keeps its input for the gradients.
+with a picture of 256 tokens and an answer of 30, a tenth. Norm, rotation and gate are one operation each, where
+transformers' own are up to eight, each of which keeps its input for the gradients.
 
 Shape letters: B rows, T positions, S supervised positions, E width, H heads, K key-value heads, D head width.
 """
 
 from typing import Any
 
+import torch
 from torch import Tensor, nn
-from torch.nn.functional import layer_norm
-from transformers.models.cohere.modeling_cohere import CohereDecoderLayer, CohereLayerNorm
+from torch.autograd.function import once_differentiable
+from torch.nn.functional import layer_norm, silu
+from transformers.activations import SiLUActivation
+from transformers.models.cohere.modeling_cohere import CohereDecoderLayer, CohereLayerNorm, CohereMLP
 
 from maya_core.attention import rotated, rotation, unpadded_attention
 
@@ -77,10 +80,38 @@ class DecoderLayer(CohereDecoderLayer):
             hidden_BTE, normed_BTE, seen_BTX = (
                 tensor.flatten(0, 1)[None, supervised_S] for tensor in (hidden_BTE, normed_BTE, seen_BTX)
             )
-        learnt: Tensor = hidden_BTE + attention.o_proj(seen_BTX) + self.mlp(normed_BTE)
+        learnt: Tensor = hidden_BTE + attention.o_proj(seen_BTX) + _fed_forward(normed_BTE, self.mlp)
         return learnt
 
 
 def _normed(hidden: Tensor, norm: CohereLayerNorm) -> Tensor:
-    weight = norm.weight.float()
-    return layer_norm(hidden.float(), weight.shape, weight, None, norm.variance_epsilon).to(hidden.dtype)
+    """Computed in float32; given in what products are computed in, so that the five that read it share one copy."""
+    weight, device = norm.weight.float(), hidden.device.type
+    dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden.dtype
+    return layer_norm(hidden.float(), weight.shape, weight, None, norm.variance_epsilon).to(dtype)
+
+
+def _fed_forward(normed: Tensor, mlp: CohereMLP) -> Tensor:
+    if not isinstance(mlp.act_fn, SiLUActivation):
+        other: Tensor = mlp(normed)
+        return other
+    gated = _SiLUGate.apply(mlp.gate_proj(normed), mlp.up_proj(normed))  # type: ignore[no-untyped-call]
+    fed: Tensor = mlp.down_proj(gated)
+    return fed
+
+
+class _SiLUGate(torch.autograd.Function):
+    """silu(gate) * up, which keeps nothing but the two: silu(gate) is made again, as it costs less than it takes to hold."""
+
+    @staticmethod
+    def forward(ctx: Any, gate: Tensor, up: Tensor) -> Tensor:
+        ctx.save_for_backward(gate, up)
+        return silu(gate).mul_(up)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor]:
+        gate, up = ctx.saved_tensors
+        of_gate = gradient * up
+        torch.ops.aten.silu_backward(of_gate, gate, grad_input=of_gate)
+        return of_gate, silu(gate).mul_(gradient)

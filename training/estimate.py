@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from statistics import fmean
 
 import torch
+from transformers import CohereConfig
 
 from maya_core.config import MayaConfig
 from maya_core.data import Collator, SampleDataset, sample_index
@@ -87,12 +88,9 @@ def memory(config: MayaConfig, recipe: Recipe, lengths: Lengths) -> dict[str, in
     in_four_bits = parameters.decoder if recipe.four_bit else 0
     frozen = everything - parameters.trained - in_four_bits
     tokens = max(lengths.longest, train.token_budget or train.batch_size * lengths.longest)
-    width, inner, layers = text.hidden_size, text.intermediate_size, text.num_hidden_layers
-    # kept for the backward pass, in bfloat16, by a layer that learns, one that only passes gradients on, and one that is
-    # computed again; calibrated on an 8B model (5.4, 3.7 and 0.26 MB a token)
-    learns = parameters.trained_in_decoder > 0 or recipe.lora is not None
-    of_layer = 4 * inner + 6.6 * width if learns else 3 * inner + 3.6 * width
-    kept = layers * width + of_layer if train.recompute else layers * of_layer
+    of_layer = kept_by_layer(text, learns=parameters.trained_in_decoder > 0 or recipe.lora is not None)
+    layers = text.num_hidden_layers
+    kept = layers * text.hidden_size + of_layer if train.recompute else layers * of_layer
     number = 2 if train.bf16 else 4
     supervised = lengths.supervised / lengths.tokens
     return {
@@ -103,6 +101,13 @@ def memory(config: MayaConfig, recipe: Recipe, lengths: Lengths) -> dict[str, in
         "activations": round(tokens * kept * number),
         "logits": round(min(tokens * supervised * text.vocab_size, CHUNK) * (4 + 4 + number)),
     }
+
+
+def kept_by_layer(text: CohereConfig, *, learns: bool) -> float:
+    """Numbers, of those that are computed with, that a decoder layer keeps of a token for its gradients: one that learns, or
+    one that only passes them on."""
+    width, inner = text.hidden_size, text.intermediate_size
+    return 3 * inner + 6.6 * width if learns else 2 * inner + 4.6 * width
 
 
 def step_flops(config: MayaConfig, recipe: Recipe, tokens: float, supervised: float, pictures: float) -> float:

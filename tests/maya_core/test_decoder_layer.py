@@ -32,10 +32,10 @@ class Hidden(AnswerObjective):
 
 
 @batches
-@pytest.mark.parametrize("qk_norm", [False, True])
+@pytest.mark.parametrize("text", [{}, {"use_qk_norm": True}, {"hidden_act": "gelu"}], ids=str)
 @pytest.mark.parametrize("recompute", [False, True])
-def test_it_gives_what_transformers_layers_give(collator, samples, qk_norm, recompute):
-    session = tiny_session(text={"use_qk_norm": qk_norm})
+def test_it_gives_what_transformers_layers_give(collator, samples, text, recompute):
+    session = tiny_session(text=text)
     model = session.model.train()
     ours_SE, theirs_SE = Hidden(model, recompute=recompute).both(batch_of(collator(session.processor), samples))
     torch.testing.assert_close(ours_SE, theirs_SE, rtol=1e-4, atol=1e-4)
@@ -52,13 +52,15 @@ def test_it_gives_what_transformers_layers_give(collator, samples, qk_norm, reco
             assert (one - other).norm() <= 1e-4 * other.norm() + 1e-5, name
 
 
-def test_in_bfloat16_norms_are_of_float32():
+@pytest.mark.parametrize("rests_in", [torch.bfloat16, torch.float32])
+def test_in_bfloat16_norms_are_of_float32(rests_in):
     session = tiny_session()
-    objective = Hidden(session.model.bfloat16())
+    objective = Hidden(session.model.to(rests_in))
     batch = batch_of(ConversationCollator(session.processor), UNPADDED[2])
-    batch["pixel_values"] = batch["pixel_values"].bfloat16()
-    ours_SE, theirs_SE = objective.both(batch)
-    assert ours_SE.dtype == torch.bfloat16
+    batch["pixel_values"] = batch["pixel_values"].to(rests_in)
+    with torch.autocast("cpu", torch.bfloat16):
+        ours_SE, theirs_SE = objective.both(batch)
+    assert ours_SE.dtype == theirs_SE.dtype
     assert (ours_SE - theirs_SE).norm() < 0.02 * theirs_SE.norm()
 
 
@@ -67,7 +69,7 @@ def test_the_last_feed_forward_part_meets_supervised_positions_alone(collator, s
     session = tiny_session()
     met = []
     for layer in session.model.get_decoder().layers:
-        layer.mlp.register_forward_pre_hook(lambda _, inputs: met.append(inputs[0].shape[:-1].numel()))
+        layer.mlp.down_proj.register_forward_pre_hook(lambda _, inputs: met.append(inputs[0].shape[:-1].numel()))
     batch = batch_of(collator(session.processor), samples)
     loss = AnswerObjective(session.model)(batch)
     *others, last = met

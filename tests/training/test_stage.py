@@ -7,12 +7,15 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import save_file
+from torch import Tensor
 
+from maya_core.attention import no_mask
 from maya_core.checkpoint import load_model, load_processor, save_model
 from maya_core.prompt import Message
-from tests.tiny import SENTENCES, tiny_session
+from maya_core.train import AnswerObjective
+from tests.tiny import SENTENCES, tiny_config, tiny_model, tiny_session
 from training import finetune, pretrain, stage
-from training.estimate import Parameters
+from training.estimate import Parameters, kept_by_layer
 from training.recipes import CONNECTOR, LANGUAGE_MODEL, LORA_A, LORA_B, lora, qlora, unfreeze_layers
 from training.recipes import finetune as stage_2
 from training.recipes import pretrain as stage_1
@@ -269,3 +272,46 @@ def test_features_of_a_resting_tower_are_computed_once(tune, tmp_path):
     status, printed, _ = tune("--features", str(store), "--learning-rates", "model.vision_tower", "1e-4")
     assert status == 1
     assert "leave --features out" in printed.err
+
+
+TOKENS = 251  # a number that is no size of a weight
+
+
+def kept_a_layer(*, width: int, inner: int, learns: bool) -> float:
+    """Numbers in bfloat16 that one more decoder layer keeps of a token."""
+
+    def kept(layers: int) -> int:
+        shape = {"hidden_size": width, "intermediate_size": inner, "num_hidden_layers": layers}
+        heads = {"num_attention_heads": width // 64, "num_key_value_heads": width // 256}
+        model = tiny_model(text=shape | heads).train()
+        AnswerObjective(model).requires_grad_(learns)
+        held: dict[int, Tensor] = {}
+
+        def pack(tensor: Tensor) -> Tensor:
+            if TOKENS in tensor.shape:
+                held[tensor.untyped_storage().data_ptr()] = tensor
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor), torch.autocast("cpu"):
+            embeds = torch.randn(1, TOKENS, width, dtype=torch.bfloat16, requires_grad=True)
+            starts = torch.tensor([0, TOKENS], dtype=torch.int32)
+            output = model.get_decoder()(
+                inputs_embeds=embeds,
+                attention_mask=no_mask(starts),
+                position_ids=torch.arange(TOKENS)[None],
+                supervised=torch.arange(TOKENS),
+                sequence_starts=starts,
+                longest=TOKENS,
+                use_cache=False,
+            )
+        assert output.last_hidden_state.requires_grad
+        return sum(tensor.untyped_storage().nbytes() for tensor in held.values())
+
+    return (kept(5) - kept(2)) / 3 / TOKENS / 2
+
+
+@pytest.mark.parametrize("learns", [True, False])
+@pytest.mark.parametrize(("width", "inner"), [(256, 896), (512, 1024)])
+def test_the_memory_that_is_told_is_what_a_layer_keeps(width, inner, learns):
+    told = kept_by_layer(tiny_config(text={"hidden_size": width, "intermediate_size": inner}).text, learns=learns)
+    assert kept_a_layer(width=width, inner=inner, learns=learns) == pytest.approx(told, rel=0.05)
