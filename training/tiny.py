@@ -66,14 +66,14 @@ class TinyOptions:
     run: Annotated[Path, tyro.conf.arg(help="folder of the run: checkpoints, records")] = Path("runs/tiny")
     out: Annotated[Path | None, tyro.conf.arg(help="where the model goes; assets/maya-tiny if not given")] = None
     tower_steps: int = 2000
-    large_steps: int = 800
+    large_steps: int = 600
     word_steps: int = 100
     connector_steps: int = 200
     grounding_steps: int = 200
     pointing_steps: int = 100
-    answer_steps: int = 2800
+    answer_steps: int = 2500
     looking_steps: int = 1200
-    refining_steps: int = 1100
+    refining_steps: int = 1050
     vocabulary: Annotated[int, tyro.conf.arg(help="most entries of the tokenizer")] = 16384
     workers: int = 1
 
