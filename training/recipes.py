@@ -137,7 +137,7 @@ def tiny_tower(*, steps: int = 2000) -> TrainConfig:
     )
 
 
-def tiny_tower_large(*, steps: int = 600) -> TrainConfig:
+def tiny_tower_large(*, steps: int = 800) -> TrainConfig:
     """The tower again, at half the speed: a large emoji lies on many patches, and each shows only a detail of it."""
     small = tiny_tower()
     halved = {part: rate / 2 for part, rate in small.learning_rates.items()}
@@ -191,7 +191,7 @@ def tiny_pointing(*, steps: int = 100) -> TrainConfig:
     )
 
 
-def tiny_answers(*, steps: int = 2500) -> TrainConfig:
+def tiny_answers(*, steps: int = 2800) -> TrainConfig:
     """Stage 2: language model and, slowly, the connector, on questions of every kind. The tower rests."""
     rates = _TINY_LANGUAGE_MODEL | {_TINY_TABLE: 1e-3, "model.connector": 3e-4}
     return replace(tiny_pointing(steps=steps), learning_rates=rates, seed=3)
@@ -210,7 +210,7 @@ def tiny_looking(*, steps: int = 1200) -> TrainConfig:
     )
 
 
-def tiny_refining(*, steps: int = 1050) -> TrainConfig:
+def tiny_refining(*, steps: int = 1100) -> TrainConfig:
     """Stage 2 again, at two thirds of the speed: what is seen better now has to be said, in more wordings."""
     answers = tiny_answers()
     rates = {part: rate * 2 / 3 for part, rate in answers.learning_rates.items()}

@@ -66,14 +66,14 @@ class TinyOptions:
     run: Annotated[Path, tyro.conf.arg(help="folder of the run: checkpoints, records")] = Path("runs/tiny")
     out: Annotated[Path | None, tyro.conf.arg(help="where the model goes; assets/maya-tiny if not given")] = None
     tower_steps: int = 2000
-    large_steps: int = 600
+    large_steps: int = 800
     word_steps: int = 100
     connector_steps: int = 200
     grounding_steps: int = 200
     pointing_steps: int = 100
-    answer_steps: int = 2500
+    answer_steps: int = 2800
     looking_steps: int = 1200
-    refining_steps: int = 1050
+    refining_steps: int = 1100
     vocabulary: Annotated[int, tyro.conf.arg(help="most entries of the tokenizer")] = 16384
     workers: int = 1
 
@@ -152,7 +152,7 @@ def improve(model: MayaForConditionalGeneration, processor: MayaProcessor, optio
     torch.manual_seed(0)
     objective = PointingObjective(model, processor)
     refining = replace(tiny_refining(steps=options.refining_steps), workers=options.workers)
-    questions = replace(QUESTIONS, weights=WEAKEST_FIRST)
+    questions = replace(QUESTIONS, weights=WEAKEST_FIRST, later=True)
     answer(objective, processor, questions, refining, options.run / "refining")
 
 

@@ -119,7 +119,7 @@ def test_every_language_has_the_same_questions_in_its_own_script(language):
     }
     for kind, wordings in phrases.wordings.items():
         assert len(wordings) >= 4
-        wordings += phrases.further.get(kind, ())
+        wordings += phrases.later.get(kind, ())
         assert len(set(wordings)) == len(wordings)
         for wording in wordings:
             assert all(wording.count(field) == 1 for field in fields[kind]), wording
@@ -131,10 +131,10 @@ def test_every_language_has_the_same_questions_in_its_own_script(language):
         (phrases.yes, phrases.no),
     ):
         assert len({normalise(word, language) for word in words}) == len(words)
-    every = chain(*phrases.wordings.values(), *phrases.further.values())
+    every = chain(*phrases.wordings.values(), *phrases.later.values())
     assert all(mostly_in(SCRIPTS[language], wording) for wording in every)
-    assert {kind: len(wordings) for kind, wordings in phrases.further.items()} == {
-        kind: len(wordings) for kind, wordings in english.further.items()
+    assert {kind: len(wordings) for kind, wordings in phrases.later.items()} == {
+        kind: len(wordings) for kind, wordings in english.later.items()
     }
 
 
@@ -203,12 +203,12 @@ def answer_from(scene, question: Question) -> str:
 
 def matches(question, candidates, kinds):
     """Which candidates, in which wording, give the question's text."""
-    phrases = load_phrases(question.language)
+    wordings = load_phrases(question.language).wordings
     return [
         (key, kind)
         for key, fields in candidates.items()
         for kind in kinds
-        for wording in phrases.wordings[kind] + phrases.further.get(kind, ())
+        for wording in wordings[kind]
         if wording.format(**fields) == question.text
     ]
 
@@ -222,20 +222,20 @@ def test_the_held_out_wording_is_asked_in_its_split_alone():
 
 
 @pytest.mark.parametrize("language", CODES)
-def test_further_wordings_are_asked_in_training_alone_and_are_never_held_out_ones(language):
+def test_later_wordings_are_asked_in_the_last_stage_alone_and_are_never_held_out_ones(language):
     phrases = load_phrases(language)
-    further = set(chain(*phrases.further.values()))
-    assert not further & set(chain(*phrases.wordings.values()))
-    names = set(phrases.further["name"])
+    later = set(chain(*phrases.later.values()))
+    assert not later & set(chain(*phrases.wordings.values()))
+    names = set(phrases.later["name"])
     alone = [scene for scene in (make_scene("train", index) for index in range(40)) if len(scene.things) == 1]
 
-    def asked(split):
+    def asked(**options):
         rng = random.Random(0)
-        return {ask(scene, "name", language, rng, split).text for scene in alone for _ in range(20)}
+        return {ask(scene, "name", language, rng, **options).text for scene in alone for _ in range(20)}
 
-    assert names < asked("train")
-    assert not asked("test") & names
-    assert not asked("phrasing") & names
+    assert not asked() & names
+    assert names < asked(later=True)
+    assert not asked(later=True, split="phrasing") & names
 
 
 def test_all_families_and_languages_are_asked():
@@ -284,7 +284,7 @@ def test_every_letter_that_is_asked_or_answered_has_a_glyph(language):
 
     known = TTFont(font_for(language, 20).path).getBestCmap()
     said = {concept.names[language] for concept in VOCABULARY}
-    said |= set(chain(*load_phrases(language).wordings.values(), *load_phrases(language).further.values()))
+    said |= set(chain(*load_phrases(language).wordings.values(), *load_phrases(language).later.values()))
     letters = {letter for text in said for letter in text if not letter.isspace()} - set("{}\u200c\u200d\u200b")
     assert not {letter for letter in letters if ord(letter) not in known}
 

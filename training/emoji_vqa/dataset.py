@@ -76,7 +76,8 @@ class EmojiQuestions:
 
     families: what is asked, where the scene allows it; weights: how often. conversations: how many. followed: the share of
     them that go on with a second question; redirected: the share that asks for answers in a language by name, which may be
-    another than the question's. dropped: the share of the questions' words that is left out.
+    another than the question's. dropped: the share of the questions' words that is left out. later: whether the wordings of
+    the last stage are among the questions.
     """
 
     split: Split
@@ -88,6 +89,7 @@ class EmojiQuestions:
     followed: float = 0.25
     redirected: float = 0.1
     dropped: float = 0.0
+    later: bool = False
     seed: int = 0
     image_size: int = 128
 
@@ -117,6 +119,7 @@ class EmojiQuestions:
                     rng,
                     answer_language=answer_language,
                     dropped=self.dropped,
+                    later=self.later,
                 )
                 for family in drawn
             ]

@@ -28,11 +28,11 @@ CLEAR_RATIO = 1.2  # of sizes
 
 @dataclass(frozen=True, kw_only=True)
 class Phrases:
-    """What one language needs to ask and to answer. wordings: by kind of question, the last one never trained; further: more
-    of some kinds, that only training asks and the tokenizer was not made for."""
+    """What one language needs to ask and to answer. wordings: by kind of question, the last one never trained; later: more
+    of some kinds, of words that the tokenizer may not know, for the last stage of training."""
 
     wordings: Mapping[str, tuple[str, ...]]
-    further: Mapping[str, tuple[str, ...]]
+    later: Mapping[str, tuple[str, ...]]
     places: tuple[str, ...]
     yes: str
     no: str
@@ -55,7 +55,7 @@ def load_phrases(language: str) -> Phrases:
     fields = tomllib.loads((Path(__file__).parent / "phrases" / f"{language}.toml").read_text("utf-8"))
     phrases = Phrases(
         wordings={kind: tuple(wordings) for kind, wordings in fields["questions"].items()},
-        further={kind: tuple(wordings) for kind, wordings in fields["further"].items()},
+        later={kind: tuple(wordings) for kind, wordings in fields["later"].items()},
         places=tuple(fields["places"]),
         yes=fields["yes"],
         no=fields["no"],
@@ -137,14 +137,15 @@ def ask(
     *,
     answer_language: str | None = None,
     dropped: float = 0.0,
+    later: bool = False,
 ) -> Question:
     """A question of a family that the scene allows, worded by chance; `split` is the scene's where not given. The
     answer is in `answer_language`, where that is given. dropped: the chance of each word of the wording to be left out.
+    later: whether the wordings of the last stage of training are among them.
 
-    The split `phrasing` takes the wording that no other split takes; `train` has further ones beside those of the others.
+    The split `phrasing` takes the wording that no other split takes.
     """
-    split = split or scene.split
-    held_out = split == "phrasing"
+    held_out = (split or scene.split) == "phrasing"
     answer_language = answer_language or language
     same_chance = random.Random()
     same_chance.setstate(rng.getstate())
@@ -154,8 +155,8 @@ def ask(
     choice = phrases.wordings[kind][-1:] if held_out else phrases.wordings[kind][:-1]
     if kind == "describe" and not held_out:
         choice += phrases.wordings["name"][:2]  # "What is this?" of several things asks for all of them
-    if split == "train":
-        choice += phrases.further.get(kind, ())
+    if later and not held_out:
+        choice += phrases.later.get(kind, ())
     text = without_words(rng.choice(choice), dropped, rng).format(**fields)
     return Question(family=family, language=language, text=text, answer=answer)
 
@@ -251,8 +252,7 @@ def sentences(language: str) -> Iterator[str]:
     """What a training conversation in a language is made of, about as often as it is used there.
 
     Wordings and lists come in parts: were they whole, what is written without spaces would become one token, and a question
-    that differs in one word would have nothing in common with it. Further wordings are not among them: training has to meet
-    words that come in pieces, as those of others will.
+    that differs in one word would have nothing in common with it.
     """
     phrases, locale = load_phrases(language), get_language(language).locale
     parts = [
