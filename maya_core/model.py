@@ -163,13 +163,12 @@ class MayaForConditionalGeneration(PreTrainedModel, GenerationMixin):
         """
         if pixel_values is not None:
             vision_features = self.vision_features(pixel_values)
-        if supervised is not None:
-            kwargs["supervised"] = supervised
         outputs = self.get_decoder()(
             **self.decoder_inputs(input_ids, vision_features),
             attention_mask=attention_mask,
             position_ids=position_ids,
             use_cache=False,
+            supervised=supervised,
             **kwargs,
         )
         hidden_BTE: Tensor = outputs.last_hidden_state
