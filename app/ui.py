@@ -10,6 +10,7 @@ from typing import Any
 
 import gradio as gr
 
+from app.answers import Answers
 from app.chat import EMPTY, Chat, Typed, View
 from app.engine import Engine
 from app.guard import Listening
@@ -38,9 +39,10 @@ EMBEDDED, FOLDER = "embedded", "folder"
 CHOICES = (EMBEDDED, PUBLISHED, FOLDER)
 MOST_PICTURES = 4  # in a turn
 DEAF_SECONDS = 3.0  # how long an answer is made for a browser that does not listen
-STOPPING_SECONDS = 0.3  # until the last piece of a stopped answer has come
 UNDO_SECONDS = 600.0  # how long a deleted conversation can be brought back
 HIDDEN = {"show_progress": "hidden"}
+IDLE = {"submit_btn": True, "stop_btn": False}  # the question box while no answer is made
+BUSY = {"submit_btn": False, "stop_btn": True}
 APPLY = "(code, theme) => { window.mayaSetLanguage(code); window.mayaSetTheme(theme); }"
 Words = Callable[[Say, Settings], dict[str, Any]]
 
@@ -74,6 +76,7 @@ class _Page:
     ) -> None:
         self.engine, self.models, self.history, self.kept = engine, models, history, kept
         self.listening, self.given_language = listening, language
+        self.answers = Answers()
         self.words: dict[Any, Words] = {}  # component -> its texts
         self.conversation = gr.State(None)
         self.deleted = gr.State(None)
@@ -366,30 +369,40 @@ class _Page:
         ]
 
     def show(self, views: Generator[View], code: str, request: gr.Request) -> Iterator[tuple[Any, ...]]:
-        """Each view as the values of `seen`, as long as someone listens."""
+        """Each view as the values of `seen`, as long as someone listens and nobody stops it."""
         heard, last = time.monotonic(), None
-        with closing(views) as closed:
-            for view in closed:
+        with self.answers.begin(request.session_hash) as answering, closing(views) as closed:
+            for view in closed if answering else ():
+                assert answering is not None
                 last = view
                 if request.session_hash in self.listening:
                     heard = time.monotonic()
                 elif time.monotonic() - heard > DEAF_SECONDS:
                     return
-                yield (
-                    gr.update(value=view.typed, submit_btn=False, stop_btn=True),
-                    view.shown,
-                    view.notice,
-                    view.conversation,
-                    self._figures(view.answer or Entry(role="assistant", text=""), code),
-                )
-        if last:
+                if answering.stopped:
+                    break
+                with answering.sending():
+                    yield (
+                        gr.update(value=view.typed, **BUSY),
+                        view.shown,
+                        view.notice,
+                        view.conversation,
+                        self._figures(view.answer or Entry(role="assistant", text=""), code),
+                    )
+        if answering and answering.left:
+            yield (gr.skip(),) * 5  # gradio sends the last values once more as the stream ends
+        elif last and answering:
             yield (
-                gr.update(value=last.typed, submit_btn=True, stop_btn=False),
+                gr.update(value=last.typed, **IDLE),
                 last.shown,
                 last.notice,
                 last.conversation,
                 self._figures(last.answer, code) if last.answer and last.answer.tokens else "",
             )
+
+    def stop(self, request: gr.Request) -> Any:
+        self.answers.stop(request.session_hash)
+        return gr.update(**IDLE)
 
     def ask(self, typed: Typed, conversation: str | None, code: str, request: gr.Request) -> Iterator[tuple[Any, ...]]:
         yield from self.show(self._chat(code).ask(conversation, typed), code, request)
@@ -410,41 +423,47 @@ class _Page:
             turn = chat.question_of(conversation, index if isinstance(index, int) else index[0])
             yield from chat.ask_again(conversation, turn, text)
 
-    def open(self, conversation: str | None, code: str) -> tuple[Any, ...]:
-        """A conversation, or an empty one, as the values of `self.opened`."""
+    def open(self, conversation: str | None, code: str, request: gr.Request) -> tuple[Any, ...]:
+        """A conversation, or an empty one, as the values of `opened`; an answer that is being made is left."""
+        self.answers.leave(request.session_hash)
         shown = self._chat(code).shown(conversation)
-        return conversation, shown, "", "", gr.update(visible=False), *self._headed(conversation, code)
+        headed = self._headed(conversation, code)
+        return gr.update(**IDLE), conversation, shown, "", "", gr.update(visible=False), *headed
+
+    def start_anew(self, code: str, request: gr.Request) -> tuple[Any, ...]:
+        _, *rest = self.open(None, code, request)
+        return gr.update(value=None), gr.update(value=EMPTY, **IDLE), *rest
 
     def take_example(self, code: str, chosen: gr.SelectData) -> Typed:
         number = chosen.index if isinstance(chosen.index, int) else chosen.index[0]
         example = _examples(Say(code))[number]
         return {"text": example["text"], "files": example["files"]}
 
-    def remove(self, conversation: str, search: str, code: str) -> tuple[Any, ...]:
+    def remove(self, conversation: str, search: str, code: str, request: gr.Request) -> tuple[Any, ...]:
         title = self.history.title(conversation)
         self.history.delete(conversation)
         say = Say(code)
         told = say("“{title}” was deleted.", title=_plain(title))
-        _, *opened = self.open(None, code)
-        opened[3] = gr.update(visible=True)
-        return conversation, told, *self._listed(search, code, None), None, *opened
+        box, none, shown, notice, figures, _, *headed = self.open(None, code, request)
+        opened = box, none, shown, notice, figures, gr.update(visible=True), *headed
+        return conversation, told, *self._listed(search, code, None), *opened
 
-    def put_back(self, deleted: str, search: str, code: str) -> tuple[Any, ...]:
+    def put_back(self, deleted: str, search: str, code: str, request: gr.Request) -> tuple[Any, ...]:
         self.history.undelete(deleted)
-        return None, *self._listed(search, code, deleted), *self.open(deleted, code)
+        return None, *self._listed(search, code, deleted), *self.open(deleted, code, request)
 
     def rename(self, conversation: str | None, title: str, search: str, code: str) -> tuple[Any, ...]:
         if conversation:
             self.history.rename(conversation, title)
         return *self._listed(search, code, conversation), *self._headed(conversation, code)
 
-    def bring_in(self, file: str, search: str, code: str) -> tuple[Any, ...]:
+    def bring_in(self, file: str, search: str, code: str, request: gr.Request) -> tuple[Any, ...]:
         try:
             conversation = self.history.from_json(Path(file).read_bytes())
         except MayaError as error:
-            _, _, _, *rest = self.open(None, code)
-            return *self._listed(search, code, None), None, [], describe_error(error, code), *rest
-        return *self._listed(search, code, conversation), *self.open(conversation, code)
+            box, none, shown, _, *rest = self.open(None, code, request)
+            return *self._listed(search, code, None), box, none, shown, describe_error(error, code), *rest
+        return *self._listed(search, code, conversation), *self.open(conversation, code, request)
 
     def take_photo(self, photo: str | None, typed: Typed) -> tuple[Any, Any]:
         if not photo:
@@ -458,7 +477,7 @@ class _Page:
         listed = [self.list, self.none]
         headed = [self.title, self.actions, self.delete]
         texts = list(self.words)
-        opened = [self.conversation, self.chatbot, self.notice, self.statistics, self.undo_bar, *headed]
+        opened = [self.question, self.conversation, self.chatbot, self.notice, self.statistics, self.undo_bar, *headed]
         seen = [self.question, self.chatbot, self.notice, self.conversation, self.statistics]
         page = gr.context.Context.root_block
         assert page is not None
@@ -472,8 +491,9 @@ class _Page:
             self.speak, [self.language, self.search, self.conversation], [*listed, *headed, *texts], **HIDDEN
         ).then(None, [self.language, self.theme], None, js=APPLY).then(**telling)
 
-        answering: dict[str, Any] = {"outputs": seen, "concurrency_limit": None, **HIDDEN}
-        after = {"fn": self.refresh, "inputs": [self.search, self.conversation, self.language]}
+        # Whether a page may be given an answer is decided by `answers`: gradio would pass over a question that comes while
+        # an answer that was stopped has not ended yet.
+        answering: dict[str, Any] = {"outputs": seen, "concurrency_limit": None, "trigger_mode": "multiple", **HIDDEN}
         asked = [self.question, self.conversation, self.language]
         again = [self.conversation, self.language]
         answers = [
@@ -485,23 +505,12 @@ class _Page:
             ),
         ]
         for answer in answers:
-            answer.then(**after, outputs=[*listed, *headed], **HIDDEN)
-        idle = {"submit_btn": True, "stop_btn": False}
-        # A last piece may be on its way when an answer is stopped, and would show the box as busy again: hence twice.
-        self.question.stop(lambda: gr.update(**idle), outputs=[self.question], cancels=answers, **HIDDEN).then(
-            self.stopped, outputs=[self.question, self.statistics], **HIDDEN
-        ).then(**after, outputs=[*listed, *headed], **HIDDEN)
+            answer.then(self.refresh, [self.search, self.conversation, self.language], [*listed, *headed], **HIDDEN)
+        self.question.stop(self.stop, outputs=[self.question], **HIDDEN)
 
-        self.new.click(
-            lambda code: (gr.update(value=EMPTY, **idle), gr.update(value=None), *self.open(None, code)),
-            [self.language],
-            [self.question, self.list, *opened],
-            cancels=answers,
-            **HIDDEN,
-        ).then(None, js="() => window.mayaMenu(false)")
-        self.list.input(self.open, [self.list, self.language], opened, cancels=answers, **HIDDEN).then(
-            lambda: gr.update(**idle), outputs=[self.question], js="() => window.mayaMenu(false)", **HIDDEN
-        )
+        closing_menu = {"fn": None, "js": "() => window.mayaMenu(false)"}
+        self.new.click(self.start_anew, [self.language], [self.list, *opened], **HIDDEN).then(**closing_menu)
+        self.list.input(self.open, [self.list, self.language], opened, **HIDDEN).then(**closing_menu)
         self.search.change(self._listed, [self.search, self.language, self.conversation], listed, **HIDDEN)
         renaming = [self.conversation, self.title, self.search, self.language]
         for event in (self.title.submit, self.title.blur):
@@ -510,7 +519,6 @@ class _Page:
             self.remove,
             [self.conversation, self.search, self.language],
             [self.deleted, self.told, *listed, *opened],
-            cancels=answers,
             **HIDDEN,
         )
         self.undo.click(
@@ -546,10 +554,6 @@ class _Page:
         self.pause.click(self.pause_fetch, [self.language], [self.fetched], **HIDDEN)
         self.temperature.release(keeps("temperature"), [self.temperature], **HIDDEN)
         self.length.release(keeps("most_tokens"), [self.length], **HIDDEN)
-
-    def stopped(self) -> tuple[Any, str]:
-        time.sleep(STOPPING_SECONDS)
-        return gr.update(submit_btn=True, stop_btn=False), ""
 
     def choose(self, choice: str, code: str) -> tuple[Any, Any, str]:
         """Show what a kind of model still needs: a folder, or to be fetched."""

@@ -1,6 +1,8 @@
 """What a person does on the page, in Chromium."""
 
+import random
 import re
+import threading
 from pathlib import Path
 
 import pytest
@@ -302,6 +304,75 @@ def test_an_answer_is_stopped_and_what_came_is_kept(open_page, site):
     site.engine.rate = None
     site.engine.answer = lambda messages: ["Short."]
     assert ask(page, "And now?") == "Short."
+
+
+def is_well(page):
+    """Whether the box takes a question, and nothing covers the page."""
+    finished(page)
+    covers = page.locator(".error, .toast-wrap *")
+    return not any(covers.nth(number).is_visible() for number in range(covers.count()))
+
+
+@pytest.mark.parametrize("way", ["stop", "new", "other", "delete"])
+def test_an_answer_can_be_left_at_any_moment(open_page, site, way):
+    """At a person's pace: what gradio shows of an event that is ended from outside is a red "Error" over everything."""
+    site.engine.rate = 20
+    words = [f"word{number} " for number in range(1000)]
+    site.engine.answer = lambda messages: words if "Talk" in messages[-1].text else ["Hello."]
+    site.history.append(site.history.create("Before"), Entry(role="user", text="Before"))
+    page = open_page(site, "en")
+    leave = {
+        "stop": page.locator("#maya-question .stop-button"),
+        "new": page.locator("#maya-new"),
+        "other": page.locator("#maya-list label").filter(has_text="Before"),
+        "delete": page.locator("#maya-delete"),
+    }[way]
+    moments = random.Random(7)
+    for number in range(12 if way == "stop" else 5):
+        if way != "stop" or number == 0:
+            page.locator("#maya-new").click()
+            page.locator("#maya-conversation .placeholder-content").wait_for()
+            add_picture(page, ROOT / "assets" / "examples" / f"{number % 3 + 1}.png")
+        if way == "delete":
+            ask(page, "Hello")  # the button is there from the first answer on
+        send(page, f"Talk {number}")
+        page.wait_for_selector("#maya-question .stop-button")
+        page.wait_for_timeout(moments.uniform(0, 1000))
+        leave.click()
+        assert site.engine.closed.wait(5)
+        page.wait_for_timeout(400)  # for whatever may still come to cover the page
+        assert is_well(page), number
+        if way != "stop":
+            shown = page.locator("#maya-conversation [data-testid]").all_inner_texts()
+            assert not any("word" in text or "Talk" in text for text in shown)
+    if way == "stop":
+        kept = next(one for one in site.history.conversations() if one.title == "Talk 0")
+        answers = [entry.text.strip() for entry in site.history.entries(kept.id) if entry.role == "assistant"]
+        assert page.locator(MESSAGES.format("bot")).all_inner_texts() == answers
+
+
+def test_what_is_asked_while_a_stopped_answer_has_not_ended_is_answered(open_page, site):
+    """A large model reads a picture for seconds, and cannot be stopped before it has."""
+    slow, free = threading.Event(), threading.Event()
+
+    def answer(messages):
+        if messages[-1].text == "slow":
+            slow.set()
+            assert free.wait(30)
+        return [messages[-1].text.upper()]
+
+    site.engine.answer = answer
+    page = open_page(site, "en")
+    add_picture(page, ROOT / "assets" / "examples" / "1.png")
+    send(page, "slow")
+    assert slow.wait(10)
+    page.locator("#maya-question .stop-button").click()
+    finished(page)
+    send(page, "quick")
+    page.wait_for_timeout(500)
+    free.set()
+    page.locator(MESSAGES.format("bot")).get_by_text("QUICK").wait_for()
+    assert is_well(page)
 
 
 def test_a_question_is_asked_again_edited_and_copied(open_page, site):
