@@ -348,8 +348,8 @@ class _Run:
         if self.saved_at == self.state.step:
             return
         weights = {name: _whole(parameter) for name, parameter in self._trained().items()}
-        moments = _flat_state(self.optimizers)
-        content = {"state": asdict(self.state), "run": self.identity}
+        moments, shared = _flat_state(self.optimizers)
+        content = {"state": asdict(self.state), "run": self.identity, "shared": shared}
         if self.accelerator.is_main_process:
 
             def write(folder: Path) -> None:
@@ -379,7 +379,7 @@ class _Run:
         with torch.no_grad():
             for name, parameter in trained.items():
                 parameter.copy_(_placed_like(parameter, stored[name]))
-        _restore_state(self.optimizers, load_file(found.folder / "optimizer.safetensors"))
+        _restore_state(self.optimizers, load_file(found.folder / "optimizer.safetensors"), content["shared"])
         return RunState(**content["state"])
 
     def _trained(self) -> dict[str, nn.Parameter]:
@@ -553,22 +553,38 @@ def _placed_like(parameter: Tensor, tensor: Tensor) -> Tensor:
     return distribute_tensor(tensor.to(parameter.device), parameter.device_mesh, parameter.placements)
 
 
-def _flat_state(optimizers: list[Optimizer]) -> dict[str, Tensor]:
-    """Every optimiser's state, by `<optimiser>.<parameter>.<name>`; whole numbers become int64 scalars."""
-    return {
-        f"{which}.{number}.{name}": torch.tensor(value) if isinstance(value, int) else _whole(value)
-        for which, optimizer in enumerate(optimizers)
-        for number, parameter in enumerate(trained_parameters([optimizer]))
-        for name, value in optimizer.state[parameter].items()
-    }
+def _flat_state(optimizers: list[Optimizer]) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Every optimiser's state, by `<optimiser>.<parameter>.<name>`; whole numbers become int64 scalars. What several
+    parameters share (the tables of 8-bit moments) is there once; beside it, by key, where the others find it."""
+    tensors: dict[str, Tensor] = {}
+    shared: dict[str, str] = {}
+    first: dict[Tensor, str] = {}  # tensors are told apart by identity
+    for which, optimizer in enumerate(optimizers):
+        for number, parameter in enumerate(trained_parameters([optimizer])):
+            for name, value in optimizer.state[parameter].items():
+                key = f"{which}.{number}.{name}"
+                if isinstance(value, int):
+                    tensors[key] = torch.tensor(value)
+                elif value in first:
+                    shared[key] = first[value]
+                else:
+                    first[value] = key
+                    tensors[key] = _whole(value)
+    return tensors, shared
 
 
-def _restore_state(optimizers: list[Optimizer], tensors: dict[str, Tensor]) -> None:
+def _restore_state(optimizers: list[Optimizer], tensors: dict[str, Tensor], shared: dict[str, str]) -> None:
     parameters = [trained_parameters([optimizer]) for optimizer in optimizers]
-    for key, tensor in tensors.items():
+    placed: dict[str, Tensor | int] = {}
+    for key in (*tensors, *shared):
         which, number, name = key.split(".", 2)
         parameter = parameters[int(which)][int(number)]
-        is_count = tensor.ndim == 0
-        value = tensor if is_count else _placed_like(parameter, tensor).to(parameter.device)
-        whole = is_count and tensor.dtype == torch.int64
-        optimizers[int(which)].state[parameter][name] = int(tensor) if whole else value
+        if key in tensors:
+            placed[key] = _placed_state(parameter, tensors[key])
+        optimizers[int(which)].state[parameter][name] = placed[shared.get(key, key)]
+
+
+def _placed_state(parameter: Tensor, tensor: Tensor) -> Tensor | int:
+    if tensor.ndim:
+        return _placed_like(parameter, tensor).to(parameter.device)
+    return int(tensor) if tensor.dtype == torch.int64 else tensor

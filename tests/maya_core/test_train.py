@@ -53,8 +53,8 @@ class Colours:
         return Sample(messages=(user, Message(role="assistant", text=self.names[index % 4])))
 
 
-def run(folder, config=CONFIG, *, dataset=None, stop_after=None):
-    session = tiny_session()
+def run(folder, config=CONFIG, *, dataset=None, stop_after=None, text=None):
+    session = tiny_session(text=text)
     records = []
 
     def note(record):
@@ -88,14 +88,25 @@ def test_the_same_seed_gives_the_same_weights(tmp_path):
     assert not equal(first, other)
 
 
-@pytest.mark.parametrize("muon_rates", [{}, {"model.language_model": 1e-3}])
-def test_interrupted_and_resumed_is_uninterrupted(tmp_path, muon_rates):
-    config = replace(CONFIG, muon_rates=muon_rates)
-    whole, _ = run(tmp_path / "whole", config)
+WIDE = {"hidden_size": 96, "intermediate_size": 192}  # matrices that are large enough for moments in 8 bits
+
+
+@pytest.mark.parametrize(
+    ("settings", "text"),
+    [({}, {}), ({"muon_rates": {"model.language_model": 1e-3}}, {}), ({"optimizer": "adamw8bit"}, WIDE)],
+    ids=["adamw", "muon", "adamw8bit"],
+)
+def test_interrupted_and_resumed_is_uninterrupted(tmp_path, settings, text):
+    config = replace(CONFIG, **settings)
+    whole, _ = run(tmp_path / "whole", config, text=text)
     with pytest.raises(KeyboardInterrupt):
-        run(tmp_path / "parts", config, stop_after=6)  # the checkpoint is of step 4
-    resumed, _ = run(tmp_path / "parts", config)
+        run(tmp_path / "parts", config, stop_after=6, text=text)  # the checkpoint is of step 4
+    resumed, _ = run(tmp_path / "parts", config, text=text)
     assert equal(whole, resumed)
+    moments = load_file(newest(tmp_path / "parts" / "checkpoints").folder / "optimizer.safetensors")
+    eight_bit = config.optimizer == "adamw8bit"
+    assert any(tensor.dtype == torch.uint8 for tensor in moments.values()) == eight_bit
+    assert sum("qmap" in name for name in moments) == (2 if eight_bit else 0)  # which all parameters share
     steps = [json.loads(line)["step"] for line in (tmp_path / "parts" / "metrics.jsonl").read_text().splitlines()]
     assert steps == [2, 4, 6, 8]
 
