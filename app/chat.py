@@ -11,8 +11,8 @@ from app.history import Entry, History
 from app.i18n import describe_error, translate
 from app.settings import Settings
 from maya_core.errors import MayaError
-from maya_core.images import open_image
-from maya_core.prompt import Message, answered_in, clean_text
+from maya_core.model.images import open_image
+from maya_core.model.prompt import Message, answered_in, clean_text
 
 Shown = list[dict[str, Any]]  # gradio's messages: {"role": ..., "content": text or {"path": ...}}
 Typed = Mapping[str, Any]  # of the question box: {"text": str, "files": [path, ...]}

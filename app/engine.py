@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from maya_core.errors import GenerationError, MayaError
-from maya_core.prompt import Message
+from maya_core.model.prompt import Message
 
 if TYPE_CHECKING:
-    from maya_core.generation import ChatSession
+    from maya_core.answering.session import ChatSession
 
 MOST_WAITING = 16
 PATIENCE = 0.2  # seconds between two looks at whether it is one's turn
@@ -122,7 +122,7 @@ class LocalEngine:
         loading = self._started()
         while not loading.wait(PATIENCE):
             yield WAITING
-        from maya_core.config import GenerationOptions  # only now: the loading thread imports the same libraries
+        from maya_core.model.config import GenerationOptions  # only now: the loading thread imports the same libraries
 
         options = GenerationOptions(temperature=temperature, max_new_tokens=most_tokens)
         try:
@@ -157,7 +157,7 @@ class _Loading:
     def _run(self, model: str | Path | None) -> None:
         try:
             with IMPORTING:
-                from maya_core.checkpoint import load_best
+                from maya_core.answering.session import load_best
             self._session = load_best(model)
         except MayaError as error:
             self._error = error

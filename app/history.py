@@ -21,8 +21,8 @@ from typing import Any, get_args
 from PIL import Image
 
 from maya_core.errors import ImageError, MayaError
-from maya_core.images import open_image_apart
-from maya_core.prompt import Role
+from maya_core.model.images import open_image_apart
+from maya_core.model.prompt import Role
 
 TITLE_LENGTH = 60  # characters
 LONGEST_SIDE = 2048  # px of a kept picture; models look at 256 to 512

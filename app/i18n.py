@@ -32,8 +32,8 @@ from maya_core.errors import (
     PromptTooLong,
     RepositoryGated,
 )
-from maya_core.images import MOST_BYTES, MOST_PIXELS
 from maya_core.languages import CODES, get_language
+from maya_core.model.images import MOST_BYTES, MOST_PIXELS
 
 SOURCE = "en"
 LOCALES = Path(__file__).parent / "locales"

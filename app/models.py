@@ -63,7 +63,7 @@ def look() -> Computer:
         from huggingface_hub.constants import HF_HUB_CACHE
 
         from maya_core.hardware import inspect_machine
-        from maya_core.hub import downloaded
+        from maya_core.weights.hub import downloaded
 
     machine = inspect_machine()
     cache = Path(HF_HUB_CACHE)
@@ -104,7 +104,7 @@ class Models:
         folder that holds none."""
         if model is not None and model != PUBLISHED:
             with IMPORTING:
-                from maya_core.checkpoint import load_config
+                from maya_core.weights.checkpoint import load_config
 
             load_config(Path(model).expanduser())
         self._use(model)

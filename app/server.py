@@ -21,8 +21,8 @@ from app.models import Models
 from app.settings import SettingsFile
 from app.ui import build_page, page_head
 from maya_core.assets import asset_path
-from maya_core.images import MOST_BYTES
-from maya_core.prompt import Role
+from maya_core.model.images import MOST_BYTES
+from maya_core.model.prompt import Role
 
 ADDRESS = "127.0.0.1"
 MOST_PAGES = 64  # of which gradio remembers what was open; without it a page that was closed takes 250 KB for an hour

@@ -3,6 +3,7 @@
 import sys
 from pathlib import Path
 
+EMBEDDED = "maya-tiny"  # the small model that comes along
 PUBLISHED = "maya-multimodal/maya"  # the 8B model's repository on the hub
 
 

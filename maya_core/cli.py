@@ -10,7 +10,7 @@ from maya_core.assets import PUBLISHED
 from maya_core.errors import MayaError
 
 if TYPE_CHECKING:
-    from maya_core.config import MayaConfig
+    from maya_core.model.config import MayaConfig
 
 Model = Annotated[
     str | None,
@@ -38,9 +38,9 @@ def ask(
         max_new_tokens: longest answer
         temperature: 0 gives the likeliest answer, more gives more varied ones
     """
-    from maya_core.checkpoint import load_best
-    from maya_core.config import GenerationOptions
-    from maya_core.images import open_image
+    from maya_core.answering.session import load_best
+    from maya_core.model.config import GenerationOptions
+    from maya_core.model.images import open_image
 
     image = open_image(picture)
     session = load_best(model)
@@ -57,8 +57,9 @@ def info(model: Model = None) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from maya_core.checkpoint import load_config, local_folder
-    from maya_core.model import parameter_counts
+    from maya_core.model.maya import parameter_counts
+    from maya_core.weights.checkpoint import load_config
+    from maya_core.weights.hub import local_folder
 
     folder = local_folder(model or _embedded())
     config = load_config(folder)
@@ -87,11 +88,12 @@ def doctor() -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from maya_core.checkpoint import load_config, local_folder
-    from maya_core.config import MayaConfig
+    from maya_core.answering.footprint import best_plan
     from maya_core.errors import ModelTooLarge
-    from maya_core.footprint import best_plan
     from maya_core.hardware import GIB, inspect_machine
+    from maya_core.model.config import MayaConfig
+    from maya_core.weights.checkpoint import load_config
+    from maya_core.weights.hub import local_folder
 
     machine = inspect_machine()
 
@@ -129,7 +131,7 @@ def download(repository: tyro.conf.Positional[str] = PUBLISHED, as_json: bool = 
 
     from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
 
-    from maya_core.hub import fetch
+    from maya_core.weights.hub import fetch
 
     if as_json:
         folder = fetch(
@@ -154,7 +156,7 @@ def convert(
         destination: the folder to write
         projector: a stage-1 mm_projector.bin to put in
     """
-    from maya_core.checkpoint import convert as write
+    from maya_core.weights.export import convert as write
 
     write(source, destination, projector=projector)
     print(destination)
@@ -168,7 +170,7 @@ def quantize(source: tyro.conf.Positional[str], destination: tyro.conf.Positiona
         source: folder or repository of the model
         destination: the folder to write
     """
-    from maya_core.checkpoint import quantize_checkpoint
+    from maya_core.weights.export import quantize_checkpoint
 
     quantize_checkpoint(source, destination)
     print(destination)
@@ -187,7 +189,7 @@ def export(
         destination: the folder to write
         format: the layout to write
     """
-    from maya_core.checkpoint import export_llava
+    from maya_core.weights.export import export_llava
 
     export_llava(source, destination)
     print(destination)
@@ -206,8 +208,7 @@ def main() -> None:
 
 
 def _embedded() -> Path:
-    from maya_core.assets import asset_path
-    from maya_core.checkpoint import EMBEDDED
+    from maya_core.assets import EMBEDDED, asset_path
 
     return asset_path(EMBEDDED)
 

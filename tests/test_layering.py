@@ -3,30 +3,49 @@
 import ast
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[1]
-# A file imports only files that stand before it.
-ORDER = (
-    "errors", "languages", "assets", "config", "hardware", "images", "prompt", "connectors", "processor", "attention",
-    "decoder_layer", "model", "quantization", "decoder", "sampling", "step_graph", "generation", "footprint", "durable",
-    "hub", "adapters", "checkpoint", "data", "record_index", "records", "features", "losses", "optim", "metrics", "train",
-    "cli",
+# Floors from the ground up: a file imports only from rooms below its own, and of its own room only what stands before it.
+# Rooms on one floor never meet. An empty name is `maya_core` itself.
+FLOORS: tuple[dict[str, tuple[str, ...]], ...] = (
+    {"": ("errors", "languages", "hardware", "assets")},
+    {"model": ("config", "images", "prompt", "processor", "attention", "decoder_layer", "connectors", "towers", "maya")},
+    {"weights": ("durable", "files", "hub", "adapters", "quantization", "published", "checkpoint", "export")},
+    {
+        "answering": ("decoder", "sampling", "step_graph", "generation", "footprint", "session"),
+        "learning": ("metrics", "losses", "optim", "record_index", "data", "records", "features", "objective", "recorder",
+                     "train"),
+    },
+    {"": ("cli",)},
 )  # fmt: skip
+PLACES = {
+    (room, file): (floor, position)
+    for floor, rooms in enumerate(FLOORS)
+    for room, files in rooms.items()
+    for position, file in enumerate(files)
+}
 # Big libraries that must not be loaded before someone asks for what needs them.
 HEAVY = ("torch", "transformers", "gradio", "matplotlib", "bitsandbytes", "peft", "accelerate")
 
 
 def imported(file: Path) -> Iterator[str]:
+    """What a file imports, late imports and those for types included; `from a import b` gives `a.b`."""
     for node in ast.walk(ast.parse(file.read_text("utf-8"))):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module:
             assert node.level == 0, f"{file} imports relatively"
-            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def place_of(parts: Sequence[str]) -> tuple[str, str]:
+    """(room, file) of a module of maya_core by the parts of its name, of which only the first may count."""
+    rooms = {room for floor in FLOORS for room in floor if room}
+    return (parts[0], parts[1]) if parts[0] in rooms else ("", parts[0])
 
 
 def files(package: str) -> list[Path]:
@@ -44,17 +63,67 @@ def test_packages_do_not_meet(package, forbidden):
         assert not met, f"{file.relative_to(ROOT)} imports {met}"
 
 
-def test_maya_core_imports_only_downwards():
-    modules = {file.relative_to(ROOT / "maya_core").parts[0].removesuffix(".py") for file in files("maya_core")}
-    assert modules - {"__init__"} == set(ORDER)
-    for file in files("maya_core"):
-        own = file.relative_to(ROOT / "maya_core").parts[0].removesuffix(".py")
-        if own == "__init__":
+def breaches(importer: str, imports: Iterable[str]) -> list[str]:
+    """Imports of a module of maya_core that run up, across a floor, or backwards in its room. Names have no `maya_core.`"""
+    own = room, _ = place_of(importer.split("."))
+    floor, position = PLACES[own]
+    wrong = []
+    for name in imports:
+        parts = name.split(".")
+        if parts[0] != "maya_core":
             continue
-        for name in imported(file):
-            parts = name.split(".")
-            if parts[0] == "maya_core" and len(parts) > 1 and parts[1] != own:
-                assert ORDER.index(parts[1]) < ORDER.index(own), f"{own} imports {parts[1]}"
+        met = place_of(parts[1:])
+        if met == own:
+            continue  # inside a package such as connectors
+        if met not in PLACES:
+            wrong.append(f"{importer} imports {name}, which is no file of a room")
+        elif PLACES[met][0] > floor or (PLACES[met][0] == floor and (met[0] != room or PLACES[met][1] > position)):
+            wrong.append(f"{importer} imports {name}")
+    return wrong
+
+
+def test_every_file_has_its_place():
+    found = {tuple(file.relative_to(ROOT / "maya_core").with_suffix("").parts) for file in files("maya_core")}
+    assert {place_of(parts) for parts in found if parts[-1] != "__init__" or len(parts) > 2} == set(PLACES)
+
+
+def test_maya_core_imports_only_downwards():
+    for file in files("maya_core"):
+        parts = file.relative_to(ROOT / "maya_core").with_suffix("").parts
+        if parts == ("__init__",):
+            continue  # the door, which leads everywhere
+        if parts[-1] == "__init__" and len(parts) == 2:
+            assert not list(imported(file)), f"{file} is a room's door: it imports nothing"
+            continue
+        assert not breaches(".".join(parts), imported(file))
+
+
+@pytest.mark.parametrize(
+    ("importer", "name"),
+    [
+        ("model.maya", "maya_core.weights.hub.fetch"),
+        ("answering.decoder", "maya_core.learning.data.Sample"),
+        ("learning.data", "maya_core.learning.train.train"),
+        ("weights.checkpoint", "maya_core.cli.main"),
+        ("model.connectors.mlp", "maya_core.model.towers.build_tower"),
+        ("weights.hub", "maya_core.load_model"),
+    ],
+)
+def test_an_arrow_that_runs_back_is_seen(importer, name):
+    assert breaches(importer, [name])
+
+
+def test_rooms_of_training_and_app_do_not_run_back():
+    """In training the worlds know nothing of those who train on them, and what a user runs nothing of how the embedded
+    model is made."""
+    for file in files("training"):
+        parts = file.relative_to(ROOT).parts
+        own = parts[1].removesuffix(".py")
+        met = {name.split(".")[1] for name in imported(file) if name.startswith("training.")} - {own}
+        if own.endswith("_vqa"):
+            assert not met, f"{file} imports {met}"
+        if len(parts) == 2:
+            assert not met & {"embedded", "studies"}, f"{file} imports {met}"
 
 
 @pytest.mark.parametrize(

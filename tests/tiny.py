@@ -8,11 +8,11 @@ from PIL import Image
 from torch import nn
 from transformers import PreTrainedTokenizerFast
 
-from maya_core.config import MayaConfig
-from maya_core.generation import ChatSession
-from maya_core.model import MayaForConditionalGeneration
-from maya_core.processor import ImagePreparation, MayaProcessor
-from training.tokenizer import train_tokenizer
+from maya_core.answering.session import ChatSession
+from maya_core.model.config import MayaConfig
+from maya_core.model.maya import MayaForConditionalGeneration
+from maya_core.model.processor import ImagePreparation, MayaProcessor
+from training.embedded.tokenizer import train_tokenizer
 
 VISION = {
     "hidden_size": 32,

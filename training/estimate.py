@@ -8,12 +8,12 @@ from statistics import fmean
 import torch
 from transformers import CohereConfig
 
-from maya_core.config import MayaConfig
-from maya_core.data import Collator, SampleDataset, sample_index
 from maya_core.errors import MayaError
 from maya_core.hardware import GIB
-from maya_core.losses import CHUNK
-from maya_core.model import parameter_counts
+from maya_core.learning.data import Collator, SampleDataset, sample_index
+from maya_core.learning.losses import CHUNK
+from maya_core.model.config import MayaConfig
+from maya_core.model.maya import parameter_counts
 from training.recipes import CONNECTOR, LANGUAGE_MODEL, LORA_A, TOWER, Recipe
 
 FOUR_BIT = 0.516  # bytes a weight: 4 bits, and a scale of 8 bits for each 64 of them

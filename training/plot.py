@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import tyro
 
 from maya_core.languages import LANGUAGES
-from maya_core.metrics import read_records
+from maya_core.learning.metrics import read_records
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,7 +7,7 @@ from datetime import timedelta
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-from maya_core.metrics import StepRecord
+from maya_core.learning.metrics import StepRecord
 
 OnRecord = Callable[[StepRecord], None]
 

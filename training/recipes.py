@@ -4,11 +4,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from maya_core import adapters
-from maya_core.adapters import LoraSettings
-from maya_core.config import MayaConfig
-from maya_core.prompt import PromptFormat
-from maya_core.train import TrainConfig
+from maya_core.learning.train import TrainConfig
+from maya_core.model.config import MayaConfig
+from maya_core.model.prompt import PromptFormat
+from maya_core.weights import adapters
+from maya_core.weights.adapters import LoraSettings
 
 CONNECTOR, LANGUAGE_MODEL, TOWER = "model.connector", "model.language_model", "model.vision_tower"
 LORA_A, LORA_B = adapters.PARTS

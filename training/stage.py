@@ -17,23 +17,24 @@ from typing import Annotated, Any
 import torch
 import tyro
 from accelerate import PartialState
+from maya_core.learning.objective import AnswerObjective
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from safetensors.torch import load_file
 from torch import Tensor
 
-from maya_core import adapters, durable
-from maya_core.checkpoint import assemble, load_model, load_processor, save_model, stored_dtype
-from maya_core.config import MayaConfig
-from maya_core.data import ConversationCollator
 from maya_core.errors import MayaError, OutOfMemory
-from maya_core.features import FeatureStore
-from maya_core.metrics import StepRecord
-from maya_core.model import MayaForConditionalGeneration
-from maya_core.processor import MayaProcessor
-from maya_core.quantization import quantize
-from maya_core.records import NATURAL, ConversationFiles
-from maya_core.train import AnswerObjective, train
+from maya_core.learning.data import ConversationCollator
+from maya_core.learning.features import FeatureStore
+from maya_core.learning.metrics import StepRecord
+from maya_core.learning.records import NATURAL, ConversationFiles
+from maya_core.learning.train import train
+from maya_core.model.config import MayaConfig
+from maya_core.model.maya import MayaForConditionalGeneration
+from maya_core.model.processor import MayaProcessor
+from maya_core.weights import adapters, durable
+from maya_core.weights.checkpoint import assemble, load_model, load_processor, save_model, stored_dtype
+from maya_core.weights.quantization import quantize
 from training.estimate import REACHED, Lengths, free_memory, in_gib, look_at, matrix_speed, memory, step_flops
 from training.progress import duration, live
 from training.recipes import LANGUAGE_MODEL, TOWER, Recipe, finetune

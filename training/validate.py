@@ -29,10 +29,9 @@ from maya_core.errors import (
     MayaError,
     PromptTooLong,
 )
-from maya_core.images import check_image, open_image
 from maya_core.languages import LANGUAGES
-from maya_core.record_index import RecordFile
-from maya_core.records import (
+from maya_core.learning.record_index import RecordFile
+from maya_core.learning.records import (
     UNKNOWN,
     Defect,
     Record,
@@ -47,9 +46,10 @@ from maya_core.records import (
     picture_names,
     shown_id,
 )
+from maya_core.model.images import check_image, open_image
 
 if TYPE_CHECKING:
-    from maya_core.processor import MayaProcessor
+    from maya_core.model.processor import MayaProcessor
 
 # Records with one of these can be trained on, or say themselves that they are to be left out.
 HARMLESS = ("corrupt", "duplicate-id", "wrong-language")
@@ -345,7 +345,7 @@ def validate(options: ValidateOptions, console: Console) -> Findings:
 def _checks(options: ValidateOptions) -> RecordChecks:
     processor = None
     if options.model is not None:
-        from maya_core.checkpoint import load_processor
+        from maya_core.weights.checkpoint import load_processor
 
         processor = load_processor(options.model)
         processor.require_tokenizer()

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from app.engine import Piece
-from maya_core.prompt import Message
+from maya_core.model.prompt import Message
 
 
 class ScriptedEngine:

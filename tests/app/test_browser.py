@@ -10,9 +10,9 @@ import pytest
 from app.engine import LocalEngine
 from app.history import Entry
 from app.i18n import LABELS, Say, translate
-from maya_core.images import open_image
 from maya_core.languages import CODES, get_language
-from maya_core.prompt import Message
+from maya_core.model.images import open_image
+from maya_core.model.prompt import Message
 from tests.app.conftest import serve_site
 from training.emoji_vqa.questions import load_phrases
 from training.emoji_vqa.scenes import make_scene, render

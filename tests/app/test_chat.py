@@ -10,8 +10,8 @@ from app.history import Entry, History
 from app.i18n import translate
 from app.settings import Settings
 from maya_core.errors import GenerationError
-from maya_core.images import open_image
 from maya_core.languages import CODES, get_language
+from maya_core.model.images import open_image
 from tests.app.scripted import ScriptedEngine
 from tests.tiny import picture
 

@@ -6,10 +6,10 @@ import time
 import pytest
 
 from app.engine import WAITING, EngineBusy, LocalEngine, OneAtATime, Piece
-from maya_core import checkpoint
+from maya_core.answering import session as sessions_module
+from maya_core.answering.session import Delta
 from maya_core.errors import CheckpointNotFound, GenerationError
-from maya_core.generation import Delta
-from maya_core.prompt import Message
+from maya_core.model.prompt import Message
 from tests.app.scripted import ScriptedEngine
 from tests.tiny import picture, tiny_session
 
@@ -73,7 +73,7 @@ class Dying:
 
 def test_a_model_that_dies_is_told_and_loaded_anew(monkeypatch):
     sessions = [Dying(), tiny_session()]
-    monkeypatch.setattr(checkpoint, "load_best", lambda model: sessions.pop(0))
+    monkeypatch.setattr(sessions_module, "load_best", lambda model: sessions.pop(0))
     engine = LocalEngine()
     question = (Message(role="user", text="What?", images=(picture(),)),)
     with pytest.raises(GenerationError, match="ask again"):
@@ -94,7 +94,7 @@ def test_a_model_that_is_not_there_is_told_with_every_question(tmp_path):
 def test_a_question_waits_for_the_model_to_load(monkeypatch):
     gate = threading.Event()
     session = tiny_session()
-    monkeypatch.setattr(checkpoint, "load_best", lambda model: gate.wait(30) and session)
+    monkeypatch.setattr(sessions_module, "load_best", lambda model: gate.wait(30) and session)
     engine = LocalEngine()
     pieces = engine.stream((Message(role="user", text="What?", images=(picture(),)),), most_tokens=3)
     assert next(pieces) == WAITING
@@ -104,7 +104,7 @@ def test_a_question_waits_for_the_model_to_load(monkeypatch):
 
 def test_another_model_answers_from_the_next_question_on(monkeypatch):
     asked = []
-    monkeypatch.setattr(checkpoint, "load_best", lambda model: asked.append(model) or tiny_session())
+    monkeypatch.setattr(sessions_module, "load_best", lambda model: asked.append(model) or tiny_session())
     engine = LocalEngine("one")
     engine.load()
     engine.use("one")

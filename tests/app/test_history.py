@@ -17,7 +17,7 @@ from PIL import Image
 
 from app.history import Entry, History, HistoryUnavailable, NotAConversation, shortened
 from maya_core.errors import ImageUnreadable
-from maya_core.images import open_image
+from maya_core.model.images import open_image
 from tests.tiny import picture
 
 SAID = {

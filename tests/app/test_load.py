@@ -19,9 +19,9 @@ import torch
 
 from app.engine import MOST_WAITING
 from app.i18n import translate
-from maya_core.config import GenerationOptions
 from maya_core.errors import GenerationError
-from maya_core.prompt import Message
+from maya_core.model.config import GenerationOptions
+from maya_core.model.prompt import Message
 from tests.app.client import API, events_of, join, listen, question, upload
 from tests.tiny import picture, tiny_session
 

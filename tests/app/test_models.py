@@ -7,12 +7,13 @@ from dataclasses import replace
 import pytest
 
 from app.models import LEAST_MEMORY, Computer, Models, look
-from maya_core import footprint, quantization
+from maya_core.answering import footprint
+from maya_core.answering.footprint import best_plan
 from maya_core.assets import PUBLISHED, asset_path
-from maya_core.config import MayaConfig
 from maya_core.errors import CheckpointError, ModelTooLarge
-from maya_core.footprint import best_plan
 from maya_core.hardware import Machine
+from maya_core.model.config import MayaConfig
+from maya_core.weights import quantization
 
 # Writes how often it was started; tells ten pieces, a tenth of a second each, from where the last one stopped.
 DOWNLOADER = """

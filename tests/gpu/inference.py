@@ -19,16 +19,17 @@ from accelerate import init_empty_weights
 from PIL import Image
 from torch import Tensor
 
-from maya_core.checkpoint import load_model, quantize_checkpoint, save_model
-from maya_core.config import PUBLISHED_TEXT, PUBLISHED_VISION, GenerationOptions, MayaConfig
-from maya_core.footprint import footprint
-from maya_core.generation import ChatSession
-from maya_core.model import MayaForConditionalGeneration
-from maya_core.processor import ImagePreparation, MayaProcessor
-from maya_core.prompt import Message
-from maya_core.quantization import FourBitHead, quantize
+from maya_core.answering.footprint import footprint
+from maya_core.answering.session import ChatSession
+from maya_core.model.config import PUBLISHED_TEXT, PUBLISHED_VISION, GenerationOptions, MayaConfig
+from maya_core.model.maya import MayaForConditionalGeneration
+from maya_core.model.processor import ImagePreparation, MayaProcessor
+from maya_core.model.prompt import Message
+from maya_core.weights.checkpoint import load_model, save_model
+from maya_core.weights.export import quantize_checkpoint
+from maya_core.weights.quantization import FourBitHead, quantize
 from tests.speed.report import Row, record
-from training.tokenizer import train_tokenizer
+from training.embedded.tokenizer import train_tokenizer
 
 QUESTION = "What is in the picture, and where does it lie?"
 TOY_TEXT = {

@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from maya_core import generation
-from maya_core.config import GenerationOptions
-from maya_core.decoder import Decoder
-from maya_core.quantization import quantize
+from maya_core.answering import generation
+from maya_core.answering.decoder import Decoder
+from maya_core.model.config import GenerationOptions
+from maya_core.weights.quantization import quantize
 from tests.gpu import inference
 from tests.tiny import tiny_model
 
@@ -30,12 +30,12 @@ def test_recorded_steps_are_the_plain_ones_on_a_gpu(four_bit, penalty):
     if four_bit:
         quantize(model.bfloat16(), device="cuda")
     options = GenerationOptions(max_new_tokens=300, repetition_penalty=penalty)
-    read = generation._Read(Decoder(model))
+    read = generation.Reading(Decoder(model))
     ids = torch.randint(0, 500, (1, 40), device="cuda")
     for _ in range(2):
         read.cache.length = 0
-        recorded = [int(token) for token in generation._drawn(read, read.on(ids), options)]
-        plain = generation._Read(Decoder(model))
+        recorded = [int(token) for token in generation.drawn(read, read.on(ids), options)]
+        plain = generation.Reading(Decoder(model))
         draw = generation.Sampler(options, model.config, 1, ids.device)
         scores, tokens = plain.on(ids), []
         for _ in range(300):

@@ -17,10 +17,10 @@ from pathlib import Path
 import torch
 from PIL import Image
 
-from maya_core.data import ConversationCollator, Sample
-from maya_core.metrics import StepRecord
-from maya_core.prompt import Message
-from maya_core.train import train
+from maya_core.learning.data import ConversationCollator, Sample
+from maya_core.learning.metrics import StepRecord
+from maya_core.learning.train import train
+from maya_core.model.prompt import Message
 from tests.gpu.inference import Bench, run
 from tests.speed.report import Row
 from training.recipes import Recipe, finetune, pretrain, qlora

@@ -9,7 +9,7 @@ import torch
 
 import maya_core.cli as cli
 from maya_core.assets import asset_path
-from maya_core.checkpoint import load_model, save_model
+from maya_core.weights.checkpoint import load_model, save_model
 from tests.tiny import picture, tiny_session
 
 

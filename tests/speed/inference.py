@@ -18,14 +18,14 @@ from PIL import Image
 from torch import Tensor
 from transformers import LogitsProcessor, LogitsProcessorList
 
-from maya_core.config import GenerationOptions, MayaConfig
-from maya_core.generation import ChatSession
-from maya_core.model import MayaForConditionalGeneration
-from maya_core.processor import ImagePreparation, MayaProcessor
-from maya_core.prompt import Message
-from maya_core.quantization import FourBitHead, quantize
+from maya_core.answering.session import ChatSession
+from maya_core.model.config import GenerationOptions, MayaConfig
+from maya_core.model.maya import MayaForConditionalGeneration
+from maya_core.model.processor import ImagePreparation, MayaProcessor
+from maya_core.model.prompt import Message
+from maya_core.weights.quantization import FourBitHead, quantize
 from tests.speed.report import Row, record
-from training.tokenizer import train_tokenizer
+from training.embedded.tokenizer import train_tokenizer
 
 GENERATE = "transformers `generate`"
 FOUR_BIT_PEER = "transformers `generate` with bitsandbytes"

@@ -17,8 +17,8 @@ import torch
 import tyro
 from torch.profiler import ProfilerActivity, profile
 
-from maya_core.generation import ChatSession
-from maya_core.prompt import Message
+from maya_core.answering.session import ChatSession
+from maya_core.model.prompt import Message
 from tests.speed.inference import (
     GENERATE,
     WORDS,
@@ -29,7 +29,7 @@ from tests.speed.inference import (
     thin_model,
 )
 from tests.speed.report import hardware, today
-from training.tokenizer import train_tokenizer
+from training.embedded.tokenizer import train_tokenizer
 
 TOKENS, PLAIN_ROUNDS = 33, 5
 PROFILE = Path(__file__).parent / "PROFILE.md"

@@ -17,21 +17,23 @@ from typing import Annotated, Any
 
 import torch
 import tyro
+from maya_core.learning.objective import AnswerObjective
 from PIL import Image
 from torch import Tensor
 from transformers import LlavaForConditionalGeneration, Trainer, TrainerCallback, TrainingArguments
 
 from maya_core.assets import asset_path
-from maya_core.checkpoint import export_llava, load_model, load_processor, save_model
-from maya_core.config import MayaConfig
-from maya_core.data import ConversationCollator, Sample, step_indices
-from maya_core.model import MayaForConditionalGeneration
-from maya_core.processor import IGNORED, ImagePreparation, MayaProcessor
-from maya_core.prompt import Message, PromptFormat
-from maya_core.train import AnswerObjective, TrainConfig, train
+from maya_core.learning.data import ConversationCollator, Sample, step_indices
+from maya_core.learning.train import TrainConfig, train
+from maya_core.model.config import MayaConfig
+from maya_core.model.maya import MayaForConditionalGeneration
+from maya_core.model.processor import IGNORED, ImagePreparation, MayaProcessor
+from maya_core.model.prompt import Message, PromptFormat
+from maya_core.weights.checkpoint import load_model, load_processor, save_model
+from maya_core.weights.export import export_llava
 from tests.speed.report import Row, record
+from training.embedded.tokenizer import train_tokenizer
 from training.emoji_vqa.vocabulary import load_vocabulary
-from training.tokenizer import train_tokenizer
 
 CLOSE = 1e-3  # most that two losses of a step may differ
 WANTED = {("stage 1", False): 1.3, ("stage 1", True): 2.5, ("stage 2", False): 1.5, ("stage 2", True): 2.8}

@@ -5,14 +5,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from maya_core.learning.objective import AnswerObjective
 from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor
 
-from maya_core.attention import no_mask
-from maya_core.checkpoint import load_model, load_processor, save_model
-from maya_core.prompt import Message
-from maya_core.train import AnswerObjective
+from maya_core.model.attention import no_mask
+from maya_core.model.prompt import Message
+from maya_core.weights.checkpoint import load_model, load_processor, save_model
 from tests.tiny import SENTENCES, tiny_config, tiny_model, tiny_session
 from training import finetune, pretrain, stage
 from training.estimate import Parameters, kept_by_layer
@@ -152,8 +152,9 @@ def test_an_adapter_of_another_model_is_refused(tune, tmp_path, capsys):
 
 
 def test_a_and_b_have_rates_of_their_own(base):
-    from maya_core.optim import build_optimizers
-    from maya_core.train import AnswerObjective
+    from maya_core.learning.objective import AnswerObjective
+
+    from maya_core.learning.optim import build_optimizers
 
     recipe = lora()
     model = load_model(base)
@@ -189,8 +190,9 @@ def test_parameters_are_counted_as_they_are(base):
         model = load_model(base)
         counted = Parameters.of(model.config, recipe)
         stage.prepare(model, recipe, torch.device("cpu"))
-        from maya_core.optim import build_optimizers, trained_parameters
-        from maya_core.train import AnswerObjective
+        from maya_core.learning.objective import AnswerObjective
+
+        from maya_core.learning.optim import build_optimizers, trained_parameters
 
         parts = stage.parts_of(recipe, model.config)
         trained = trained_parameters(build_optimizers(AnswerObjective(model), parts))

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from maya_core.records import ConversationFiles
-from tests.maya_core.test_records import DEFECTS, record, text_record, write
+from maya_core.learning.records import ConversationFiles
+from tests.maya_core.learning.test_records import DEFECTS, record, text_record, write
 from tests.tiny import tiny_session
 from training import validate
 
@@ -206,7 +206,7 @@ def test_captions_need_no_question(tmp_path, check):
 
 def test_true_lengths_by_the_model(tmp_path, check, monkeypatch):
     processor = tiny_session().processor
-    monkeypatch.setattr("maya_core.checkpoint.load_processor", lambda model: processor)
+    monkeypatch.setattr("maya_core.weights.checkpoint.load_processor", lambda model: processor)
     words = "dog " * 1000
     file = write(tmp_path / "en.json", [record(0), record(1, answer=words), record(2, question=f"<image>{words}")])
     status, findings, _ = check(file, "--model", "some/model")

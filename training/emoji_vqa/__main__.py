@@ -71,7 +71,7 @@ def evaluate(
     """
     from rich.console import Console
 
-    from maya_core.checkpoint import load_session
+    from maya_core.answering.session import load_session
     from training.emoji_vqa.evaluate import evaluate as score
 
     console = Console(width=int(os.environ.get("COLUMNS", "110")))

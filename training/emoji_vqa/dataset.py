@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 
 from PIL import Image
 
-from maya_core.data import PackedSample, Sample
 from maya_core.languages import CODES
-from maya_core.prompt import Message, answered_in
+from maya_core.learning.data import PackedSample, Sample
+from maya_core.model.prompt import Message, answered_in
 from training.emoji_vqa.questions import FAMILIES, Family, Question, ask, families_for
 from training.emoji_vqa.scenes import Scene, Split, make_scene, render
 

@@ -9,9 +9,9 @@ from typing import Any
 
 from rich.table import Table
 
-from maya_core.config import GenerationOptions
-from maya_core.generation import ChatSession
-from maya_core.prompt import Message
+from maya_core.answering.session import ChatSession
+from maya_core.model.config import GenerationOptions
+from maya_core.model.prompt import Message
 from training.emoji_vqa.dataset import single_questions
 from training.emoji_vqa.questions import FAMILIES, Family, Question
 from training.emoji_vqa.scenes import Scene, Split, render

@@ -1,0 +1,1 @@
+"""How a model answers: conversations, tokens, the decoder as it answers, memory."""

@@ -1,0 +1,122 @@
+"""How much memory a model takes to answer, known before it is loaded, and the form in which it suits a machine."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from maya_core.answering.decoder import BUCKET, HELD_TWICE, packs_on
+from maya_core.answering.step_graph import CHAT
+from maya_core.errors import ModelTooLarge
+from maya_core.hardware import GIB, Machine
+from maya_core.model.config import MayaConfig
+from maya_core.model.maya import MayaForConditionalGeneration
+from maya_core.weights.quantization import (
+    BLOCK,
+    NESTED_BLOCK,
+    PANEL,
+    Quantization,
+    four_bit_groups,
+    has_kernel,
+    reads_table_in_four_bits,
+)
+
+CONVERSATION = 1024  # columns of the cache: a picture, and some turns
+SMALL = 10**9  # parameters; below this a CPU computes in float32, where every processor is fast
+SPARE = 0.1  # of the memory, for all else that needs some
+TABLES = 4 * (256 + 16)  # bytes of the two tables of numbers that each 4-bit matrix has
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """How a model is loaded. needed: bytes, with a conversation."""
+
+    device: str
+    dtype: torch.dtype
+    quantization: Quantization | None
+    needed: int
+
+
+def best_plan(config: MayaConfig, machine: Machine, *, is_quantized: bool = False) -> Plan:
+    """The most exact form that fits; on a CPU a large model in four bits, which is several times faster there.
+
+    Raises ModelTooLarge where none fits.
+    """
+    parameters = _Sizes.of(config)
+    if machine.device == "cpu" and parameters.all < SMALL and not is_quantized:
+        forms: list[tuple[torch.dtype, Quantization | None]] = [(torch.float32, None)]
+    else:
+        forms = [(torch.bfloat16, None), (torch.bfloat16, "nf4")]
+        if is_quantized or (machine.device == "cpu"):
+            forms = forms[1:]
+    if machine.device == "mps":  # bitsandbytes has no kernels there
+        forms = [(torch.bfloat16, None)]
+    for dtype, quantization in forms:
+        needed = footprint(config, dtype=dtype, quantization=quantization, device=machine.device)
+        if needed <= machine.memory * (1 - SPARE):
+            return Plan(device=machine.device, dtype=dtype, quantization=quantization, needed=needed)
+    raise ModelTooLarge(
+        f"The model needs {needed / GIB:.1f} GiB, and {machine.name} has {machine.memory / GIB:.1f}; choose a smaller one."
+    )
+
+
+def footprint(
+    config: MayaConfig,
+    *,
+    dtype: torch.dtype,
+    quantization: Quantization | None = None,
+    device: str = "cpu",
+    columns: int | None = None,
+) -> int:
+    """Bytes of weights and of a conversation of `columns` tokens and slots; if not given, as many as there is room for at
+    once on a GPU, and some turns elsewhere."""
+    if columns is None:
+        columns = min(CHAT if device == "cuda" else CONVERSATION, config.text.max_position_embeddings)
+    sizes, text = _Sizes.of(config), config.text
+    head_dim = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
+    columns = -(-columns // BUCKET) * BUCKET
+    cache = 2 * text.num_hidden_layers * text.num_key_value_heads * head_dim * columns * dtype.itemsize
+    plain = sizes.linear + sizes.head  # what is plain and read for each token
+    needed = cache + sizes.all * dtype.itemsize
+    if quantization == "nf4":
+        plain = sizes.head
+        scales = sizes.linear / BLOCK
+        needed += sizes.linear * 0.5 + scales * (1 + 4 / NESTED_BLOCK) + sizes.matrices * TABLES
+        needed -= sizes.linear * dtype.itemsize
+        if reads_table_in_four_bits(device, sizes.head):
+            needed += sizes.head * (0.5 + (2 if device == "cpu" else 1) / BLOCK)
+            plain = 0
+        if device == "cpu" and sizes.fits_kernel:
+            needed += scales * 2  # for tiles
+            if has_kernel():  # weights and scales in its order
+                needed += sizes.linear * 0.5 + scales * 2
+    if packs_on(device, dtype) and plain * dtype.itemsize <= HELD_TWICE:
+        needed += plain * dtype.itemsize
+    return int(needed)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Sizes:
+    """Parameters: all; linear: of the decoder's linear layers, in so many matrices; head: of the table of words."""
+
+    all: int
+    linear: int
+    matrices: int
+    head: int
+    fits_kernel: bool
+
+    @classmethod
+    def of(cls, config: MayaConfig) -> "_Sizes":
+        with torch.device("meta"):
+            model = MayaForConditionalGeneration(config)
+        model.tie_weights()
+        linears = [getattr(owner, name) for group in four_bit_groups(model) for owner, name in group]
+        assert all(isinstance(part, nn.Linear) for part in linears)
+        head: nn.Linear = model.language_model.lm_head
+        return cls(
+            all=sum(parameter.numel() for parameter in model.parameters()),
+            linear=sum(part.weight.numel() for part in linears),
+            matrices=len(linears),
+            head=head.weight.numel(),
+            fits_kernel=all(part.out_features % PANEL == 0 and part.in_features % BLOCK == 0 for part in linears),
+        )

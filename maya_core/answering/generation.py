@@ -1,0 +1,91 @@
+"""Tokens drawn from a decoder one after the other, and the text that becomes readable with each.
+
+Shape letters: B batch, T positions, S columns of the cache, I pictures, N visual tokens, D vision width, V vocabulary.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+
+import torch
+from tokenizers import Tokenizer
+from tokenizers.decoders import DecodeStream
+from torch import Tensor
+
+from maya_core.answering.decoder import Decoder, KeyValues
+from maya_core.answering.sampling import Sampler
+from maya_core.answering.step_graph import drawn_by_graph
+from maya_core.model.config import GenerationOptions
+
+
+class Reading:
+    """What a decoder has read: its cache, and for each column of a single conversation what stands there."""
+
+    def __init__(self, decoder: Decoder, *, rows: int = 1, may_look_BS: Tensor | None = None) -> None:
+        """may_look_BS: false at columns of padding."""
+        self.decoder = decoder
+        self.cache: KeyValues = decoder.new_cache(rows)
+        self.signs: list[int] = []
+        self.may_look_BS = may_look_BS
+
+    def forget_after(self, signs: Sequence[int]) -> int:
+        """Keep the beginning that is the same, and say how long it is; at least one position is left to be read."""
+        del self.signs[self.cache.length :]
+        pairs = enumerate(zip(self.signs, signs[:-1], strict=False))
+        common = next((at for at, (mine, yours) in pairs if mine != yours), min(len(self.signs), len(signs) - 1))
+        self.cache.length = common
+        del self.signs[common:]
+        return common
+
+    def on(self, ids_BT: Tensor, features_IND: Tensor | None = None, signs: Sequence[int] = ()) -> Tensor:
+        """Read further ids, with the pictures in them, and give the scores (B, V) of what comes next."""
+        start, new = self.cache.length, ids_BT.shape[1]
+        self.signs += signs
+        if self.may_look_BS is None:
+            position_BT = torch.arange(start, start + new, device=ids_BT.device)[None]
+        else:
+            more = start + new - self.may_look_BS.shape[1]
+            self.may_look_BS = torch.nn.functional.pad(self.may_look_BS, (0, more), value=True)
+            position_BT = (self.may_look_BS.cumsum(-1) - 1).clamp(min=0)[:, start:]
+        inputs = self.decoder.model.decoder_inputs(ids_BT, features_IND, self.cache)
+        embeds_BTE = inputs.pop("inputs_embeds")
+        return self.decoder(embeds_BTE, position_BT, self.cache, may_look_BS=self.may_look_BS, beside=inputs)
+
+
+def drawn(read: Reading, scores_BV: Tensor, options: GenerationOptions) -> Iterator[Tensor]:
+    """New tokens (B,), a step at a time, until all rows have ended or max_new_tokens; ended rows give the pad id.
+
+    The end token itself is not given.
+    """
+    config = read.decoder.model.config
+    room = min(options.max_new_tokens, config.text.max_position_embeddings - read.cache.length)
+    if len(scores_BV) == 1 and scores_BV.is_cuda and not read.decoder.looks:
+        for token_B in drawn_by_graph(read.decoder, read.cache, scores_BV, options, room):
+            read.signs += token_B.tolist()
+            yield token_B
+        return
+    draw = Sampler(options, config, len(scores_BV), scores_BV.device)
+    for left in reversed(range(room)):
+        token_B = draw(scores_BV)
+        if draw.all_ended:
+            return
+        yield token_B
+        if left:
+            scores_BV = read.on(token_B[:, None], signs=token_B.tolist())
+
+
+# --- from tokens to text ---
+
+
+def text_pieces(ids: Iterable[int], tokenizer: Tokenizer) -> Iterator[str]:
+    """For each token the text that became readable with it; empty while a character's bytes are not all there."""
+    decoder = DecodeStream(skip_special_tokens=True)
+    for token in ids:
+        yield decoder.step(tokenizer, token) or ""
+
+
+def without_leading_space(pieces: Iterable[str]) -> Iterator[str]:
+    """The same pieces, without the white space that their text starts with."""
+    started = False
+    for piece in pieces:
+        shown = piece if started else piece.lstrip()
+        started = started or bool(shown)
+        yield shown

@@ -1,0 +1,234 @@
+"""A conversation with a model: `ChatSession` answers it, `load_session` and `load_best` make one.
+
+The stream is the primitive; everything else is built on it. A conversation never pays twice: keys and values of all that
+was read are kept, and an answer begins with what is new since then, also where a question was changed. A picture is seen
+by the tower once.
+
+Shape letters: B batch, T positions, S columns of the cache, I pictures, N visual tokens, D vision width, V vocabulary.
+"""
+
+import threading
+from collections import OrderedDict
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from contextlib import closing
+from hashlib import blake2b
+from itertools import takewhile
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from tokenizers import Tokenizer
+from torch import Tensor
+
+from maya_core.answering.decoder import Decoder
+from maya_core.answering.footprint import best_plan
+from maya_core.answering.generation import Reading, drawn, text_pieces, without_leading_space
+from maya_core.assets import EMBEDDED, asset_path
+from maya_core.errors import GenerationError, PromptTooLong
+from maya_core.hardware import inspect_machine
+from maya_core.model.config import GenerationOptions
+from maya_core.model.maya import MayaForConditionalGeneration
+from maya_core.model.processor import Encoded, MayaProcessor
+from maya_core.model.prompt import Message, Picture
+from maya_core.weights.checkpoint import is_quantized, load_config, load_model, load_processor
+from maya_core.weights.hub import local_folder
+from maya_core.weights.quantization import Quantization
+
+GREEDY = GenerationOptions()
+PICTURES_KEPT = 32  # what the tower made of them: 0.8 MB each at the published size
+ROOM = 4  # an answer gets as many tokens as were asked for, but at most the context divided by this
+
+
+class Delta(NamedTuple):
+    """What a token adds to an answer. tokens: how many there are by now. left_out: turns at the conversation's beginning
+    that the model did not get, because it has no room for them."""
+
+    text: str
+    tokens: int
+    left_out: int
+
+
+class ChatSession:
+    """A model with its processor, ready to answer. The model's weights must not change while its session is in use."""
+
+    def __init__(self, model: MayaForConditionalGeneration, processor: MayaProcessor) -> None:
+        self.model = model
+        self.processor = processor
+        self._decoder: Decoder | None = None
+        self._seen = _Seen(model)
+        self._read: Reading | None = None
+
+    def stream(
+        self,
+        messages: Sequence[Message],
+        options: GenerationOptions = GREEDY,
+        *,
+        cancel: threading.Event | None = None,
+    ) -> Iterator[str]:
+        """The answer to the last message, in pieces of whole characters; ends within one token of `cancel`.
+
+        Raises PromptError for what cannot be asked, GenerationError where the model gives NaN.
+        """
+        return (delta.text for delta in self.deltas(messages, options, cancel=cancel) if delta.text)
+
+    def deltas(
+        self,
+        messages: Sequence[Message],
+        options: GenerationOptions = GREEDY,
+        *,
+        cancel: threading.Event | None = None,
+    ) -> Iterator[Delta]:
+        """As `stream`, but one for each token: its text is empty while a character's bytes are not all there."""
+        prompt, left_out = self._prompt(messages, options)
+        with closing(self._tokens(prompt, options)) as tokens:
+            uncancelled = takewhile(lambda _: cancel is None or not cancel.is_set(), tokens)
+            # a maya-v1 answer starts with the space that parts it from `ASSISTANT:`
+            pieces = without_leading_space(text_pieces(uncancelled, self._tokenizer))
+            for number, text in enumerate(pieces, start=1):
+                yield Delta(text, number, left_out)
+
+    def token_ids(self, messages: Sequence[Message], options: GenerationOptions = GREEDY) -> list[int]:
+        """The ids of the answer, without the one that ends it."""
+        return list(self._tokens(self._prompt(messages, options)[0], options))
+
+    def answer(self, messages: Sequence[Message], options: GenerationOptions = GREEDY) -> str:
+        """The whole answer to the last message."""
+        return "".join(self.stream(messages, options))
+
+    @torch.inference_mode()
+    def answers(self, conversations: Sequence[Sequence[Message]], options: GenerationOptions = GREEDY) -> list[str]:
+        """The answers to many conversations at once, each the same as it would be alone."""
+        if not conversations:
+            return []
+        prompts = [self._prompt(messages, options)[0] for messages in conversations]
+        batch = self.processor.padded(prompts, padding_side="left")
+        ids_BT, may_look_BS = (batch[name].to(self.model.device) for name in ("input_ids", "attention_mask"))
+        pictures = [picture for prompt in prompts for picture in prompt.pictures]
+        features_IND = torch.stack([view.features_ND for view in self._views(pictures)]) if pictures else None
+        read = Reading(self.decoder, rows=len(prompts), may_look_BS=may_look_BS.bool())
+        scores_BV = read.on(ids_BT, features_IND)
+        steps = list(drawn(read, scores_BV, options))
+        rows = torch.stack(steps, dim=1).tolist() if steps else [[] for _ in prompts]
+        return ["".join(without_leading_space(text_pieces(ids, self._tokenizer))) for ids in rows]
+
+    # --- the parts of an answer ---
+
+    @property
+    def decoder(self) -> Decoder:
+        """The language model as it answers, made when it is first asked."""
+        if self._decoder is None:
+            self._decoder = Decoder(self.model)
+        return self._decoder
+
+    @property
+    def _tokenizer(self) -> Tokenizer:
+        tokenizer: Tokenizer = self.processor.require_tokenizer().backend_tokenizer
+        return tokenizer
+
+    def _prompt(self, messages: Sequence[Message], options: GenerationOptions) -> tuple[Encoded, int]:
+        """The prompt, and how many of the oldest turns had to go so that it and an answer fit.
+
+        Raises PromptTooLong where the last question alone does not.
+        """
+        context = self.model.config.text.max_position_embeddings
+        room = min(options.max_new_tokens, context // ROOM)
+        starts = [at for at, message in enumerate(messages) if message.role == "user"]
+        system = list(messages[: starts[0]]) if starts else []
+        for left_out, start in enumerate(starts or [0]):
+            kept = messages if start == 0 else [*system, *messages[start:]]
+            try:
+                prompt = self.processor.encode(kept, answer_next=True)
+            except PromptTooLong:
+                continue
+            if len(prompt.input_ids) + room <= context:
+                return prompt, left_out
+        raise PromptTooLong(
+            f"The last question alone leaves fewer than {room} of the model's {context} tokens for an answer; shorten it."
+        )
+
+    def _views(self, pictures: Sequence[Picture]) -> list["_View"]:
+        return self._seen(self.processor.pixel_values([picture])[0] for picture in pictures)
+
+    @torch.inference_mode()
+    def _tokens(self, prompt: Encoded, options: GenerationOptions) -> Generator[int, None, None]:
+        """The answer's tokens; what was read for them is kept for the next answer, wherever this one is left."""
+        views = self._views(prompt.pictures)
+        signs = self._signs(prompt, views)
+        read = self._read or Reading(self.decoder)
+        self._read = None  # an answer beside this one reads for itself
+        common = read.forget_after(signs)
+        new_ids_1T = prompt.input_ids[None, common:].to(self.model.device)
+        known = int((prompt.input_ids[:common] == self.model.config.image_token_id).sum()) // self.processor.image_slots
+        new_views = [view.features_ND for view in views[known:]]
+        scores_1V = read.on(new_ids_1T, torch.stack(new_views) if new_views else None, signs[common:])
+        try:
+            yield from (int(token_1) for token_1 in drawn(read, scores_1V, options))
+        except GenerationError:
+            read.cache.length = 0  # the keys and values may not be numbers
+            raise
+        finally:
+            self._read = read
+
+    def _signs(self, prompt: Encoded, views: Sequence["_View"]) -> list[int]:
+        """What tells one prompt from another, position by position: the id, or at a slot what picture it is of."""
+        signs: list[int] = prompt.input_ids.tolist()
+        slots = iter([view.sign for view in views for _ in range(self.processor.image_slots)])
+        image = self.model.config.image_token_id
+        return [next(slots) if sign == image else sign for sign in signs]
+
+
+class _View(NamedTuple):
+    """A picture as the tower sees it. sign: the same for the same pixels, and no token's id."""
+
+    features_ND: Tensor
+    sign: int
+
+
+class _Seen:
+    """The pictures that were seen lately; one that comes again is not encoded again."""
+
+    def __init__(self, model: MayaForConditionalGeneration) -> None:
+        self.model = model
+        self._kept: OrderedDict[int, Tensor] = OrderedDict()
+
+    @torch.inference_mode()
+    def __call__(self, pictures: Iterable[Tensor]) -> list[_View]:
+        """For pictures' pixels (C, H, W) what the tower makes of them, (N, D) each."""
+        views = []
+        for pixels_CHW in pictures:
+            sign = -1 - int.from_bytes(blake2b(pixels_CHW.numpy().tobytes(), digest_size=15).digest())
+            if sign not in self._kept:
+                pixels_1CHW = pixels_CHW[None].to(self.model.device, self.model.dtype)
+                self._kept[sign] = self.model.vision_features(pixels_1CHW)[0]
+            self._kept.move_to_end(sign)
+            views.append(_View(self._kept[sign], sign))
+        while len(self._kept) > PICTURES_KEPT:
+            self._kept.popitem(last=False)
+        return views
+
+
+# --- loading ---
+
+
+def load_session(
+    path_or_repo: str | Path | None = None,
+    *,
+    dtype: torch.dtype = torch.float32,
+    device: str | torch.device = "cpu",
+    quantization: Quantization | None = None,
+) -> ChatSession:
+    """A model with its processor, ready to answer; the embedded maya-tiny where none is named."""
+    source = asset_path(EMBEDDED) if path_or_repo is None else path_or_repo
+    processor = load_processor(source)
+    processor.require_tokenizer()
+    return ChatSession(load_model(source, dtype=dtype, device=device, quantization=quantization), processor)
+
+
+def load_best(path_or_repo: str | Path | None = None) -> ChatSession:
+    """`load_session` on the best device of this machine, in the number format that suits it.
+
+    Raises ModelTooLarge where the model does not fit in any.
+    """
+    folder = local_folder(asset_path(EMBEDDED) if path_or_repo is None else path_or_repo)
+    plan = best_plan(load_config(folder), inspect_machine(), is_quantized=is_quantized(folder))
+    return load_session(folder, dtype=plan.dtype, device=plan.device, quantization=plan.quantization)

@@ -1,0 +1,96 @@
+"""What a run did, step by step: where it is, and a record of the steps since the last one."""
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+
+from maya_core.languages import CODES
+from maya_core.learning.data import StepData
+from maya_core.learning.losses import LossSum
+from maya_core.learning.metrics import MetricsLog, StepRecord
+
+
+@dataclass
+class RunState:
+    """Where a run is: the next step; steps skipped for not being finite (in all, in a row); samples refused."""
+
+    step: int = 0
+    skipped: int = 0
+    skipped_in_a_row: int = 0
+    refused: int = 0
+
+
+class Recorder:
+    """Sums what steps did and writes a record after `every` of them, and after the last."""
+
+    def __init__(
+        self,
+        accelerator: Accelerator,
+        run_dir: Path,
+        state: RunState,
+        on_record: Callable[[StepRecord], None],
+        *,
+        total: int,
+        every: int,
+        trackers: Sequence[str],
+    ) -> None:
+        self.accelerator, self.on_record = accelerator, on_record
+        self.total, self.every, self.is_tracked = total, every, bool(trackers)
+        self.metrics = (
+            MetricsLog(run_dir / "metrics.jsonl", resumed_at=state.step) if accelerator.is_main_process else None
+        )
+        if trackers:
+            accelerator.init_trackers("run")
+        self.started = self.last = time.monotonic()
+        self.tokens = self.steps = 0
+        self.sums = self._empty()
+
+    def _empty(self) -> Tensor:
+        """loss, count, then sums and counts by language"""
+        return torch.zeros(2 + 2 * (len(CODES) + 1), dtype=torch.float64, device=self.accelerator.device)
+
+    def add(self, state: RunState, data: StepData, loss: LossSum, grad_norm: float, share: float) -> None:
+        self.tokens += data.tokens
+        self.steps += 1
+        if math.isfinite(grad_norm):
+            self.sums[0] += loss.total
+            self.sums[1] += loss.count
+            if loss.by_language is not None:
+                self.sums[2:] += loss.by_language.flatten()
+        if state.step % self.every and state.step != self.total:
+            return
+        sums = self.accelerator.reduce(self.sums).tolist()
+        if self.metrics is not None:
+            self._write(self.metrics, state, sums, grad_norm, share)
+        self.tokens, self.steps, self.sums, self.last = 0, 0, self._empty(), time.monotonic()
+
+    def _write(self, metrics: MetricsLog, state: RunState, sums: list[float], grad_norm: float, share: float) -> None:
+        now = time.monotonic()
+        languages = len(CODES) + 1
+        by_language = zip(CODES, sums[2:], sums[2 + languages :], strict=False)
+        record = StepRecord(
+            step=state.step,
+            loss=sums[0] / max(1, sums[1]),
+            loss_by_language={code: total / count for code, total, count in by_language if count},
+            learning_rate=share,
+            grad_norm=grad_norm,
+            supervised=int(sums[1]),
+            tokens=self.tokens,
+            seconds=metrics.seconds_before + now - self.started,
+            tokens_per_second=self.tokens / max(1e-9, now - self.last),
+            seconds_per_step=(now - self.last) / self.steps,
+            skipped=state.skipped,
+            refused=state.refused,
+        )
+        metrics.write(record)
+        if self.is_tracked:
+            shown = asdict(record)
+            languages_shown = {f"loss/{code}": value for code, value in shown.pop("loss_by_language").items()}
+            self.accelerator.log(shown | languages_shown, step=state.step)
+        self.on_record(record)

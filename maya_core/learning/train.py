@@ -1,0 +1,478 @@
+"""The training loop: one for every stage. A run is a folder; calling `train` again on it goes on where it stopped.
+
+An objective is a module that turns a batch into a `LossSum`; the loop neither knows nor cares what is learnt. It runs on
+one CPU, one GPU, or many processes (`accelerate launch`, with DDP or FSDP2 as accelerate is configured); the same samples
+make a step however many processes share them.
+"""
+
+import json
+import logging
+import math
+import signal
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, nullcontext
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from types import FrameType
+from typing import Any, Literal
+
+import torch
+from accelerate import Accelerator
+from accelerate.tracking import get_available_trackers
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.distributed.tensor import DTensor, distribute_tensor
+from torch.optim import Optimizer
+
+from maya_core.errors import CheckpointMismatch, DataError, OutOfMemory, RunDiverged, TrainingError
+from maya_core.hardware import has_bfloat16
+from maya_core.learning.data import Collator, SampleDataset, StepData, Steps, load_steps
+from maya_core.learning.losses import LossSum
+from maya_core.learning.metrics import StepRecord
+from maya_core.learning.optim import build_optimizers, set_learning_rates, trained_parameters, warmup_cosine
+from maya_core.learning.recorder import Recorder, RunState
+from maya_core.weights import durable
+
+log = logging.getLogger(__name__)
+
+MOST_SKIPPED_IN_A_ROW = 3
+MOST_REFUSED = 0.001  # share of a run's samples that may be unusable before it stops
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """One stage of training.
+
+    steps: updates; None for as many as `epochs` passes over the data take.
+    batch_size: conversations an update, over all processes. token_budget: most tokens computed at one time by one process;
+        None computes its share at once. It changes memory and speed, and nothing else.
+    learning_rates: peak rate by part of the objective (`model.connector`); parts not named are frozen.
+    muon_rates: peak rate of Muon for the hidden matrices of a part; parts not named train by AdamW alone.
+    optimizer: `adamw`, or `adamw8bit` with moments in 8 bits.
+    warmup: share of the steps. clip_norm: largest gradient norm.
+    bf16: compute in bfloat16, where the device has it (`computes_in`); weights and optimiser stay as they are.
+    recompute: compute activations again in the backward pass instead of keeping them.
+    workers: processes that make batches; worker_timeout: seconds that a step's data may take.
+    trackers: of accelerate, beside metrics.jsonl (`tensorboard`).
+    """
+
+    steps: int | None = None
+    epochs: float = 1.0
+    batch_size: int
+    token_budget: int | None = None
+    learning_rates: Mapping[str, float] = field(default_factory=dict)
+    muon_rates: Mapping[str, float] = field(default_factory=dict)
+    optimizer: Literal["adamw", "adamw8bit"] = "adamw"
+    warmup: float = 0.03
+    weight_decay: float = 0.0
+    betas: tuple[float, float] = (0.9, 0.999)
+    clip_norm: float = 1.0
+    seed: int = 0
+    bf16: bool = True
+    recompute: bool = False
+    save_every: int = 250
+    log_every: int = 10
+    workers: int = 1
+    worker_timeout: float = 600
+    trackers: tuple[str, ...] = ()
+
+    def total_steps(self, samples: int) -> int:
+        """Updates of a run over a data set of this many samples."""
+        return self.steps if self.steps is not None else math.ceil(self.epochs * samples / self.batch_size)
+
+    def computes_in(self, device: torch.device, rest: torch.dtype) -> torch.dtype:
+        """What matrix products are computed in, where weights that do not train are of type `rest`: float32 on a CPU that
+        would take longer for bfloat16, if the weights can be taken as they are."""
+        would_be_slower = not has_bfloat16(device) and rest == torch.float32
+        return torch.bfloat16 if self.bf16 and not would_be_slower else torch.float32
+
+
+def train(
+    objective: nn.Module,
+    dataset: SampleDataset,
+    collator: Collator,
+    config: TrainConfig,
+    run_dir: Path,
+    *,
+    on_record: Callable[[StepRecord], None] = lambda record: None,
+    allow_changes: bool = False,
+) -> None:
+    """Train `objective` on `dataset`, resuming from the newest whole checkpoint in `run_dir`.
+
+    SIGINT, SIGTERM and SIGHUP finish the step, save and leave by SystemExit(128 + signal); a second SIGINT leaves at once.
+    Raises, before anything is done, TrainingError where a tracker is not installed, RunBusy where another process holds the
+    folder, and CheckpointMismatch where the checkpoint is of other settings, unless `allow_changes`; later, and after
+    saving, RunDiverged after MOST_SKIPPED_IN_A_ROW steps without a finite gradient, DataError where more than MOST_REFUSED
+    of the samples cannot be used, OutOfMemory where a step does not fit.
+    """
+    _check_trackers(config.trackers)
+    accelerator = Accelerator(log_with=list(config.trackers) or None, project_dir=str(run_dir))
+    with ExitStack() as stack:
+        if accelerator.is_main_process:
+            stack.enter_context(durable.exclusive(run_dir))
+        stop = stack.enter_context(StopSignals())
+        run = _Run(accelerator, objective, len(dataset), config, run_dir, on_record, allow_changes=allow_changes)
+        steps = Steps(
+            dataset=dataset,
+            collator=collator,
+            batch_size=config.batch_size,
+            seed=config.seed,
+            most=run.most,
+            token_budget=config.token_budget,
+            rank=accelerator.process_index,
+            ranks=accelerator.num_processes,
+        )
+        try:
+            for data in _loaded(steps, run):
+                if run.learn(data, stop):
+                    break
+        except (RunDiverged, DataError, OutOfMemory):
+            if accelerator.num_processes == 1:  # others would wait for ever for this one's part
+                run.save()
+            raise
+        except RuntimeError as error:  # a worker's death is told by a signal, at any place of a step: nothing to save
+            if not _is_worker_gone(error):
+                raise
+            is_worker_gone = True
+        else:
+            is_worker_gone = False
+        if is_worker_gone:
+            raise _worker_gone(run)
+        run.finish()
+        if run.stopped_by:
+            raise SystemExit(128 + run.stopped_by)
+
+
+def _check_trackers(names: tuple[str, ...]) -> None:
+    """accelerate passes over, in silence, what is not installed."""
+    there = {str(tracker) for tracker in get_available_trackers()}
+    absent = ", ".join(sorted(set(names) - there))
+    if absent:
+        raise TrainingError(f"There is no tracker {absent} here; install it, or choose {', '.join(sorted(there))}.")
+
+
+def _loaded(steps: Steps, run: "_Run") -> Iterator[StepData]:
+    """The steps that are left; DataError where a worker died or hung."""
+    config = run.config
+    loaded = load_steps(
+        steps, start=run.state.step, total=run.total, workers=config.workers, timeout=config.worker_timeout
+    )
+    while run.state.step < run.total:
+        data = None
+        try:
+            data = next(loaded)
+        except RuntimeError as error:
+            if not _is_worker_gone(error):
+                raise
+        if data is None:  # said here, where no traceback holds the loader: it would go on telling of its worker's death
+            del loaded
+            raise _worker_gone(run)
+        yield data
+
+
+def _is_worker_gone(error: RuntimeError) -> bool:
+    return "DataLoader" in str(error)
+
+
+def _worker_gone(run: "_Run") -> DataError:
+    return DataError(
+        f"A process that prepares data died, or took longer than {run.config.worker_timeout:.0f} s, at step "
+        f"{run.state.step + 1}; start again to go on from there, with fewer --workers if memory is short."
+    )
+
+
+class _Run:
+    """A run under way: what is trained, and where it is."""
+
+    def __init__(
+        self,
+        accelerator: Accelerator,
+        objective: nn.Module,
+        samples: int,
+        config: TrainConfig,
+        run_dir: Path,
+        on_record: Callable[[StepRecord], None],
+        *,
+        allow_changes: bool,
+    ) -> None:
+        self.accelerator, self.config, self.run_dir = accelerator, config, run_dir
+        self.total = config.total_steps(samples)
+        self.most = config.batch_size * self.total if config.steps is not None else round(config.epochs * samples)
+        self.identity = _identity(config, samples, self.total)
+        torch.manual_seed(config.seed)
+        optimizers = build_optimizers(
+            objective,
+            config.learning_rates,
+            muon_rates=config.muon_rates,
+            weight_decay=config.weight_decay,
+            betas=config.betas,
+            eight_bit=config.optimizer == "adamw8bit",
+        )
+        self.module = objective
+        self.objective, *self.optimizers = accelerator.prepare(objective, *optimizers)
+        self.state = self._resume(allow_changes)
+        self.saved_at = self.state.step
+        self.recorder = Recorder(
+            accelerator,
+            run_dir,
+            self.state,
+            on_record,
+            total=self.total,
+            every=config.log_every,
+            trackers=config.trackers,
+        )
+        self.stopped_by = 0
+        objective.train()
+
+    def learn(self, data: StepData, stop: "StopSignals") -> bool:
+        """One step, with what follows it; whether to leave."""
+        share = self._share(self.state.step)
+        set_learning_rates(self.optimizers, share)
+        torch.manual_seed(self.config.seed * 1_000_003 + self.state.step * 1009 + self.accelerator.process_index)
+        try:
+            loss, grad_norm = training_step(self.accelerator, self.objective, self.optimizers, data, self.config)
+        except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+            if not _is_out_of_memory(error):
+                raise
+            self._forget_gradients()
+            raise OutOfMemory(
+                f"Step {self.state.step + 1} does not fit into memory; lower --token-budget (the result stays the same), "
+                "or turn on --recompute."
+            ) from error
+        self.state.step += 1
+        self._count_refused(data)
+        self._count_skips(data, grad_norm)
+        self.recorder.add(self.state, data, loss, grad_norm, share)
+        self.stopped_by = self._agreed_stop(stop)
+        if self.state.step % self.config.save_every == 0 or self.state.step == self.total or self.stopped_by:
+            self.save()
+        return bool(self.stopped_by)
+
+    def finish(self) -> None:
+        self.accelerator.end_training()
+        self.module.eval()
+
+    def _share(self, step: int) -> float:
+        return warmup_cosine(step, steps=self.total, warmup=round(self.config.warmup * self.total))
+
+    def _forget_gradients(self) -> None:
+        for optimizer in self.optimizers:
+            optimizer.zero_grad()
+
+    def _agreed_stop(self, stop: "StopSignals") -> int:
+        """The signal that any process got, 0 for none."""
+        if self.accelerator.num_processes == 1:
+            return stop.received
+        signals = self.accelerator.gather(torch.tensor([stop.received], device=self.accelerator.device))
+        return int(signals.max())
+
+    def _count_refused(self, data: StepData) -> None:
+        for index, reason in data.refused:
+            log.warning("sample %d left out: %s", index, reason)
+        self.state.refused += self._total(len(data.refused))
+        if self.state.refused > max(1, MOST_REFUSED * self.most):
+            raise DataError(
+                f"{self.state.refused} samples up to step {self.state.step} cannot be used, the last because: "
+                f"{data.refused[-1][1] if data.refused else 'see the log of the other processes'} "
+                "Find and mend them with `python -m training.validate`."
+            )
+
+    def _count_skips(self, data: StepData, grad_norm: float) -> None:
+        if math.isfinite(grad_norm):
+            self.state.skipped_in_a_row = 0
+            return
+        self.state.skipped += 1
+        self.state.skipped_in_a_row += 1
+        log.warning("step %d left out: its gradient is not finite; samples %s", self.state.step, data.indices)
+        if self.state.skipped_in_a_row > MOST_SKIPPED_IN_A_ROW:
+            raise RunDiverged(
+                f"{self.state.skipped_in_a_row} steps in a row up to step {self.state.step} gave no finite gradient; "
+                "lower the learning rate, or check the data of these steps."
+            )
+
+    def _total(self, number: int) -> int:
+        if self.accelerator.num_processes == 1:
+            return number
+        return int(self.accelerator.reduce(torch.tensor(number, device=self.accelerator.device)))
+
+    # --- checkpoints: <run>/checkpoints/step-…/{weights,optimizer}.safetensors and state.json ---
+
+    def save(self) -> None:
+        """Commit a checkpoint of this step, unless there is one."""
+        if self.saved_at == self.state.step:
+            return
+        weights = {name: _whole(parameter) for name, parameter in self._trained().items()}
+        moments, shared = _flat_state(self.optimizers)
+        content = {"state": asdict(self.state), "run": self.identity, "shared": shared}
+        if self.accelerator.is_main_process:
+
+            def write(folder: Path) -> None:
+                save_file(weights, folder / "weights.safetensors")
+                save_file(moments, folder / "optimizer.safetensors")
+                (folder / "state.json").write_text(json.dumps(content, indent=1))
+
+            durable.commit(self.run_dir / "checkpoints", self.state.step, write)
+        self.accelerator.wait_for_everyone()
+        self.saved_at = self.state.step
+
+    def _resume(self, allow_changes: bool) -> RunState:
+        found = durable.newest(self.run_dir / "checkpoints")
+        if found is None:
+            return RunState()
+        content = json.loads((found.folder / "state.json").read_text())
+        changed = [name for name, value in self.identity.items() if content["run"].get(name) != value]
+        if changed and not allow_changes:
+            was = ", ".join(f"{name} {content['run'].get(name)} (now {self.identity[name]})" for name in changed)
+            raise CheckpointMismatch(
+                f"The run in this folder was started with {was}; use that again, or another folder."
+            )
+        stored = load_file(found.folder / "weights.safetensors")
+        trained = self._trained()
+        if set(stored) != set(trained):
+            raise CheckpointMismatch("The run in this folder trains other parts of the model; use another folder.")
+        with torch.no_grad():
+            for name, parameter in trained.items():
+                parameter.copy_(_placed_like(parameter, stored[name]))
+        _restore_state(self.optimizers, load_file(found.folder / "optimizer.safetensors"), content["shared"])
+        return RunState(**content["state"])
+
+    def _trained(self) -> dict[str, nn.Parameter]:
+        module = self.accelerator.unwrap_model(self.objective)
+        return {name: parameter for name, parameter in module.named_parameters() if parameter.requires_grad}
+
+
+def training_step(
+    accelerator: Accelerator, objective: nn.Module, optimizers: list[Optimizer], data: StepData, config: TrainConfig
+) -> tuple[LossSum, float]:
+    """One update from all batches of all processes; left out where the gradient is not finite.
+
+    The sum of losses is differentiated and then divided once, by all supervised tokens of the step: a batch of short
+    answers and one of long ones weigh by what they teach. Returns this process's loss and the gradient's norm before
+    clipping (nan where there was nothing to learn).
+    """
+    device = accelerator.device
+    are_mixed = any(parameter.dtype == torch.bfloat16 for parameter in objective.parameters())
+    computed = config.computes_in(device, torch.bfloat16 if are_mixed else torch.float32)
+    losses = []
+    for number, batch in enumerate(data.batches, start=1):
+        batch = {name: tensor.to(device, non_blocking=True) for name, tensor in batch.items()}
+        with accelerator.no_sync(objective) if number < len(data.batches) else nullcontext():
+            with torch.autocast(device.type, torch.bfloat16, enabled=computed == torch.bfloat16):
+                loss: LossSum = objective(batch)
+            accelerator.backward(loss.total)
+        losses.append(LossSum(loss.total.detach(), loss.count, loss.by_language))
+    loss = _summed(losses)
+    count = float(accelerator.reduce(loss.count.to(device, torch.float64)))
+    trained = trained_parameters(optimizers)
+    gradients = [parameter.grad for parameter in trained if parameter.grad is not None]
+    torch._foreach_mul_(gradients, accelerator.num_processes / count if count else math.nan)
+    grad_norm = float(_whole(accelerator.clip_grad_norm_(trained, config.clip_norm)))
+    for optimizer in optimizers:
+        if math.isfinite(grad_norm):
+            optimizer.step()
+        optimizer.zero_grad()
+    return loss, grad_norm
+
+
+def _summed(losses: list[LossSum]) -> LossSum:
+    by_language = [loss.by_language for loss in losses if loss.by_language is not None]
+    return LossSum(
+        torch.stack([loss.total for loss in losses]).sum(),
+        torch.stack([loss.count for loss in losses]).sum(),
+        torch.stack(by_language).sum(0) if by_language else None,
+    )
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "allocate memory" in str(error)
+
+
+class StopSignals:
+    """Remembers the first signal that asks this process to leave; a second SIGINT is obeyed at once."""
+
+    signals = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
+
+    def __init__(self) -> None:
+        self.received = 0
+        self._before: dict[signal.Signals, Any] = {}
+
+    def __enter__(self) -> "StopSignals":
+        if threading.current_thread() is threading.main_thread():
+            self._before = {number: signal.signal(number, self._note) for number in self.signals}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _note(self, number: int, _: FrameType | None) -> None:
+        if self.received and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self.received = self.received or number
+        log.warning("leaving after this step")
+
+
+def _identity(config: TrainConfig, samples: int, total: int) -> dict[str, Any]:
+    """What a resumed run must share; how it is cut into batches, saved or logged may change."""
+    names = ("batch_size", "optimizer", "warmup", "weight_decay", "clip_norm", "seed", "bf16")
+    return {name: getattr(config, name) for name in names} | {
+        "steps": total,
+        "samples": samples,
+        "learning_rates": dict(config.learning_rates),
+        "muon_rates": dict(config.muon_rates),
+        "betas": list(config.betas),
+    }
+
+
+# --- tensors that may be spread over processes ---
+
+
+def _whole(tensor: Tensor) -> Tensor:
+    """A tensor as one piece, on the CPU where it was spread; every process must call this."""
+    tensor = tensor.detach()
+    return (tensor.full_tensor().cpu() if isinstance(tensor, DTensor) else tensor).contiguous()
+
+
+def _placed_like(parameter: Tensor, tensor: Tensor) -> Tensor:
+    """`tensor` spread over processes as `parameter` is."""
+    if not isinstance(parameter, DTensor) or tensor.shape != parameter.shape:
+        return tensor
+    return distribute_tensor(tensor.to(parameter.device), parameter.device_mesh, parameter.placements)
+
+
+def _flat_state(optimizers: list[Optimizer]) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Every optimiser's state, by `<optimiser>.<parameter>.<name>`; whole numbers become int64 scalars. What several
+    parameters share (the tables of 8-bit moments) is there once; beside it, by key, where the others find it."""
+    tensors: dict[str, Tensor] = {}
+    shared: dict[str, str] = {}
+    first: dict[Tensor, str] = {}  # tensors are told apart by identity
+    for which, optimizer in enumerate(optimizers):
+        for number, parameter in enumerate(trained_parameters([optimizer])):
+            for name, value in optimizer.state[parameter].items():
+                key = f"{which}.{number}.{name}"
+                if isinstance(value, int):
+                    tensors[key] = torch.tensor(value)
+                elif value in first:
+                    shared[key] = first[value]
+                else:
+                    first[value] = key
+                    tensors[key] = _whole(value)
+    return tensors, shared
+
+
+def _restore_state(optimizers: list[Optimizer], tensors: dict[str, Tensor], shared: dict[str, str]) -> None:
+    parameters = [trained_parameters([optimizer]) for optimizer in optimizers]
+    placed: dict[str, Tensor | int] = {}
+    for key in (*tensors, *shared):
+        which, number, name = key.split(".", 2)
+        parameter = parameters[int(which)][int(number)]
+        if key in tensors:
+            placed[key] = _placed_state(parameter, tensors[key])
+        optimizers[int(which)].state[parameter][name] = placed[shared.get(key, key)]
+
+
+def _placed_state(parameter: Tensor, tensor: Tensor) -> Tensor | int:
+    if tensor.ndim:
+        return _placed_like(parameter, tensor).to(parameter.device)
+    return int(tensor) if tensor.dtype == torch.int64 else tensor

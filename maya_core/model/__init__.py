@@ -1,0 +1,1 @@
+"""What Maya is: three parts composed, and what pictures and messages become for them."""

@@ -1,0 +1,1 @@
+"""How a model is kept: folders and repositories, layouts, four bits, adapters."""

@@ -1,0 +1,393 @@
+"""Four bits for the language model's linear layers (NF4 with double quantisation, arXiv 2305.14314).
+
+What is quantised is decided by where a module hangs, never by its name: the linear layers of the decoder, and nothing
+else. Tower, connector, norms and the tied table of words stay as they are.
+
+The layers of one input (q, k, v, gate, up) are quantised as one: their blocks of 64 are what they would be alone, and
+only then can they be read as one again, because the second quantisation has one offset for all that it is given.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from copy import copy
+from itertools import accumulate, pairwise
+from typing import Any, Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import linear
+
+from maya_core.errors import CheckpointMismatch
+from maya_core.hardware import has_bfloat16
+from maya_core.model.maya import MayaForConditionalGeneration
+
+BLOCK = 64  # numbers that share a scale
+NESTED_BLOCK = 256  # scales that share a scale
+TILE_BYTES = 2**23  # of dequantised weights at a time: memory that an allocator keeps, instead of fresh pages each time
+PANEL = 32  # rows that bitsandbytes' CPU kernel takes together
+FEW_ROWS = 96  # up to here that kernel is faster than dequantising and multiplying
+FEW_IN_BFLOAT16 = 4  # up to here a CPU without bfloat16 instructions is not slower in it: memory is what takes the time
+ANY_NUMBER = 2**31
+CANDIDATES = 128  # words whose scores are taken from the table itself
+LARGE_TABLE = 2**27  # numbers; the table of a smaller one costs little beside the layers
+NUMBERS_AT_ONCE = 2**22  # that are quantised: bitsandbytes takes 34 bytes of memory for each
+
+PARTS = 6  # tensors of a quantised matrix in a file: data, scales, their scales, two tables, and what is no tensor
+# what config.json says of such a checkpoint, in transformers' words
+QUANTIZATION_CONFIG: dict[str, Any] = {
+    "quant_method": "bitsandbytes",
+    "load_in_4bit": True,
+    "bnb_4bit_quant_type": "nf4",
+    "bnb_4bit_use_double_quant": True,
+    "bnb_4bit_compute_dtype": "bfloat16",
+    "llm_int8_skip_modules": ["vision_tower", "connector", "language_model.lm_head"],
+}
+
+Quantization = Literal["nf4"]
+Group = list[tuple[nn.Module, str]]
+
+
+def quantize(model: MayaForConditionalGeneration, *, device: str | torch.device) -> None:
+    """Replace the decoder's linear layers by 4-bit ones on `device`, a group at a time; then move the rest there."""
+    for group in four_bit_groups(model):
+        linears = [getattr(owner, name) for owner, name in group]
+        if any(is_four_bit(part) for part in linears):
+            continue
+        for place, part, (data, state) in zip(
+            group, linears, quantized([p.weight for p in linears], device), strict=True
+        ):
+            put_weight(emptied(place, part), data, state)
+    model.to(device)
+
+
+def four_bit_groups(model: MayaForConditionalGeneration) -> Iterator[Group]:
+    """(owner, attribute) of every linear layer of the decoder; those of the same input together."""
+    decoder: Any = model.get_decoder()
+    for layer in decoder.layers:
+        attention, mlp = layer.self_attn, layer.mlp
+        yield [
+            (attention, "q_proj"),
+            (attention, "k_proj"),
+            (attention, "v_proj"),
+            (mlp, "gate_proj"),
+            (mlp, "up_proj"),
+        ]
+        yield [(attention, "o_proj")]
+        yield [(mlp, "down_proj")]
+
+
+def quantized(weights: Sequence[Tensor], device: str | torch.device) -> list[tuple[Tensor, Any]]:
+    """Weights of the same input, quantised as one where their shapes allow it: data and bitsandbytes' state of each."""
+    weights = [weight.detach() for weight in weights]
+    if len(weights) == 1 or not all(_is_whole_blocks(weight.shape) for weight in weights):
+        return [_quantized([weight], device) for weight in weights]
+    data, state = _quantized(weights, device)
+    ends = list(accumulate(len(weight) for weight in weights))
+    return [sliced(data, state, slice(*rows)) for rows in pairwise([0, *ends])]
+
+
+def _quantized(weights: Sequence[Tensor], device: str | torch.device) -> tuple[Tensor, Any]:
+    """What bitsandbytes makes of the weights one below the other; a few rows at a time, because it takes many times their
+    memory."""
+    from bitsandbytes.functional import quantize_4bit, quantize_blockwise  # they take seconds to import
+
+    columns = weights[0].shape[1]
+    rows = NUMBERS_AT_ONCE // columns if columns % BLOCK == 0 else len(weights[0])
+    parts = [
+        quantize_4bit(some.to(device, torch.bfloat16), blocksize=BLOCK, compress_statistics=False, quant_type="nf4")
+        for weight in weights
+        for some in torch.split(weight, rows)
+    ]
+    scales = torch.cat([state.absmax for _, state in parts])
+    state = copy(parts[0][1])
+    state.shape = torch.Size([sum(map(len, weights)), columns])
+    state.nested, state.offset = True, scales.mean()
+    state.absmax, state.state2 = quantize_blockwise(scales - state.offset, blocksize=NESTED_BLOCK)
+    return torch.cat([data for data, _ in parts]), state
+
+
+def emptied(place: tuple[nn.Module, str], linear: nn.Linear) -> Any:
+    """A 4-bit layer, still without weights, in the place of a linear one."""
+    import bitsandbytes as bnb
+
+    layer = bnb.nn.Linear4bit(
+        linear.in_features,
+        linear.out_features,
+        bias=linear.bias is not None,
+        compute_dtype=torch.bfloat16,  # its default would compute in float32
+        quant_type="nf4",
+        device="meta",
+    )
+    layer.bias = linear.bias
+    layer.requires_grad_(False)
+    layer.eval()
+    setattr(*place, layer)
+    return layer
+
+
+def put_weight(layer: Any, data: Tensor, state: Any) -> None:
+    """Give a 4-bit layer weights that are quantised already."""
+    import bitsandbytes as bnb
+
+    layer.weight = bnb.nn.Params4bit(
+        data,
+        requires_grad=False,
+        quant_state=state,
+        blocksize=state.blocksize,
+        compress_statistics=state.nested,
+        quant_type=state.quant_type,
+        bnb_quantized=True,
+        module=layer,
+    )
+    layer.quant_state = state
+
+
+def is_four_bit(layer: Any) -> bool:
+    """Whether this is a 4-bit layer as it is stored, which no forward pass has repacked."""
+    return type(layer).__name__ == "Linear4bit" and not getattr(
+        layer.weight.quant_state, "packing_format_for_cpu", False
+    )
+
+
+# --- checkpoints ---
+
+
+class Quantized(NamedTuple):
+    """A matrix in four bits. data: (N, 1) bytes; state: bitsandbytes' scales."""
+
+    data: Tensor
+    state: Any
+
+    @property
+    def shape(self) -> torch.Size:
+        shape: torch.Size = self.state.shape
+        return shape
+
+
+def assembled(
+    tensors: Iterable[tuple[str, Tensor]], device: str | torch.device
+) -> Iterator[tuple[str, Tensor | Quantized]]:
+    """The tensors of a checkpoint, the quantised ones put together from their parts, as soon as all are there.
+
+    Raises CheckpointMismatch where parts are missing.
+    """
+    from bitsandbytes.functional import QuantState
+
+    waiting: dict[str, dict[str, Tensor]] = defaultdict(dict)
+    for name, tensor in tensors:
+        whole, dot, _ = name.partition(".weight.")
+        whole += ".weight" if dot else ""
+        if not dot and tensor.dtype != torch.uint8:
+            yield name, tensor
+            continue
+        waiting[whole][name] = tensor
+        if len(waiting[whole]) == PARTS:
+            parts = waiting.pop(whole)
+            yield whole, Quantized(parts.pop(whole).to(device), QuantState.from_dict(parts, torch.device(device)))
+    if waiting:
+        raise CheckpointMismatch(f"{next(iter(waiting))} lacks some of its {PARTS} quantised parts; get a whole copy.")
+
+
+def dequantized(tensors: Iterable[tuple[str, Tensor]]) -> Iterator[tuple[str, Tensor]]:
+    """The tensors of a quantised checkpoint in bfloat16."""
+    from bitsandbytes.functional import dequantize_4bit
+
+    for name, tensor in assembled(tensors, "cpu"):
+        yield name, dequantize_4bit(*tensor) if isinstance(tensor, Quantized) else tensor
+
+
+class FourBitWeights:
+    """Puts 4-bit layers in a model that is to be loaded, and takes their weights one at a time, whole or quantised."""
+
+    def __init__(self, model: MayaForConditionalGeneration, device: str | torch.device) -> None:
+        self._device = device
+        self._layers: dict[str, Any] = {}
+        self._groups: dict[str, list[str]] = {}
+        self._waiting: dict[str, Tensor] = {}
+        paths = {module: path for path, module in model.named_modules()}
+        for group in list(four_bit_groups(model)):
+            linears = [getattr(owner, name) for owner, name in group]
+            names = [f"{paths[part]}.weight" for part in linears]
+            layers = [emptied(place, part) for place, part in zip(group, linears, strict=True)]
+            self._layers |= dict(zip(names, layers, strict=True))
+            self._groups |= dict.fromkeys(names, names)
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._layers
+
+    def take(self, name: str, weight: Tensor | Quantized) -> None:
+        """A weight; quantised with those of the same input as soon as they are all there."""
+        if isinstance(weight, Quantized):
+            put_weight(self._layers[name], *weight)
+            return
+        self._waiting[name] = weight
+        names = self._groups[name]
+        if all(each in self._waiting for each in names):
+            weights = [self._waiting.pop(each) for each in names]
+            for each, (data, state) in zip(names, quantized(weights, self._device), strict=True):
+                put_weight(self._layers[each], data, state)
+
+
+# --- parts of a quantised matrix ---
+
+
+def _is_whole_blocks(shape: torch.Size) -> bool:
+    """Whether a matrix fills blocks of scales, so that it can be cut from and joined to others without a change."""
+    return shape.numel() % (BLOCK * NESTED_BLOCK) == 0
+
+
+def sliced(data: Tensor, state: Any, rows: slice) -> tuple[Tensor, Any]:
+    """Some rows of a quantised matrix, in memory of their own."""
+    columns = state.shape[1]
+
+    def cut(tensor: Tensor, numbers_each: int) -> Tensor:
+        return tensor[rows.start * columns // numbers_each : rows.stop * columns // numbers_each].clone()
+
+    part, part.state2 = copy(state), copy(state.state2)
+    part.shape = torch.Size([rows.stop - rows.start, columns])
+    part.absmax, part.code = cut(state.absmax, BLOCK), state.code.clone()  # files hold no tensor twice
+    part.state2.absmax = cut(state.state2.absmax, BLOCK * NESTED_BLOCK)
+    return cut(data, 2), part
+
+
+def join_four_bit(layers: Sequence[Any]) -> Callable[[Tensor], Tensor] | None:
+    """One projection for several 4-bit layers of the same input, whose weights become views of it; None where their
+    shapes or kinds do not allow it."""
+    if not all(is_four_bit(layer) for layer in layers):
+        return None
+    states = [layer.weight.quant_state for layer in layers]
+    fits_kernel = all(rows % PANEL == 0 and columns % BLOCK == 0 for rows, columns in (state.shape for state in states))
+    if not fits_kernel or len({layer.bias is None for layer in layers}) > 1:
+        return None
+    data = torch.cat([layer.weight.data for layer in layers])
+    parts = torch.split(data, [len(layer.weight.data) for layer in layers])
+    for layer, part in zip(layers, parts, strict=True):
+        layer.weight.data = part
+    bias = None if layers[0].bias is None else torch.cat([layer.bias for layer in layers])
+    kind = FourBitOnCPU if data.device.type == "cpu" else FourBit
+    return kind(data, _joined_state(states), bias)
+
+
+def _joined_state(states: Sequence[Any]) -> Any:
+    """The state of matrices that lie one below the other: nested where they were quantised as one, else plain."""
+    from bitsandbytes.functional import dequantize_blockwise
+
+    whole = copy(states[0])
+    whole.shape = torch.Size([sum(state.shape[0] for state in states), states[0].shape[1]])
+    if all(state.nested and _is_whole_blocks(state.shape) and state.offset == whole.offset for state in states):
+        whole.absmax = torch.cat([state.absmax for state in states])
+        whole.state2 = copy(whole.state2)
+        whole.state2.absmax = torch.cat([state.state2.absmax for state in states])
+        return whole
+    scales = [
+        dequantize_blockwise(state.absmax, state.state2) + state.offset if state.nested else state.absmax
+        for state in states
+    ]
+    whole.absmax, whole.nested, whole.state2, whole.offset = torch.cat(scales).float(), False, None, None
+    return whole
+
+
+# --- products ---
+
+
+class FourBit:
+    """A 4-bit projection on a GPU, by bitsandbytes' own kernels."""
+
+    def __init__(self, data: Tensor, state: Any, bias: Tensor | None) -> None:
+        self.data, self.state, self.bias = data, state, bias
+
+    def __call__(self, inputs: Tensor) -> Tensor:
+        from bitsandbytes import matmul_4bit
+
+        product: Tensor = matmul_4bit(inputs, self.data, self.state, bias=self.bias)
+        return product
+
+
+class FourBitOnCPU:
+    """A 4-bit projection on the CPU, in bfloat16 as bitsandbytes does it.
+
+    Few rows go through its kernel, for which the weights are kept in that kernel's order; many are multiplied by tiles of
+    dequantised weights. Where the processor has no such kernel all are.
+    """
+
+    def __init__(self, data: Tensor, state: Any, bias: Tensor | None, *, few_rows: int = FEW_ROWS) -> None:
+        """few_rows: up to how many the kernel takes; where it takes any, no second copy is kept for tiles."""
+        from bitsandbytes.functional import _convert_weight_packed_for_cpu, dequantize_blockwise
+
+        rows, columns = state.shape
+        self.shape, self.code, self.bias = state.shape, state.code, bias
+        self.packed = _convert_weight_packed_for_cpu(data, copy(state)) if has_kernel() else None
+        self.few_rows = few_rows if self.packed else 0
+        if self.few_rows == ANY_NUMBER:
+            return
+        self.data_NK = data.view(rows, columns // 2)
+        scales = state.absmax
+        if state.nested:
+            scales = dequantize_blockwise(state.absmax, state.state2) + state.offset
+        self.scales_NS = scales.view(rows, columns // BLOCK).bfloat16()  # as the kernel reads them
+        self.tile = max(PANEL, TILE_BYTES // (2 * columns) // PANEL * PANEL)
+
+    def __call__(self, inputs: Tensor) -> Tensor:
+        flat_MK = inputs.reshape(-1, inputs.shape[-1]).bfloat16()
+        if len(flat_MK) <= self.few_rows:
+            product_MN = self._by_kernel(flat_MK)
+        else:
+            in_float = len(flat_MK) > FEW_IN_BFLOAT16 and not has_bfloat16(flat_MK.device)
+            product_MN = self._by_tiles(flat_MK.float() if in_float else flat_MK)
+        if self.bias is not None:
+            product_MN = product_MN + self.bias
+        return product_MN.to(inputs.dtype).view(*inputs.shape[:-1], -1)
+
+    def _by_kernel(self, flat_MK: Tensor) -> Tensor:
+        assert self.packed is not None
+        packed, state = self.packed
+        product: Tensor = torch.ops.bitsandbytes.gemv_4bit(flat_MK, packed, self.shape, state.absmax, self.code, BLOCK)
+        return product
+
+    def _by_tiles(self, flat_MK: Tensor) -> Tensor:
+        rows, columns = self.shape
+        product_MN = flat_MK.new_empty(len(flat_MK), rows)
+        for start in range(0, rows, self.tile):
+            some = slice(start, start + self.tile)
+            data, scales = self.data_NK[some], self.scales_NS[some].float().view(-1)
+            weight_NK = torch.ops.bitsandbytes.dequantize_4bit(
+                data.reshape(-1, 1), scales, BLOCK, "nf4", (len(data), columns), flat_MK.dtype
+            )
+            product_MN[:, some] = linear(flat_MK, weight_NK)
+        return product_MN
+
+
+class FourBitHead:
+    """Scores of all words from a 4-bit copy of their table, and those of the likeliest from the table itself.
+
+    A token would else read the whole table, more than a third of all bytes. The likeliest word is found as long as 4 bits
+    put it among the first 128 of 256,000; its score is exact, and so are those that come near it.
+    """
+
+    def __init__(self, table_VE: Tensor) -> None:
+        self.table_VE = table_VE
+        [(data, state)] = quantized([table_VE], table_VE.device)
+        self.near = (
+            FourBitOnCPU(data, state, None, few_rows=ANY_NUMBER)
+            if table_VE.device.type == "cpu"
+            else FourBit(data, state, None)
+        )
+
+    def __call__(self, last_BE: Tensor) -> Tensor:
+        """(B, E) -> (B, V)"""
+        scores_BV = self.near(last_BE)
+        likeliest_BC = scores_BV.topk(CANDIDATES).indices
+        exact_BC = (self.table_VE[likeliest_BC] @ last_BE[..., None])[..., 0]
+        return scores_BV.scatter(1, likeliest_BC, exact_BC)
+
+
+def reads_table_in_four_bits(device: str, numbers: int) -> bool:
+    """Whether a 4-bit model's table of so many numbers is worth a 4-bit copy there."""
+    return numbers >= LARGE_TABLE and (device == "cuda" or (device == "cpu" and has_kernel()))
+
+
+def has_kernel() -> bool:
+    """Whether this processor has what bitsandbytes' 4-bit kernel needs."""
+    from bitsandbytes.functional import has_avx512bf16
+
+    return bool(has_avx512bf16())

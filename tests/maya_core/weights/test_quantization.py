@@ -1,0 +1,292 @@
+"""Four bits: the same from a quantised checkpoint and on the way in, as much memory as was said, and little lost."""
+
+import gc
+import json
+import subprocess
+import sys
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from maya_core.answering.footprint import best_plan, footprint
+from maya_core.answering.session import load_session
+from maya_core.errors import CheckpointError, CheckpointMismatch, ModelTooLarge
+from maya_core.hardware import GIB, Machine
+from maya_core.model.config import GenerationOptions, MayaConfig
+from maya_core.model.maya import MayaForConditionalGeneration
+from maya_core.model.prompt import Message
+from maya_core.weights import adapters, quantization
+from maya_core.weights.checkpoint import load_model, save_model
+from maya_core.weights.export import quantize_checkpoint
+from maya_core.weights.quantization import BLOCK, FourBitHead, join_four_bit, quantize
+from tests.tiny import picture, tiny_config, tiny_model, tiny_session
+
+WIDE = {"hidden_size": 256, "intermediate_size": 512, "num_attention_heads": 4, "num_key_value_heads": 2}
+QUESTION = [Message(role="user", text="What is in the picture?", images=(picture(),))]
+OPTIONS = GenerationOptions(max_new_tokens=10)
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    """A checkpoint in bfloat16, and the same in four bits."""
+    folder = tmp_path_factory.mktemp("four-bit")
+    session = tiny_session(text=WIDE)
+    save_model(session.model, session.processor, folder / "whole", dtype=torch.bfloat16)
+    quantize_checkpoint(folder / "whole", folder / "four-bit")
+    return folder / "whole", folder / "four-bit"
+
+
+def scores(model, session):
+    inputs = session.processor([QUESTION])
+    inputs["pixel_values"] = inputs["pixel_values"].to(model.dtype)
+    with torch.inference_mode():
+        return model(**inputs).logits
+
+
+def test_both_ways_give_equal_scores(folders):
+    whole, four_bit = folders
+    stored = load_session(four_bit, dtype=torch.bfloat16)
+    on_the_way = load_session(whole, dtype=torch.bfloat16, quantization="nf4")
+    assert stored.token_ids(QUESTION, OPTIONS) == on_the_way.token_ids(QUESTION, OPTIONS)
+    torch.testing.assert_close(scores(stored.model, stored), scores(on_the_way.model, stored), atol=0, rtol=0)
+
+
+def test_stock_transformers_loads_it_with_equal_scores(folders):
+    _, four_bit = folders
+    session = load_session(four_bit, dtype=torch.bfloat16)
+    stock = MayaForConditionalGeneration.from_pretrained(four_bit, dtype=torch.bfloat16, device_map="cpu")
+    torch.testing.assert_close(scores(stock, session), scores(session.model, session), atol=0, rtol=0)
+
+
+@pytest.mark.parametrize("text", [WIDE, {}], ids=["whole blocks", "odd sizes"])
+def test_the_decoders_linear_layers_are_four_bit_and_no_other(text, tmp_path):
+    session = tiny_session(text=text)
+    save_model(session.model, session.processor, tmp_path / "whole")
+    model = load_model(tmp_path / "whole", dtype=torch.bfloat16, quantization="nf4")
+    inside = set(model.get_decoder().modules())
+    assert {type(part).__name__ for part in inside if isinstance(part, nn.Linear)} == {"Linear4bit"}
+    assert not any(type(part).__name__ == "Linear4bit" for part in set(model.modules()) - inside)
+    assert model.get_output_embeddings().weight is model.get_input_embeddings().weight
+    assert {parameter.dtype for parameter in model.vision_tower.parameters()} == {torch.bfloat16}
+
+
+def test_saving_again_changes_nothing(folders, tmp_path):
+    _, four_bit = folders
+    session = load_session(four_bit, dtype=torch.bfloat16)
+    session.answer(QUESTION, OPTIONS)  # the decoder has joined the weights by now
+    save_model(session.model, session.processor, tmp_path / "again")
+    first, second = (load_file(folder / "model.safetensors") for folder in (four_bit, tmp_path / "again"))
+    assert first.keys() == second.keys()
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    fields = json.loads((tmp_path / "again" / "config.json").read_text())
+    assert fields["quantization_config"]["bnb_4bit_compute_dtype"] == "bfloat16"
+
+
+def test_an_answered_model_is_saved_as_it_was(tmp_path):
+    session = tiny_session()
+    before = {name: tensor.clone() for name, tensor in session.model.state_dict().items()}
+    session.answer(QUESTION, OPTIONS)
+    save_model(session.model, session.processor, tmp_path / "saved")
+    after = load_model(tmp_path / "saved").state_dict()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_what_is_quantised_already_or_otherwise_is_told(folders, tmp_path):
+    _, four_bit = folders
+    with pytest.raises(CheckpointError, match="already"):
+        quantize_checkpoint(four_bit, tmp_path / "twice")
+    other = tmp_path / "other"
+    other.mkdir()
+    for file in four_bit.iterdir():
+        (other / file.name).write_bytes(file.read_bytes())
+    fields = json.loads((other / "config.json").read_text())
+    (other / "config.json").write_text(json.dumps(fields | {"quantization_config": {"quant_method": "gptq"}}))
+    with pytest.raises(CheckpointMismatch, match="gptq"):
+        load_model(other)
+    (other / "config.json").write_text(json.dumps(fields))
+    tensors = load_file(other / "model.safetensors")
+    lost = min(name for name in tensors if name.endswith("k_proj.weight.absmax"))
+    del tensors[lost]
+    save_file(tensors, other / "model.safetensors")
+    with pytest.raises(CheckpointMismatch, match="lacks"):
+        load_model(other)
+
+
+def test_an_adapter_on_a_quantised_model_is_merged_and_quantised_again(folders, tmp_path):
+    _, four_bit = folders
+    session = load_session(four_bit, dtype=torch.bfloat16)
+    tuned = load_model(four_bit, dtype=torch.bfloat16)
+    settings = adapters.LoraSettings(rank=2, alpha=4)
+    adapters.add_lora(tuned, settings)
+    trained = {name: torch.zeros_like(p) for name, p in tuned.named_parameters() if "lora_" in name}
+    trained |= {name: p.detach() for name, p in tuned.named_parameters() if name.startswith("connector.")}
+    adapters.save_adapter(trained, settings, tmp_path / "adapter", base=str(four_bit))
+    merged = load_model(tmp_path / "adapter", dtype=torch.bfloat16)
+    difference = (scores(merged, session) - scores(session.model, session)).float().abs().max()
+    assert difference < 0.1 * scores(session.model, session).float().abs().max()
+
+
+@pytest.mark.parametrize("in_bfloat16", [True, False])
+def test_the_joined_projection_is_bitsandbytes_own(in_bfloat16, monkeypatch):
+    monkeypatch.setattr(quantization, "has_bfloat16", lambda device: in_bfloat16)
+    model, stock = (tiny_model(text=WIDE).bfloat16() for _ in range(2))
+    for each in (model, stock):
+        quantize(each, device="cpu")
+    attention, theirs = (each.get_decoder().layers[0].self_attn for each in (model, stock))
+    joined = join_four_bit([attention.q_proj, attention.k_proj, attention.v_proj])
+    assert joined is not None
+    for rows in (1, 7, 96, 97, 300):
+        inputs = torch.randn(2, rows, 256, generator=torch.Generator().manual_seed(rows)).bfloat16()
+        with torch.inference_mode():
+            expected = torch.cat([theirs.q_proj(inputs), theirs.k_proj(inputs), theirs.v_proj(inputs)], dim=-1)
+            torch.testing.assert_close(joined(inputs), expected, atol=0.06, rtol=0.02)  # dtypes, too
+
+
+@pytest.mark.skipif(not quantization.has_kernel(), reason="this processor has no 4-bit kernel")
+@torch.inference_mode()
+def test_a_table_read_in_four_bits_finds_the_likeliest_word_and_its_exact_score():
+    generator = torch.Generator().manual_seed(0)
+    table = torch.randn(20_000, 256, generator=generator).bfloat16()
+    last = torch.randn(64, 256, generator=generator).bfloat16()
+    exact = last @ table.T
+    scores = FourBitHead(table)(last)
+    best = exact.float().max(dim=-1).values
+    found = scores.argmax(dim=-1)
+    torch.testing.assert_close(exact.gather(1, found[:, None])[:, 0].float(), best, atol=0, rtol=0.01)
+    torch.testing.assert_close(scores.float().max(dim=-1).values, best, atol=0, rtol=0.01)
+    assert (scores.float() - exact.float()).std() < 0.15 * exact.float().std()
+
+
+@pytest.mark.skipif(not quantization.has_kernel(), reason="this processor has no 4-bit kernel")
+def test_answers_are_the_same_with_the_table_in_four_bits(folders, monkeypatch):
+    _, four_bit = folders
+    plain = load_session(four_bit, dtype=torch.bfloat16)
+    expected = plain.token_ids(QUESTION, OPTIONS)
+    monkeypatch.setattr(quantization, "LARGE_TABLE", 1)
+    session = load_session(four_bit, dtype=torch.bfloat16)
+    assert session.token_ids(QUESTION, OPTIONS) == expected
+    assert isinstance(session.decoder.head, FourBitHead)
+    assert not isinstance(plain.decoder.head, FourBitHead)
+
+
+# --- memory ---
+
+BIGGER = {
+    "hidden_size": 512, "intermediate_size": 1536, "num_hidden_layers": 6, "num_attention_heads": 8,
+    "num_key_value_heads": 2, "vocab_size": 8192, "max_position_embeddings": 2048,
+}  # fmt: skip
+
+
+def held() -> int:
+    """Bytes of all tensors alive, shared memory once."""
+    storages = {}
+    for one in gc.get_objects():
+        if not issubclass(type(one), torch.Tensor):  # isinstance would wake objects that warn
+            continue
+        if one.is_mkldnn:
+            storages[id(one)] = one.numel() * one.dtype.itemsize
+        elif one.device.type == "cpu":
+            storage = one.untyped_storage()
+            storages[storage.data_ptr()] = storage.nbytes()
+    return sum(storages.values())
+
+
+@pytest.mark.parametrize(
+    ("dtype", "form", "large_table"),
+    [
+        (torch.float32, None, 2**27),
+        (torch.bfloat16, None, 2**27),
+        (torch.bfloat16, "nf4", 2**27),
+        (torch.bfloat16, "nf4", 1),
+    ],
+)
+def test_as_much_memory_is_used_as_was_said(dtype, form, large_table, tmp_path, monkeypatch):
+    monkeypatch.setattr(quantization, "LARGE_TABLE", large_table)
+    config = tiny_config(text=BIGGER)
+    session = tiny_session(text=BIGGER | {"vocab_size": 8192})
+    save_model(session.model, session.processor, tmp_path / "model")
+    del session
+    gc.collect()
+    before = held()
+    session = load_session(tmp_path / "model", dtype=dtype, quantization=form)
+    session.answer([Message(role="user", text="What? " * 150)], OPTIONS)
+    gc.collect()
+    used = held() - before
+    said = footprint(config, dtype=dtype, quantization=form, device="cpu", columns=session._read.cache.capacity)
+    assert abs(said / used - 1) < 0.05, (said, used)
+
+
+LOAD = """
+import sys, torch, threading, time, os
+from maya_core.weights.checkpoint import load_model
+import bitsandbytes
+def anonymous():
+    return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("RssAnon")) * 1024
+torch.set_num_threads(1)
+before, most, done = anonymous(), 0, False
+def watch():
+    global most
+    while not done:
+        most = max(most, anonymous())
+        time.sleep(0.002)
+watcher = threading.Thread(target=watch); watcher.start()
+model = load_model(sys.argv[1], dtype=torch.bfloat16, quantization="nf4")
+done = True; watcher.join()
+kept = sum(p.nbytes for p in model.parameters())
+print(most - before - kept)
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+def test_loading_needs_little_beside_what_it_keeps(tmp_path):
+    """Host memory beside the model itself stays under 1.3 of the largest file of weights, here the only one."""
+    session = tiny_session(text=BIGGER | {"hidden_size": 1024, "intermediate_size": 3072, "num_hidden_layers": 8})
+    save_model(session.model, session.processor, tmp_path / "model", dtype=torch.bfloat16)
+    size = (tmp_path / "model" / "model.safetensors").stat().st_size
+    done = subprocess.run(
+        [sys.executable, "-c", LOAD, str(tmp_path / "model")], capture_output=True, text=True, timeout=200
+    )
+    assert int(done.stdout) < 1.3 * size, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("device", "gib", "form"),
+    [
+        ("cuda", 80, (torch.bfloat16, None)),
+        ("cuda", 12, (torch.bfloat16, "nf4")),
+        ("cuda", 8, (torch.bfloat16, "nf4")),
+        ("cpu", 16, (torch.bfloat16, "nf4")),
+        ("mps", 32, (torch.bfloat16, None)),
+    ],
+)
+def test_the_published_model_takes_the_form_that_fits(device, gib, form):
+    plan = best_plan(MayaConfig.published(), Machine(device=device, name="X", memory=gib * GIB, cores=8))
+    assert (plan.dtype, plan.quantization) == form
+    assert plan.needed < gib * GIB
+
+
+def test_a_model_that_fits_in_no_form_is_told_with_both_numbers():
+    machine = Machine(device="cuda", name="X", memory=4 * GIB, cores=8)
+    with pytest.raises(ModelTooLarge, match=r"needs 6\.\d GiB, and X has 4\.0"):
+        best_plan(MayaConfig.published(), machine)
+    assert best_plan(tiny_config(), machine).quantization is None
+    small = Machine(device="cpu", name="X", memory=4 * GIB, cores=2)
+    assert best_plan(tiny_config(), small).dtype == torch.float32
+    assert best_plan(tiny_config(), small, is_quantized=True).quantization == "nf4"
+
+
+@pytest.mark.parametrize("shape", [(128, 128), (48, 80), (300, 64)])
+def test_it_is_bitsandbytes_own_quantisation(shape, monkeypatch):
+    from bitsandbytes.functional import quantize_4bit
+
+    monkeypatch.setattr(quantization, "NUMBERS_AT_ONCE", 4096)
+    weight = torch.randn(shape, generator=torch.Generator().manual_seed(0)).bfloat16()
+    data, state = quantize_4bit(weight, blocksize=BLOCK, quant_type="nf4", compress_statistics=True)
+    [(our_data, our_state)] = quantization.quantized([weight], "cpu")
+    assert torch.equal(our_data, data)
+    assert our_state.as_dict().keys() == state.as_dict().keys()
+    for name, value in state.as_dict().items():
+        mine = our_state.as_dict()[name]
+        assert torch.equal(mine, value) if isinstance(value, torch.Tensor) else mine == value, name

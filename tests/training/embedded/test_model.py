@@ -1,0 +1,66 @@
+"""The Maya that comes along: its size, its card, and that it answers."""
+
+import json
+
+import pytest
+import torch
+
+from maya_core.answering.session import load_session
+from maya_core.assets import asset_path
+from maya_core.languages import CODES
+from maya_core.model.images import open_image
+from maya_core.model.maya import parameter_counts
+from maya_core.model.prompt import Message, answered_in
+from maya_core.weights.checkpoint import load_config
+from maya_core.weights.export import quantize_checkpoint
+from training.embedded.model_card import model_card
+from training.emoji_vqa.evaluate import evaluate
+from training.emoji_vqa.vocabulary import load_vocabulary
+
+FOLDER = asset_path("maya-tiny")
+SCENES = 300
+
+
+def test_it_is_small():
+    counts = parameter_counts(load_config(FOLDER))
+    assert sum(counts.values()) <= 12_000_000
+    assert sum(file.stat().st_size for file in FOLDER.iterdir()) <= 25_000_000
+    assert json.loads((FOLDER / "training.json").read_text())["parameters"] == sum(counts.values())
+
+
+def test_the_card_says_what_its_files_say():
+    assert (FOLDER / "README.md").read_text("utf-8") == model_card(FOLDER)
+
+
+@pytest.fixture(scope="module")
+def scores():
+    """On some of the scenes of the card."""
+    torch.manual_seed(0)
+    return evaluate(load_session(), "test", SCENES)
+
+
+def share(scores):
+    return sum(scores.right.values()) / sum(scores.asked.values())
+
+
+def test_it_answers_as_well_as_its_card_says(scores):
+    """Within what so few questions can tell (three standard errors)."""
+    wanted = json.loads((FOLDER / "evaluation-test.json").read_text())["exact_match"]["mean"]["all"]
+    questions = sum(scores.asked.values())
+    assert share(scores) == pytest.approx(wanted, abs=3 * (wanted * (1 - wanted) / questions) ** 0.5 + 0.02)
+
+
+def test_four_bits_cost_at_most_a_point(scores, tmp_path):
+    quantize_checkpoint(FOLDER, tmp_path / "four-bit")
+    four_bit = evaluate(load_session(tmp_path / "four-bit"), "test", SCENES)
+    assert four_bit.asked == scores.asked
+    assert share(scores) - share(four_bit) <= 0.01, (share(scores), share(four_bit))
+
+
+@pytest.mark.parametrize("code", CODES)
+def test_it_answers_in_the_language_that_is_asked_for(code):
+    """Whatever the question's own: the answer is the name of a thing in that language."""
+    picture = open_image(asset_path("examples") / "1.png")
+    question = Message(role="user", text="What is this?", images=(picture,))
+    answer = load_session().answer([answered_in(question, code)])
+    assert answer in {concept.names[code] for concept in load_vocabulary()}

@@ -1,0 +1,1 @@
+"""How the Maya that comes along is made, stage by stage."""
