@@ -33,7 +33,7 @@ from maya_core.assets import PUBLISHED, asset_path
 from maya_core.errors import DownloadError, MayaError
 from maya_core.languages import CODES
 
-THEME = Path(__file__).parent / "theme"
+THEME = Path(__file__).parents[1] / "theme"
 SAME_LANGUAGE = ""  # in the picker of the answer's language
 EMBEDDED, FOLDER = "embedded", "folder"
 CHOICES = (EMBEDDED, PUBLISHED, FOLDER)

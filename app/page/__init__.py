@@ -1,0 +1,1 @@
+"""The page: a file for each panel, and `build`, which composes them."""
