@@ -193,7 +193,7 @@ def fields_of(kind: type[CohereConfig] | type[SiglipVisionConfig], given: dict[s
 
 
 AutoConfig.register("maya_connector", ConnectorConfig)
-AutoConfig.register("maya", MayaConfig)
+AutoConfig.register("maya", MayaConfig, exist_ok=True)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -244,7 +244,7 @@ def _is_decoded_token(input_ids_BT: Tensor, past_key_values: Cache | None) -> bo
     return input_ids_BT.shape[1] == 1 and past_key_values is not None and past_key_values.get_seq_length() > 0
 
 
-AutoModelForImageTextToText.register(MayaConfig, MayaForConditionalGeneration)
+AutoModelForImageTextToText.register(MayaConfig, MayaForConditionalGeneration, exist_ok=True)
 
 
 def parameter_counts(config: MayaConfig) -> dict[str, int]:

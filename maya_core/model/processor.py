@@ -1,8 +1,13 @@
-"""`MayaProcessor`: pictures and messages in, tensors out. Labels are made together with the ids, never recovered."""
+"""`MayaProcessor`: pictures and messages in, tensors out. Labels are made together with the ids, never recovered.
+
+It is a `ProcessorMixin`, so what is written for transformers takes it: pipelines, trainers, chat templates. There is no
+template in Jinja: a prompt is made of pieces (`prompt`), so that what a user types can never become a control token.
+"""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
@@ -10,14 +15,24 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from transformers import AutoProcessor, PreTrainedTokenizerFast
+from transformers import AutoProcessor, BatchFeature, PreTrainedTokenizerFast, ProcessorMixin
+from transformers.utils import cached_file
 
-from maya_core.errors import CheckpointNotFound, PromptTooLong
+from maya_core.errors import CheckpointNotFound, ImageCountMismatch, PromptError, PromptTooLong
 from maya_core.model.config import MayaConfig
 from maya_core.model.images import open_image, pad_to_square
-from maya_core.model.prompt import Message, Picture, Piece, PromptFormat, clean_text, prompt_pieces
+from maya_core.model.prompt import BOS, IMAGE, Message, Picture, Piece, PromptFormat, clean_text, prompt_pieces
+from maya_core.model.turns import flat_pictures, message_of
 
 IGNORED = -100  # a label that is not learnt, by torch's convention
+HUB_OPTIONS = (
+    "cache_dir",
+    "force_download",
+    "local_files_only",
+    "revision",
+    "subfolder",
+    "token",
+)  # of from_pretrained
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,8 +90,10 @@ class Encoded:
     pictures: tuple[Picture, ...]
 
 
-class MayaProcessor:
+class MayaProcessor(ProcessorMixin):
     """Turns conversations into what the model takes; made by `checkpoint`, or with `from_pretrained`."""
+
+    chat_template = None
 
     def __init__(
         self, config: MayaConfig, preparation: ImagePreparation, tokenizer: PreTrainedTokenizerFast | None
@@ -105,6 +122,10 @@ class MayaProcessor:
         learnt, or only a part of a picture, lies within max_length.
         """
         pieces = prompt_pieces(messages, prompt_format or self.config.prompt_format, answer_next=answer_next)
+        pictures = tuple(picture for message in messages for picture in message.images)
+        return self._encoded(pieces, pictures, max_length)
+
+    def _encoded(self, pieces: Sequence[Piece], pictures: tuple[Picture, ...], max_length: int | None) -> Encoded:
         ids: list[int] = []
         labels: list[int] = []
         for piece, piece_ids in zip(pieces, self.ids_of(pieces), strict=True):
@@ -116,7 +137,6 @@ class MayaProcessor:
             ids, labels = ids[:max_length], labels[:max_length]
         if len(ids) > most:
             raise PromptTooLong(f"The conversation takes {len(ids)} tokens, more than the model's {most}; start anew.")
-        pictures = tuple(picture for message in messages for picture in message.images)
         return Encoded(input_ids=torch.tensor(ids), labels=torch.tensor(labels), pictures=pictures)
 
     def _check_cut(self, ids: list[int], labels: list[int], max_length: int) -> None:
@@ -190,34 +210,155 @@ class MayaProcessor:
             "attention_mask": torch.stack([filled(torch.ones_like(one.input_ids), 0) for one in encoded]),
         }
 
-    def __call__(self, conversations: Sequence[Sequence[Message]]) -> dict[str, Tensor]:
+    def prompts(self, conversations: Sequence[Sequence[Message]]) -> dict[str, Tensor]:
         """A left-padded batch of prompts, ready for `generate`: input_ids, attention_mask, pixel_values."""
         batch = self.collate([self.encode(one, answer_next=True) for one in conversations], padding_side="left")
         del batch["labels"]
         return batch
 
+    # --- as transformers' own processors are called ---
+
+    def __call__(
+        self,
+        images: Any = None,
+        text: str | Sequence[str] | None = None,
+        *,
+        return_tensors: str | None = None,
+        max_length: int | None = None,
+        **_: Any,
+    ) -> BatchFeature:
+        """Prompts that are written out, with `<image>` where a picture of `images` belongs, or pictures alone.
+
+        Unlike in `encode`, control tokens that are written are control tokens; BOS is put first where it is missing.
+        Gives input_ids and attention_mask (B, T), left-padded, and pixel_values (I, 3, H, W). return_tensors: `pt`, or None
+        for lists. Raises ImageCountMismatch where pictures and their places are not as many, and ImageError.
+        """
+        pictures = flat_pictures(images)
+        if text is None:
+            return BatchFeature({"pixel_values": self.pixel_values(pictures)})
+        written = [text] if isinstance(text, str) else list(text)
+        places = sum(one.count(IMAGE) for one in written)
+        if places != len(pictures):
+            raise ImageCountMismatch(f"The text has {places} times {IMAGE}, and {len(pictures)} pictures were given.")
+        rest = iter(pictures)
+        encoded = []
+        for one in written:
+            ids_T = torch.tensor(self._ids_of_written(one)[:max_length])
+            shown = tuple(next(rest) for _ in range(one.count(IMAGE)))
+            encoded.append(Encoded(input_ids=ids_T, labels=torch.full_like(ids_T, IGNORED), pictures=shown))
+        return self._features(encoded, return_tensors)
+
+    def apply_chat_template(
+        self,
+        conversation: Sequence[Any],
+        chat_template: str | None = None,
+        *,
+        add_generation_prompt: bool = False,
+        continue_final_message: bool = False,
+        tokenize: bool = False,
+        return_dict: bool = False,
+        return_tensors: str | None = None,
+        return_assistant_tokens_mask: bool = False,
+        processor_kwargs: Mapping[str, Any] | None = None,
+        **options: Any,
+    ) -> Any:
+        """The prompt of a conversation, or of each of several, whose turns are `{"role": ..., "content": ...}`.
+
+        content: the words, or a list of parts `{"type": "text", "text": ...}` and `{"type": "image", ...}` with the picture
+        under `image`, `path`, `url` or `base64`. A turn's pictures come before its words, as in training.
+        add_generation_prompt: end where the assistant speaks. continue_final_message: end within the assistant's last
+        words. tokenize: give ids (with return_dict also attention_mask and pixel_values), and not the text.
+        return_assistant_tokens_mask: with assistant_masks, 1 where the assistant speaks.
+        Raises PromptError for turns out of order and for what Maya was not trained on (tools, documents, other templates).
+        """
+        unknown = [name for name in ("tools", "documents") if options.get(name)] + ["chat_template"] * bool(
+            chat_template
+        )
+        if unknown:
+            raise PromptError(f"Maya's prompts have no {' and no '.join(unknown)}; leave it out.")
+        is_batch = bool(conversation) and not isinstance(conversation[0], Mapping)
+        turns = [[message_of(turn) for turn in one] for one in (conversation if is_batch else [conversation])]
+        pieces = [
+            prompt_pieces(one, self.config.prompt_format, answer_next=add_generation_prompt)[
+                : -1 if continue_final_message else None
+            ]
+            for one in turns
+        ]
+        if not tokenize:
+            written = ["".join(IMAGE if piece.kind == "image" else piece.text for piece in one) for one in pieces]
+            return written if is_batch else written[0]
+        options = options | dict(processor_kwargs or {})
+        encoded = [
+            self._encoded(
+                some, tuple(chain.from_iterable(message.images for message in one)), options.get("max_length")
+            )
+            for some, one in zip(pieces, turns, strict=True)
+        ]
+        features = self._features(encoded, options.get("return_tensors", return_tensors), return_assistant_tokens_mask)
+        return features if return_dict else features["input_ids"]
+
+    def _ids_of_written(self, text: str) -> list[int]:
+        tokenizer = self.require_tokenizer()
+        parts = (text if text.startswith(BOS) else BOS + text).split(IMAGE)
+        ids: list[int] = []
+        for number, part in enumerate(parts):
+            ids += [self.config.image_token_id] * (self.image_slots if number else 0)
+            ids += tokenizer(part, add_special_tokens=False)["input_ids"]
+        return ids
+
+    def _features(self, encoded: Sequence[Encoded], return_tensors: str | None, masked: bool = False) -> BatchFeature:
+        batch = self.collate(encoded, padding_side="left")
+        labels_BT = batch.pop("labels")
+        if masked:
+            batch["assistant_masks"] = (labels_BT != IGNORED).long()
+        if return_tensors is None:  # rows as long as they are
+            rows = batch["attention_mask"].bool()
+            words = ("input_ids", "attention_mask", "assistant_masks")
+            listed = {name: [row[kept].tolist() for row, kept in zip(batch[name], rows, strict=True)]
+                      for name in words if name in batch}  # fmt: skip
+            return BatchFeature(batch | listed)
+        return BatchFeature(batch, tensor_type=return_tensors)
+
     # --- files ---
 
-    def save_pretrained(self, folder: str | Path) -> None:
-        """Write preprocessor_config.json and the tokenizer's files into `folder`."""
-        folder = Path(folder)
+    def save_pretrained(self, save_directory: str | Path, push_to_hub: bool = False, **options: Any) -> None:
+        """Write preprocessor_config.json and the tokenizer's files into a folder.
+
+        push_to_hub: and into a repository: `repo_id`, or one named as the folder.
+        """
+        folder = Path(save_directory)
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "preprocessor_config.json").write_text(json.dumps(self.preparation.to_json(), indent=2) + "\n")
         if self.tokenizer is not None:
             self.tokenizer.save_pretrained(str(folder))
+        if push_to_hub:
+            self.push_to_hub(options.pop("repo_id", folder.name), **options)
 
     @classmethod
-    def from_pretrained(cls, folder: str | Path, *, config: MayaConfig | None = None, **_: Any) -> "MayaProcessor":
-        """From a local folder in our layout; `config` where it is not the folder's own."""
-        folder = Path(folder)
-        config = config or MayaConfig.from_pretrained(folder)
-        preprocessor = folder / "preprocessor_config.json"
-        fields = json.loads(preprocessor.read_text()) if preprocessor.is_file() else {}
+    def from_pretrained(
+        cls, pretrained_model_name_or_path: str | Path, *, config: MayaConfig | None = None, **options: Any
+    ) -> "MayaProcessor":
+        """From a folder in our layout, or a repository on the hub; `config` where it is not the folder's own.
+
+        options: HUB_OPTIONS, as transformers has them.
+        """
+        source = str(pretrained_model_name_or_path)
+        hub = {name: value for name, value in options.items() if name in HUB_OPTIONS}
+        config = config or MayaConfig.from_pretrained(source, **hub)
+        preprocessor, tokenizer = (
+            cached_file(source, name, _raise_exceptions_for_missing_entries=False, **hub)
+            for name in ("preprocessor_config.json", "tokenizer.json")
+        )
+        fields = json.loads(Path(preprocessor).read_text()) if preprocessor else {}
         return cls(
             config,
             ImagePreparation.from_json(fields, size=config.image_size, aspect_ratio=config.image_aspect_ratio),
-            load_tokenizer(folder),
+            load_tokenizer(Path(tokenizer).parent) if tokenizer else None,
         )
+
+    def to_dict(self) -> dict[str, Any]:
+        """What transformers prints of a processor."""
+        return {"processor_class": type(self).__name__, "preparation": self.preparation.to_json()}
 
 
 def load_tokenizer(folder: Path) -> PreTrainedTokenizerFast | None:
@@ -247,4 +388,4 @@ def image_token_id_of(tokenizer: PreTrainedTokenizerFast | None, rows: int) -> i
     return rows - 1 if len(tokenizer) < rows else known.get("<UNK>", 1)
 
 
-AutoProcessor.register(MayaConfig, MayaProcessor)
+AutoProcessor.register(MayaConfig, MayaProcessor, exist_ok=True)

@@ -91,7 +91,7 @@ class Bench:
         return model.to(self.device).eval()
 
     def inputs(self) -> dict[str, Tensor]:
-        batch = {name: tensor.to(self.device) for name, tensor in self.processor([self.messages]).items()}
+        batch = {name: tensor.to(self.device) for name, tensor in self.processor.prompts([self.messages]).items()}
         return batch | {"pixel_values": batch["pixel_values"].bfloat16()}
 
 

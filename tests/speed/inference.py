@@ -175,7 +175,7 @@ def medium_model(tokenizer: Any) -> tuple[Any, MayaProcessor]:
 def _decoding(what: str, model: Any, processor: MayaProcessor, options: Options, *, many: int, wanted: float) -> Row:
     stock, session = copy.deepcopy(model), ChatSession(model, processor)
     messages = [Message(role="user", text=WORDS)]
-    inputs = processor([messages])
+    inputs = processor.prompts([messages])
 
     agreement = _checked(session, stock, messages, many)
     mine, other = medians(
@@ -192,7 +192,7 @@ def _decoding(what: str, model: Any, processor: MayaProcessor, options: Options,
 @torch.inference_mode()
 def _checked(session: ChatSession, stock: Any, messages: Sequence[Message], new: int) -> str:
     """How many greedy tokens agree, and how near the scores of the first are; ends the run where they are not near."""
-    inputs = session.processor([messages])
+    inputs = session.processor.prompts([messages])
     ours = session.token_ids(messages, GenerationOptions(max_new_tokens=new))
     theirs = stock_tokens(stock, inputs, new)
     decoder = session.decoder
@@ -226,9 +226,9 @@ def turns(options: Options, tokenizer: Any) -> list[Row]:
             return thread_seconds(lambda: _first(session, messages))
 
         def theirs(messages: Any = messages) -> float:
-            return thread_seconds(lambda: stock_tokens(stock, processor([messages]), 1))
+            return thread_seconds(lambda: stock_tokens(stock, processor.prompts([messages]), 1))
 
-        if (first := _first(session, messages)) != (expected := stock_tokens(stock, processor([messages]), 1)):
+        if (first := _first(session, messages)) != (expected := stock_tokens(stock, processor.prompts([messages]), 1)):
             raise SystemExit(f"turn {turn}: the first tokens differ, {first} and {expected}")
         mine, other = medians(options.rounds, ours, theirs)
         row = Row(
@@ -252,7 +252,7 @@ def four_bit(options: Options, tokenizer: Any) -> list[Row]:
         messages = [Message(role="user", text=(WORDS * 6)[:PROMPT])]
         short = [Message(role="user", text="?")]
         agreement = _checked(session, stock, messages, 9)
-        inputs = session.processor([short])
+        inputs = session.processor.prompts([short])
 
         def our_token(session: ChatSession = session, short: Any = short) -> float:
             return our_token_seconds(session, short, 9)
@@ -261,7 +261,7 @@ def four_bit(options: Options, tokenizer: Any) -> list[Row]:
             return stock_token_seconds(stock, inputs, 9)
 
         with torch.inference_mode():
-            embeds = session.model.get_input_embeddings()(session.processor([messages])["input_ids"])
+            embeds = session.model.get_input_embeddings()(session.processor.prompts([messages])["input_ids"])
         tokens.append(medians(options.rounds, our_token, stock_token))
         prompts.append(medians(options.rounds, *_prompt_readers(session, stock, embeds)))
     rows = []

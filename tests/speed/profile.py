@@ -104,7 +104,7 @@ def compare(model: Any, processor: Any) -> str:
     """The table of one model."""
     stock, session = copy.deepcopy(model), ChatSession(model, processor)
     messages = [Message(role="user", text=WORDS)]
-    inputs = processor([messages])
+    inputs = processor.prompts([messages])
 
     def ours(tokens: int) -> float:
         return our_token_seconds(session, messages, tokens)

@@ -17,13 +17,13 @@ from typing import Annotated, Any
 
 import torch
 import tyro
-from maya_core.learning.objective import AnswerObjective
 from PIL import Image
 from torch import Tensor
 from transformers import LlavaForConditionalGeneration, Trainer, TrainerCallback, TrainingArguments
 
 from maya_core.assets import asset_path
 from maya_core.learning.data import ConversationCollator, Sample, step_indices
+from maya_core.learning.objective import AnswerObjective
 from maya_core.learning.train import TrainConfig, train
 from maya_core.model.config import MayaConfig
 from maya_core.model.maya import MayaForConditionalGeneration

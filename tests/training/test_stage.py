@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from maya_core.learning.objective import AnswerObjective
 from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor
 
+from maya_core.learning.objective import AnswerObjective
 from maya_core.model.attention import no_mask
 from maya_core.model.prompt import Message
 from maya_core.weights.checkpoint import load_model, load_processor, save_model
@@ -63,7 +63,7 @@ def tune(data, base, tmp_path, monkeypatch, capsys):
 def logits(folder: Path) -> torch.Tensor:
     model, processor = load_model(folder), load_processor(folder)
     image = Image.new("RGB", (64, 64), (200, 30, 30))
-    batch = processor([[Message(role="user", text=SENTENCES[0], images=(image,))]])
+    batch = processor.prompts([[Message(role="user", text=SENTENCES[0], images=(image,))]])
     with torch.no_grad():
         return model(**batch).logits
 
@@ -153,7 +153,6 @@ def test_an_adapter_of_another_model_is_refused(tune, tmp_path, capsys):
 
 def test_a_and_b_have_rates_of_their_own(base):
     from maya_core.learning.objective import AnswerObjective
-
     from maya_core.learning.optim import build_optimizers
 
     recipe = lora()
@@ -191,7 +190,6 @@ def test_parameters_are_counted_as_they_are(base):
         counted = Parameters.of(model.config, recipe)
         stage.prepare(model, recipe, torch.device("cpu"))
         from maya_core.learning.objective import AnswerObjective
-
         from maya_core.learning.optim import build_optimizers, trained_parameters
 
         parts = stage.parts_of(recipe, model.config)

@@ -41,7 +41,7 @@ CONVERSATIONS = {
 
 def stock_tokens(session, messages, options=OPTIONS):
     """What transformers' `generate` says, on a copy that our decoder has not touched."""
-    inputs = session.processor([messages])
+    inputs = session.processor.prompts([messages])
     ids = session.model.generate(
         **inputs, max_new_tokens=options.max_new_tokens, do_sample=False,
         suppress_tokens=[session.model.config.image_token_id],
@@ -76,7 +76,7 @@ def test_four_bit_tokens_are_those_of_transformers(conversation):
         if same is None:
             assert len(ours) == len(theirs)
             continue
-        inputs = stock.processor([messages])
+        inputs = stock.processor.prompts([messages])
         inputs["input_ids"] = torch.cat([inputs["input_ids"], torch.tensor([theirs[:same]], dtype=torch.long)], dim=1)
         inputs["attention_mask"] = torch.ones_like(inputs["input_ids"])
         with torch.inference_mode():

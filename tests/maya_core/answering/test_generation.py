@@ -27,7 +27,7 @@ def test_the_stream_joined_is_the_answer_and_what_generate_gives(session):
     conversation = question("What is in the picture?", picture())
     streamed = "".join(session.stream(conversation, OPTIONS))
     assert streamed == session.answer(conversation, OPTIONS)
-    inputs = session.processor([conversation])
+    inputs = session.processor.prompts([conversation])
     stock = session.model.generate(
         **inputs, max_new_tokens=12, do_sample=False, suppress_tokens=[session.model.config.image_token_id]
     )

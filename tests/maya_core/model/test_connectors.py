@@ -5,7 +5,6 @@ import copy
 
 import pytest
 import torch
-from maya_core.learning.objective import AnswerObjective
 from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import AutoConfig, AutoModelForImageTextToText, DynamicCache
@@ -15,6 +14,7 @@ from maya_core.answering.session import ChatSession
 from maya_core.assets import asset_path
 from maya_core.errors import CheckpointError, CheckpointMismatch, ImageCountMismatch
 from maya_core.learning.data import ConversationCollator, PackedCollator, PackedSample, Sample
+from maya_core.learning.objective import AnswerObjective
 from maya_core.learning.optim import build_optimizers
 from maya_core.model.config import ConnectorConfig, GenerationOptions, MayaConfig
 from maya_core.model.connectors import QFormerConnector
@@ -112,7 +112,7 @@ def test_off_the_patch_grid_is_refused(kind):
 @kinds
 def test_the_processor_makes_as_many_slots(kind):
     session = session_of(kind)
-    ids = session.processor([[user("What?", RED, BLUE)]])["input_ids"]
+    ids = session.processor.prompts([[user("What?", RED, BLUE)]])["input_ids"]
     assert session.processor.image_slots == SLOTS[kind]
     assert int((ids == session.model.config.image_token_id).sum()) == 2 * SLOTS[kind]
 
@@ -280,7 +280,7 @@ def test_later_pictures_join_and_a_cut_cache_forgets():
 @torch.inference_mode()
 def test_with_cache_is_without_step_by_step(kind):
     session = session_of(kind)
-    model, batch = session.model, session.processor(CONVERSATIONS)
+    model, batch = session.model, session.processor.prompts(CONVERSATIONS)
     ids, mask, images = batch["input_ids"], batch["attention_mask"], batch["pixel_values"]
     assert mask[2, 0] == 0
     cache = DynamicCache(config=model.config.text)
@@ -313,9 +313,9 @@ def test_a_batch_gives_the_single_answers(kind):
 @torch.inference_mode()
 def test_a_row_has_the_logits_that_it_has_alone(kind):
     session = session_of(kind)
-    together = session.processor(CONVERSATIONS)
+    together = session.processor.prompts(CONVERSATIONS)
     logits = session.model(**together, position_ids=positions_of(together["attention_mask"])).logits[:, -1]
-    alone = [session.model(**session.processor([one])).logits[0, -1] for one in CONVERSATIONS]
+    alone = [session.model(**session.processor.prompts([one])).logits[0, -1] for one in CONVERSATIONS]
     torch.testing.assert_close(logits, torch.stack(alone), **CLOSE)
 
 
@@ -373,7 +373,7 @@ def test_embeddings_instead_of_ids_see_the_cached_picture_too():
 def test_saved_and_loaded_gives_the_same_logits(kind, tmp_path):
     session = session_of(kind)
     save_model(session.model, session.processor, tmp_path / "saved")
-    batch = session.processor([CONVERSATIONS[1]])
+    batch = session.processor.prompts([CONVERSATIONS[1]])
     with torch.inference_mode():
         expected = session.model(**batch).logits
         assert torch.equal(load_model(tmp_path / "saved")(**batch).logits, expected)

@@ -39,7 +39,7 @@ def folders(tmp_path_factory):
 
 
 def scores(model, session):
-    inputs = session.processor([QUESTION])
+    inputs = session.processor.prompts([QUESTION])
     inputs["pixel_values"] = inputs["pixel_values"].to(model.dtype)
     with torch.inference_mode():
         return model(**inputs).logits
