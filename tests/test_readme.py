@@ -1,0 +1,113 @@
+"""What README tells someone to do, done as it stands there, with defaults."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from maya_core.assets import asset_path
+from maya_core.model.images import open_image
+from tests.tiny import SENTENCES
+
+ROOT = Path(__file__).parents[1]
+LANGUAGES = ("en", "zh", "fr", "es", "ru", "hi", "ja", "ar", "bn", "ur")
+# What no test can do as it stands, and what does the same.
+ELSEWHERE = {
+    "make app": "a fresh machine",
+    "make test": "this is it",
+    "python3 -m venv .venv": "a fresh machine",
+    ".venv/bin/pip install -c constraints.txt -e .": "a fresh machine",
+    ".venv/bin/maya-app": "tests/app/test_load.py, which starts it as a program",
+    "python -m training.embedded": "three hours; tests/training/embedded/test_stages.py, a step of each stage",
+    "python -m training.embedded --model assets/maya-tiny": "an hour; the same",
+}
+
+
+def chapters() -> dict[str, str]:
+    """README without what is fenced, by headings."""
+    text = re.sub(r"^```.*?^```", "", (ROOT / "README.md").read_text("utf-8"), flags=re.S | re.M)
+    parts = re.split(r"^## (.*)\n", text, flags=re.M)
+    return dict(zip(parts[1::2], parts[2::2], strict=True))
+
+
+def commands(chapter: str) -> list[str]:
+    """The lines of a chapter that are to be typed, without comments, that are not done elsewhere."""
+    lines = [line.split("  #")[0].strip() for line in re.findall(r"^    (\S.*)$", chapters()[chapter], re.M)]
+    return [line for line in lines if line not in ELSEWHERE]
+
+
+@pytest.fixture
+def workshop(tmp_path):
+    """A folder with what the commands name: .venv, assets, my.json, pictures and MODEL."""
+    (tmp_path / ".venv").symlink_to(sys.prefix)
+    (tmp_path / "assets").symlink_to(ROOT / "assets")
+    (tmp_path / "pictures").mkdir()
+    records = []
+    for number, (language, sentence) in enumerate(zip(LANGUAGES, SENTENCES, strict=True)):
+        Image.new("RGB", (40 + number, 30), (number * 20, 90, 200)).save(tmp_path / "pictures" / f"{number}.png")
+        turns = [{"from": "human", "value": f"<image>\n{sentence}"}, {"from": "gpt", "value": sentence}]
+        records.append({"id": number, "image": f"{number}.png", "language": language, "conversations": turns})
+    (tmp_path / "my.json").write_text(json.dumps(records, ensure_ascii=False), "utf-8")
+    shutil.copytree(asset_path("maya-tiny"), tmp_path / "MODEL")
+    return tmp_path
+
+
+def typed(command: str, folder: Path) -> str:
+    """What a command prints."""
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    done = subprocess.run(
+        command, shell=True, cwd=folder, env=os.environ | {"PATH": path}, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_asking_as_written(workshop):
+    asked, doctor, info = (typed(line, workshop) for line in commands("Use it"))
+    assert asked.strip()
+    assert "embedded Maya" in doctor
+    assert "maya-tiny" in info
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_python_as_written(number):
+    block = re.findall(r"^```python\n(.*?)^```", (ROOT / "README.md").read_text("utf-8"), re.S | re.M)[number]
+    done = subprocess.run([sys.executable, "-c", block], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert ("violín", "バイオリン")[number] in done.stdout
+
+
+def test_tuning_as_written(workshop):
+    lines = commands("Training on pictures of your own")
+    assert len(lines) == 3
+    for line in lines:
+        typed(line, workshop)
+    assert (workshop / "maya-tuned" / "adapter_model.safetensors").is_file()
+    assert typed(f'maya ask pictures/0.png "{SENTENCES[0]}" --model maya-tuned', workshop)
+
+
+def test_emoji_vqa_as_written(workshop):
+    preview, _, export = commands("EmojiVQA")
+    typed(preview, workshop)
+    assert open_image(workshop / "preview.png").size[0] > 500
+    assert "1000 conversations" in typed(export, workshop)
+
+
+@pytest.mark.slow
+def test_the_evaluation_as_written_gives_the_cards_figures(workshop):
+    _, evaluate, _ = commands("EmojiVQA")
+    [split] = re.findall(r"--split (\w+)", evaluate)
+    card = json.loads((asset_path("maya-tiny") / f"evaluation-{split}.json").read_text("utf-8"))
+    told = typed(f"{evaluate} --json again.json", workshop)
+    again = json.loads((workshop / "again.json").read_text("utf-8"))
+    assert again["exact_match"]["mean"]["all"] == pytest.approx(card["exact_match"]["mean"]["all"], abs=0.002), told
+
+
+def test_every_chapter_with_commands_is_done_here():
+    done = {"Use it", "Training on pictures of your own", "EmojiVQA"}
+    assert {name for name in chapters() if commands(name)} == done
