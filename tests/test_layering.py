@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[1]
 # Rooms on one floor never meet. An empty name is `maya_core` itself.
 FLOORS: tuple[dict[str, tuple[str, ...]], ...] = (
     {"": ("errors", "languages", "hardware", "assets")},
-    {"model": ("config", "images", "prompt", "turns", "processor", "attention", "decoder_layer", "connectors", "towers",
+    {"model": ("config", "images", "towers", "prompt", "turns", "processor", "attention", "decoder_layer", "connectors",
                "maya")},
     {"weights": ("durable", "files", "hub", "adapters", "quantization", "published", "checkpoint", "export")},
     {
@@ -106,7 +106,7 @@ def test_maya_core_imports_only_downwards():
         ("answering.decoder", "maya_core.learning.data.Sample"),
         ("learning.data", "maya_core.learning.train.train"),
         ("weights.checkpoint", "maya_core.cli.main"),
-        ("model.connectors.mlp", "maya_core.model.towers.build_tower"),
+        ("model.towers.siglip", "maya_core.model.connectors.build_connector"),
         ("weights.hub", "maya_core.load_model"),
     ],
 )

@@ -51,7 +51,7 @@ class StageOptions:
     images: Annotated[Path, tyro.conf.arg(help="folder of the records' pictures")]
     model: Annotated[str | None, tyro.conf.arg(help="folder or repository of the Maya to go on from")] = None
     out: Annotated[Path, tyro.conf.arg(help="folder for the result: a model, or an adapter")] = Path("maya-tuned")
-    tower: Annotated[str | None, tyro.conf.arg(help="of a SigLIP, for a new Maya")] = None
+    tower: Annotated[str | None, tyro.conf.arg(help="of a SigLIP, CLIP or DINOv2, for a new Maya")] = None
     language_model: Annotated[str | None, tyro.conf.arg(help="of a Cohere model such as Aya-23, for a new Maya")] = None
     run: Annotated[Path | None, tyro.conf.arg(help="folder for checkpoints and records; OUT.run if not given")] = None
     mixing: Annotated[float, tyro.conf.arg(help="1: languages as often as they are; 0: all equally often")] = NATURAL

@@ -4,9 +4,20 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 from huggingface_hub.dataclasses import strict
-from transformers import AutoConfig, CohereConfig, PreTrainedConfig, SiglipVisionConfig
+from transformers import (
+    AutoConfig,
+    CLIPVisionConfig,
+    CohereConfig,
+    Dinov2Config,
+    Dinov2WithRegistersConfig,
+    PreTrainedConfig,
+    SiglipVisionConfig,
+)
 from transformers.activations import ACT2FN
+from transformers.configuration_utils import SubConfigSpec
 
+# Of the towers that there are. Their classes: `towers`.
+VISION_CONFIGS = (SiglipVisionConfig, CLIPVisionConfig, Dinov2Config, Dinov2WithRegistersConfig)
 # google/siglip-base-patch16-256-multilingual, the published tower: 92,930,304 parameters with its pooling head.
 PUBLISHED_VISION: dict[str, Any] = {
     "hidden_size": 768,
@@ -87,18 +98,20 @@ class ConnectorConfig(PreTrainedConfig):
 class MayaConfig(PreTrainedConfig):
     """Shapes and choices of one Maya; every field is checked here, so modules only take numbers.
 
-    vision_config, connector_config, text_config: of SigLIP's vision part, the connector, and Cohere.
+    vision_config, connector_config, text_config: of the tower (SigLIP's where its model_type does not say CLIP's or
+        DINOv2's), the connector, and Cohere.
     image_token_id: the id that stands once in `input_ids` for every visual token.
     vision_feature_layer: which of the tower's hidden states is read: -1 the last layer's output, -2 the one before, ...
-    vision_feature_select_strategy: `full` keeps every patch; `default` drops the first one, as the published weights
-        were trained (the original code takes SigLIP's first patch for a class token).
+    vision_feature_select_strategy: `full` keeps all that the tower gives; `default` drops what stands before the patches (a
+        class token, registers), and of SigLIP the first patch, as the published weights were trained (the original code
+        takes it for a class token).
     image_aspect_ratio: `pad` centres a picture on a grey square before resizing, `stretch` resizes it as it is.
     prompt_format: `maya-v1` as the published weights were trained, or `chat` with Cohere's turn tokens.
     """
 
     model_type = "maya"
     sub_configs_defaults: ClassVar[dict[str, Any]] = {
-        "vision_config": SiglipVisionConfig,
+        "vision_config": SubConfigSpec(config_class=AutoConfig, model_type=SiglipVisionConfig.model_type),
         "connector_config": ConnectorConfig,
         "text_config": CohereConfig,
     }
@@ -115,6 +128,11 @@ class MayaConfig(PreTrainedConfig):
 
     def __post_init__(self, **kwargs: Any) -> None:
         super().__post_init__(**kwargs)
+        if not isinstance(self.vision_config, VISION_CONFIGS):
+            known = ", ".join(kind.model_type for kind in VISION_CONFIGS)
+            raise ValueError(
+                f"vision_config is a {getattr(self.vision_config, 'model_type', None)}; Maya's towers are {known}."
+            )
         vision, text = self.vision, self.text
         if not 1 <= -self.vision_feature_layer <= vision.num_hidden_layers + 1:
             raise ValueError(
@@ -132,9 +150,9 @@ class MayaConfig(PreTrainedConfig):
             )
 
     @property
-    def vision(self) -> SiglipVisionConfig:
-        """`vision_config`, with its type."""
-        assert isinstance(self.vision_config, SiglipVisionConfig)
+    def vision(self) -> PreTrainedConfig:
+        """`vision_config`, with its type: one of VISION_CONFIGS."""
+        assert isinstance(self.vision_config, VISION_CONFIGS)
         return self.vision_config
 
     @property
@@ -164,12 +182,22 @@ class MayaConfig(PreTrainedConfig):
         return self.connector.visual_tokens(self.patches_kept(height, width))
 
     def patches_kept(self, height: int, width: int) -> int:
-        """How many patches of an image of height x width pixels the connector gets; ValueError off the patch grid."""
+        """How many positions of an image of height x width pixels the connector gets; ValueError off the patch grid."""
         patch = self.patch_size
         if height % patch or width % patch:
             raise ValueError(f"An image of {height} x {width} pixels is not a multiple of the {patch} px patch.")
-        dropped = 1 if self.vision_feature_select_strategy == "default" else 0
-        return (height // patch) * (width // patch) - dropped
+        return (height // patch) * (width // patch) + self.leading_positions - self.positions_dropped
+
+    @property
+    def leading_positions(self) -> int:
+        """How many positions of the tower stand before the patches: class token and registers."""
+        registers: int = getattr(self.vision, "num_register_tokens", 0)
+        return 0 if isinstance(self.vision, SiglipVisionConfig) else 1 + registers
+
+    @property
+    def positions_dropped(self) -> int:
+        """How many of the tower's positions the connector does not get, counted from the first."""
+        return 0 if self.vision_feature_select_strategy == "full" else max(1, self.leading_positions)
 
     @classmethod
     def published(cls, **changes: Any) -> "MayaConfig":

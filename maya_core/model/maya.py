@@ -56,6 +56,9 @@ class MayaForConditionalGeneration(PreTrainedModel, GenerationMixin):
     _no_split_modules: ClassVar[list[str]] = [
         "DecoderLayer",
         "SiglipEncoderLayer",
+        "CLIPEncoderLayer",
+        "Dinov2Layer",
+        "Dinov2WithRegistersLayer",
         "QFormerBlock",
         "ResamplerBlock",
         "GatedBlock",
@@ -76,7 +79,7 @@ class MayaForConditionalGeneration(PreTrainedModel, GenerationMixin):
         self.connector.attach(self.get_decoder())
         # hidden_states[-1] is the output of the last layer and [-(layers + 1)] that of the embeddings
         self.vision_layers_read = config.vision.num_hidden_layers + 1 + config.vision_feature_layer
-        self.first_patch_kept = 0 if config.vision_feature_select_strategy == "full" else 1
+        self.first_position_kept = config.positions_dropped
         self.post_init()
 
     def _init_weights(self, module: nn.Module) -> None:
@@ -91,8 +94,8 @@ class MayaForConditionalGeneration(PreTrainedModel, GenerationMixin):
         """(I, C, H, W), as the tower wants them -> (I, patches, D). H and W are any multiples of the patch."""
         height, width = pixel_values_ICHW.shape[-2:]
         self.config.patches_kept(height, width)
-        features_IND = self.vision_tower.features(pixel_values_ICHW, layers=self.vision_layers_read)
-        return features_IND[:, self.first_patch_kept :]
+        features_IND: Tensor = self.vision_tower.features(pixel_values_ICHW, layers=self.vision_layers_read)
+        return features_IND[:, self.first_position_kept :]
 
     def image_embeds(self, pixel_values_ICHW: Tensor) -> Tensor:
         """(I, C, H, W) -> (I, N, E): pictures in the language model's word space."""

@@ -22,6 +22,7 @@ from maya_core.errors import CheckpointNotFound, ImageCountMismatch, PromptError
 from maya_core.model.config import MayaConfig
 from maya_core.model.images import open_image, pad_to_square
 from maya_core.model.prompt import BOS, IMAGE, Message, Picture, Piece, PromptFormat, clean_text, prompt_pieces
+from maya_core.model.towers import tower_class
 from maya_core.model.turns import flat_pictures, message_of
 
 IGNORED = -100  # a label that is not learnt, by torch's convention
@@ -54,17 +55,15 @@ class ImagePreparation:
         return torch.from_numpy(np.ascontiguousarray(values_HWC.transpose(2, 0, 1)))
 
     @classmethod
-    def from_json(
-        cls, fields: dict[str, Any], *, size: int, aspect_ratio: Literal["pad", "stretch"]
-    ) -> "ImagePreparation":
-        """From a `preprocessor_config.json` in SigLIP's layout; what it does not say keeps SigLIP's values."""
-        given = fields.get("size", size)
+    def of(cls, config: MayaConfig, fields: Mapping[str, Any] | None = None) -> "ImagePreparation":
+        """For a model's tower. fields: of a `preprocessor_config.json`; what it does not say is as the tower was trained."""
+        fields, tower = fields or {}, tower_class(config.vision)
         return cls(
-            size=given if isinstance(given, int) else given["height"],
+            size=_side(fields.get("crop_size") or fields.get("size") or config.image_size),
             resample=fields.get("resample", Image.Resampling.BICUBIC),
-            mean=tuple(fields.get("image_mean", (0.5, 0.5, 0.5))),
-            std=tuple(fields.get("image_std", (0.5, 0.5, 0.5))),
-            aspect_ratio=aspect_ratio,
+            mean=tuple(fields.get("image_mean", tower.mean)),
+            std=tuple(fields.get("image_std", tower.std)),
+            aspect_ratio=config.image_aspect_ratio,
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -79,6 +78,11 @@ class ImagePreparation:
             "image_mean": list(self.mean),
             "image_std": list(self.std),
         }
+
+
+def _side(size: int | Mapping[str, int]) -> int:
+    """Of a square picture, from the ways in which transformers says it."""
+    return size if isinstance(size, int) else size.get("height") or size["shortest_edge"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -352,7 +356,7 @@ class MayaProcessor(ProcessorMixin):
         fields = json.loads(Path(preprocessor).read_text()) if preprocessor else {}
         return cls(
             config,
-            ImagePreparation.from_json(fields, size=config.image_size, aspect_ratio=config.image_aspect_ratio),
+            ImagePreparation.of(config, fields),
             load_tokenizer(Path(tokenizer).parent) if tokenizer else None,
         )
 

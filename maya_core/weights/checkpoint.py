@@ -22,9 +22,10 @@ from torch import Tensor
 from transformers import CohereConfig, SiglipVisionConfig
 
 from maya_core.errors import CheckpointMismatch, CheckpointNotFound
-from maya_core.model.config import MayaConfig, fields_of
+from maya_core.model.config import VISION_CONFIGS, MayaConfig, fields_of
 from maya_core.model.maya import MayaForConditionalGeneration
 from maya_core.model.processor import ImagePreparation, MayaProcessor, image_token_id_of, load_tokenizer
+from maya_core.model.towers import tower_class
 from maya_core.weights import adapters
 from maya_core.weights.files import (
     Tensors,
@@ -89,8 +90,7 @@ def load_processor(path_or_repo: str | Path) -> MayaProcessor:
 
 def _processor(config: MayaConfig, preprocessor: Path | None, tokenizer_folder: Path) -> MayaProcessor:
     fields = read_json(preprocessor) if preprocessor else {}
-    preparation = ImagePreparation.from_json(fields, size=config.image_size, aspect_ratio=config.image_aspect_ratio)
-    return MayaProcessor(config, preparation, load_tokenizer(tokenizer_folder))
+    return MayaProcessor(config, ImagePreparation.of(config, fields), load_tokenizer(tokenizer_folder))
 
 
 def _under_adapter(folder: Path) -> Path:
@@ -177,41 +177,53 @@ def _tensors(folder: Path) -> Tensors:
 def assemble(
     tower: str | Path, language_model: str | Path, *, dtype: torch.dtype = torch.float32, **config: Any
 ) -> tuple[MayaForConditionalGeneration, MayaProcessor]:
-    """A Maya before its first training: a SigLIP and a Cohere model, each a folder or a repository, and an untrained
-    connector between them.
+    """A Maya before its first training: a vision tower (SigLIP, SigLIP 2 of fixed resolution, CLIP, DINOv2) and a Cohere
+    model, each a folder or a repository, and an untrained connector between them.
 
     config: further fields of MayaConfig. Raises CheckpointNotFound, CheckpointMismatch or DownloadError.
     """
     tower_folder, language_folder = local_folder(tower), local_folder(language_model)
-    vision = read_config(tower_folder)
     text = read_config(language_folder)
-    for fields, wanted, folder in ((vision, "siglip", tower_folder), (text, "cohere", language_folder)):
-        if not str(fields.get("model_type")).startswith(wanted):
-            raise CheckpointMismatch(
-                f"config.json in {folder.name} says model_type {fields.get('model_type')!r}; a {wanted} model is wanted."
-            )
-    names = set(tensor_names(tower_folder))
-    has_head = any(".head." in name or name.startswith("head.") for name in names)
-    shapes = vision.get("vision_config", vision)
+    if text.get("model_type") != CohereConfig.model_type:
+        raise CheckpointMismatch(
+            f"config.json in {language_folder.name} says model_type {text.get('model_type')!r}; a cohere model is wanted."
+        )
     model_config = MayaConfig(
-        vision_config=fields_of(SiglipVisionConfig, shapes) | {"vision_use_head": has_head},
+        vision_config=_tower_config(tower_folder),
         text_config=fields_of(CohereConfig, text),
         image_token_id=image_token_id_of(load_tokenizer(language_folder), text["vocab_size"]),
         **config,
     )
     model: MayaForConditionalGeneration = MayaForConditionalGeneration(model_config)
     connector = {f"connector.{name}": tensor for name, tensor in model.connector.state_dict().items()}
-    tensors = chain(_tower_tensors(tower_folder), _language_tensors(language_folder), connector.items())
+    tensors = chain(_tower_tensors(tower_folder, model_config), _language_tensors(language_folder), connector.items())
     _fill(model, tensors, dtype, torch.device("cpu"), source=language_folder)
     preprocessor = first_existing(tower_folder / "preprocessor_config.json")
     return model, _processor(model_config, preprocessor, language_folder)
 
 
-def _tower_tensors(folder: Path) -> Tensors:
-    """A SigLIP's vision part under our names, whether the folder holds the vision part alone or the text part too."""
-    for name, tensor in learnt_tensors_in(folder):
-        if not name.startswith(("text_model.", "logit_")):
-            yield "vision_tower." + name.removeprefix("vision_model."), tensor
+def _tower_config(folder: Path) -> dict[str, Any]:
+    """Of a tower's folder, whether it holds the vision part alone or a text part too."""
+    fields = read_config(folder)
+    shapes = fields.get("vision_config", fields)
+    whole, part = str(fields.get("model_type")), shapes.get("model_type")
+    kind = next((kind for kind in VISION_CONFIGS if kind.model_type in (part, f"{whole}_vision_model", whole)), None)
+    if kind is None:
+        known = ", ".join(kind.model_type for kind in VISION_CONFIGS)
+        raise CheckpointMismatch(f"config.json in {folder.name} says model_type {whole!r}; Maya's towers are {known}.")
+    config = fields_of(kind, shapes) | {"model_type": kind.model_type}
+    if kind is SiglipVisionConfig:
+        names = tensor_names(folder)
+        config["vision_use_head"] = any(".head." in name or name.startswith("head.") for name in names)
+    return config
+
+
+def _tower_tensors(folder: Path, config: MayaConfig) -> Tensors:
+    """A tower's tensors under our names."""
+    own_name = tower_class(config.vision).own_name
+    for stored, tensor in learnt_tensors_in(folder):
+        if (name := own_name(stored)) is not None:
+            yield f"vision_tower.{name}", tensor
 
 
 def _language_tensors(folder: Path) -> Tensors:

@@ -132,7 +132,7 @@ def test_an_adapter_loads_as_what_was_trained_and_in_peft(tune, base):
     assert status == 0, printed.err
     assert not torch.allclose(logits(out), logits(base), atol=1e-3)
     image = Image.new("RGB", (64, 64), (200, 30, 30))
-    batch = load_processor(base)([[Message(role="user", text=SENTENCES[0], images=(image,))]])
+    batch = load_processor(base).prompts([[Message(role="user", text=SENTENCES[0], images=(image,))]])
     model = PeftModel.from_pretrained(load_model(base), str(out))
     model.eval()
     with torch.no_grad():

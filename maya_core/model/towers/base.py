@@ -1,19 +1,30 @@
 """The protocol of all towers.
 
-Shape letters: I pictures, C colours, H and W pixels, P patches, D vision width.
+Shape letters: I pictures, C colours, H and W pixels, P positions (patches, and before them a class token or the like), D
+vision width.
 """
 
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 from torch import Tensor
 
+Colours = tuple[float, float, float]
+
 
 class Tower(Protocol):
-    """Sees pictures. Its parameters keep the names that they have in checkpoints."""
+    """Sees pictures. Its parameters keep the names that they have in transformers."""
+
+    mean: ClassVar[Colours]  # of what it was trained on, and `std`: pixels are (value / 255 - mean) / std
+    std: ClassVar[Colours]
 
     def features(self, pixel_values_ICHW: Tensor, *, layers: int) -> Tensor:
-        """(I, C, H, W) -> (I, P, D): each patch as the first `layers` layers leave it; those above are never run.
+        """(I, C, H, W) -> (I, P, D): as the first `layers` layers leave them; those above are never run.
 
-        H and W are any multiples of the patch.
+        H and W are any multiples of the patch; positions are interpolated.
         """
+        ...
+
+    @classmethod
+    def own_name(cls, stored: str) -> str | None:
+        """The parameter that a tensor of a checkpoint is for; None for one of another part (a text tower, a head)."""
         ...
