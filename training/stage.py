@@ -17,7 +17,6 @@ from typing import Annotated, Any
 import torch
 import tyro
 from accelerate import PartialState
-from maya_core.learning.objective import AnswerObjective
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from safetensors.torch import load_file
@@ -27,6 +26,7 @@ from maya_core.errors import MayaError, OutOfMemory
 from maya_core.learning.data import ConversationCollator
 from maya_core.learning.features import FeatureStore
 from maya_core.learning.metrics import StepRecord
+from maya_core.learning.objective import AnswerObjective
 from maya_core.learning.records import NATURAL, ConversationFiles
 from maya_core.learning.train import train
 from maya_core.model.config import MayaConfig

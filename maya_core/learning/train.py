@@ -162,8 +162,8 @@ def _loaded(steps: Steps, run: "_Run") -> Iterator[StepData]:
         data = None
         try:
             data = next(loaded)
-        except RuntimeError as error:
-            if not _is_worker_gone(error):
+        except (RuntimeError, ConnectionError, EOFError) as error:
+            if not config.workers or not _is_worker_gone(error):
                 raise
         if data is None:  # said here, where no traceback holds the loader: it would go on telling of its worker's death
             del loaded
@@ -171,8 +171,11 @@ def _loaded(steps: Steps, run: "_Run") -> Iterator[StepData]:
         yield data
 
 
-def _is_worker_gone(error: RuntimeError) -> bool:
-    return "DataLoader" in str(error)
+def _is_worker_gone(error: Exception) -> bool:
+    """The loader tells of it; or the connection ends over which the worker was handing a batch. What a worker raised itself
+    comes back as caught "in DataLoader worker process"."""
+    is_its_own = "in DataLoader worker process" in str(error)
+    return not is_its_own and ("DataLoader" in str(error) or isinstance(error, ConnectionError | EOFError))
 
 
 def _worker_gone(run: "_Run") -> DataError:

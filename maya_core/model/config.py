@@ -16,8 +16,6 @@ from transformers import (
 from transformers.activations import ACT2FN
 from transformers.configuration_utils import SubConfigSpec
 
-# Of the towers that there are. Their classes: `towers`.
-VISION_CONFIGS = (SiglipVisionConfig, CLIPVisionConfig, Dinov2Config, Dinov2WithRegistersConfig)
 # google/siglip-base-patch16-256-multilingual, the published tower: 92,930,304 parameters with its pooling head.
 PUBLISHED_VISION: dict[str, Any] = {
     "hidden_size": 768,
@@ -95,11 +93,28 @@ class ConnectorConfig(PreTrainedConfig):
 
 
 @strict
+class PhotographTowerConfig(PreTrainedConfig):
+    """EfficientNet-Lite2 and NanoDet-g side by side (`towers.photograph`). hidden_size: 1,280 features, 80 classes twice,
+    two sizes, and 12 colours of a cell, which is patch_size px wide."""
+
+    model_type = "photograph_tower"
+
+    hidden_size: int = 1454
+    image_size: int = 384
+    patch_size: int = 32
+    num_hidden_layers: int = 1  # only the last one is read
+
+
+# Of the towers that there are. Their classes: `towers`.
+VISION_CONFIGS = (SiglipVisionConfig, CLIPVisionConfig, Dinov2Config, Dinov2WithRegistersConfig, PhotographTowerConfig)
+
+
+@strict
 class MayaConfig(PreTrainedConfig):
     """Shapes and choices of one Maya; every field is checked here, so modules only take numbers.
 
-    vision_config, connector_config, text_config: of the tower (SigLIP's where its model_type does not say CLIP's or
-        DINOv2's), the connector, and Cohere.
+    vision_config, connector_config, text_config: of the tower (SigLIP's where its model_type does not say
+        another's), the connector, and Cohere.
     image_token_id: the id that stands once in `input_ids` for every visual token.
     vision_feature_layer: which of the tower's hidden states is read: -1 the last layer's output, -2 the one before, ...
     vision_feature_select_strategy: `full` keeps all that the tower gives; `default` drops what stands before the patches (a
@@ -134,10 +149,11 @@ class MayaConfig(PreTrainedConfig):
                 f"vision_config is a {getattr(self.vision_config, 'model_type', None)}; Maya's towers are {known}."
             )
         vision, text = self.vision, self.text
-        if not 1 <= -self.vision_feature_layer <= vision.num_hidden_layers + 1:
+        deepest = 1 if isinstance(vision, PhotographTowerConfig) else vision.num_hidden_layers + 1
+        if not 1 <= -self.vision_feature_layer <= deepest:
             raise ValueError(
                 f"vision_feature_layer {self.vision_feature_layer} does not exist in a tower of "
-                f"{vision.num_hidden_layers} layers; choose -1 to -{vision.num_hidden_layers + 1}."
+                f"{vision.num_hidden_layers} layers; choose -1 to -{deepest}."
             )
         if not 0 <= self.image_token_id < text.vocab_size:
             raise ValueError(f"image_token_id {self.image_token_id} is outside the table of {text.vocab_size} rows.")
@@ -192,7 +208,7 @@ class MayaConfig(PreTrainedConfig):
     def leading_positions(self) -> int:
         """How many positions of the tower stand before the patches: class token and registers."""
         registers: int = getattr(self.vision, "num_register_tokens", 0)
-        return 0 if isinstance(self.vision, SiglipVisionConfig) else 1 + registers
+        return 0 if isinstance(self.vision, SiglipVisionConfig | PhotographTowerConfig) else 1 + registers
 
     @property
     def positions_dropped(self) -> int:
@@ -221,6 +237,7 @@ def fields_of(kind: type[CohereConfig] | type[SiglipVisionConfig], given: dict[s
 
 
 AutoConfig.register("maya_connector", ConnectorConfig)
+AutoConfig.register(PhotographTowerConfig.model_type, PhotographTowerConfig)
 AutoConfig.register("maya", MayaConfig, exist_ok=True)
 
 

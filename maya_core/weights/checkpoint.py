@@ -22,7 +22,7 @@ from torch import Tensor
 from transformers import CohereConfig, SiglipVisionConfig
 
 from maya_core.errors import CheckpointMismatch, CheckpointNotFound
-from maya_core.model.config import VISION_CONFIGS, MayaConfig, fields_of
+from maya_core.model.config import VISION_CONFIGS, MayaConfig, PhotographTowerConfig, fields_of
 from maya_core.model.maya import MayaForConditionalGeneration
 from maya_core.model.processor import ImagePreparation, MayaProcessor, image_token_id_of, load_tokenizer
 from maya_core.model.towers import tower_class
@@ -188,8 +188,11 @@ def assemble(
         raise CheckpointMismatch(
             f"config.json in {language_folder.name} says model_type {text.get('model_type')!r}; a cohere model is wanted."
         )
+    vision = _tower_config(tower_folder)
+    if vision["model_type"] == PhotographTowerConfig.model_type:
+        config = {"vision_feature_layer": -1} | config
     model_config = MayaConfig(
-        vision_config=_tower_config(tower_folder),
+        vision_config=vision,
         text_config=fields_of(CohereConfig, text),
         image_token_id=image_token_id_of(load_tokenizer(language_folder), text["vocab_size"]),
         **config,

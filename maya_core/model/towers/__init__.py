@@ -7,11 +7,27 @@ from transformers import PreTrainedConfig
 from maya_core.model.towers.base import Tower
 from maya_core.model.towers.clip import ClipTower
 from maya_core.model.towers.dinov2 import Dinov2Tower, Dinov2WithRegistersTower
+from maya_core.model.towers.photograph import PhotographTower
 from maya_core.model.towers.siglip import SiglipTower
 
-__all__ = ["ClipTower", "Dinov2Tower", "Dinov2WithRegistersTower", "SiglipTower", "Tower", "build_tower", "tower_class"]
+__all__ = [
+    "ClipTower",
+    "Dinov2Tower",
+    "Dinov2WithRegistersTower",
+    "PhotographTower",
+    "SiglipTower",
+    "Tower",
+    "build_tower",
+    "tower_class",
+]
 
-_CLASSES = (SiglipTower, ClipTower, Dinov2Tower, Dinov2WithRegistersTower)
+_CLASSES = (
+    SiglipTower,
+    ClipTower,
+    Dinov2Tower,
+    Dinov2WithRegistersTower,
+    PhotographTower,
+)
 
 
 def tower_class(config: PreTrainedConfig) -> Any:

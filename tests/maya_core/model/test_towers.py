@@ -1,7 +1,12 @@
 """Towers: each is transformers' own, is prepared for as it was trained, and can be assembled, trained, saved, quantised."""
 
+import json
+from pathlib import Path
+
 import pytest
 import torch
+from safetensors import safe_open
+from torch import nn
 from transformers import (
     CLIPConfig,
     CLIPModel,
@@ -18,19 +23,25 @@ from transformers import (
 )
 
 from maya_core.answering.session import ChatSession
+from maya_core.assets import asset_path
 from maya_core.errors import CheckpointMismatch
 from maya_core.learning.data import ConversationCollator, Sample
 from maya_core.learning.objective import AnswerObjective
 from maya_core.learning.train import TrainConfig, train
 from maya_core.model.config import GenerationOptions, MayaConfig
+from maya_core.model.images import open_image
 from maya_core.model.maya import MayaForConditionalGeneration
 from maya_core.model.processor import ImagePreparation
 from maya_core.model.prompt import Message
+from maya_core.model.towers.efficientnet_lite import folded
+from maya_core.model.towers.nanodet import found
+from maya_core.model.towers.photograph import PhotographTower
 from maya_core.weights.checkpoint import assemble, load_config, load_model, load_processor, save_model
 from maya_core.weights.export import export_llava, quantize_checkpoint
 from tests.maya_core.model.test_maya import pixels
 from tests.tiny import picture, tiny_session
 
+FIXTURES = Path(__file__).parents[2] / "fixtures"
 SHAPES = {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4, "image_size": 64, "patch_size": 16}
 MLP = {"intermediate_size": 64}
 # (configuration, transformers' class, what stands before the 16 patches)
@@ -216,6 +227,106 @@ def test_a_clip_tower_is_exported_to_stock_llava(name, tmp_path):
     batch = own.processor.prompts([QUESTION])
     with torch.inference_mode():
         torch.testing.assert_close(stock(**batch).logits, own.model(**batch).logits, atol=1e-4, rtol=1e-4)
+
+
+@pytest.fixture(scope="module")
+def photograph_tower() -> PhotographTower:
+    return PhotographTower.from_pretrained(asset_path("photograph-tower"), dtype=torch.float32).eval()
+
+
+def expected_of(network):
+    return json.loads((FIXTURES / "photograph-tower" / f"{network}.json").read_text()).items()
+
+
+def test_the_classifier_is_the_original_network(photograph_tower):
+    """Weights in float16: what it gives is the original's but for their rounding."""
+    with safe_open(asset_path("photograph-tower") / "model.safetensors", framework="pt") as stored:
+        weight_KD, bias_K = (stored.get_tensor(f"imagenet.{name}").float() for name in ("weight", "bias"))
+    preparation = ImagePreparation(size=260, mean=photograph_tower.mean, std=photograph_tower.std)
+    for name, wanted in expected_of("efficientnet-lite2"):
+        seen = preparation.pixels(open_image(FIXTURES / "maya-llava-tiny" / name))[None]
+        with torch.inference_mode():
+            [cells_PD] = photograph_tower.classifier(seen)
+        scores_K = cells_PD.mean(0) @ weight_KD.T + bias_K
+        assert scores_K.topk(5).indices.tolist() == wanted["classes"]
+        assert scores_K.topk(5).values.tolist() == pytest.approx(wanted["scores"], abs=0.02)
+        assert float(cells_PD.mean()) == pytest.approx(wanted["mean_of_features"], abs=1e-3)
+        assert cells_PD[4 * 9 + 4].topk(8).values.tolist() == pytest.approx(
+            wanted["largest_of_the_middle_cell"], abs=0.03
+        )
+
+
+def test_the_detector_is_the_original_network(photograph_tower):
+    preparation = ImagePreparation(size=416, mean=(0, 0, 0), std=(1 / 255,) * 3, aspect_ratio="stretch")
+    for name, wanted in expected_of("nanodet-g"):
+        seen = preparation.pixels(open_image(FIXTURES / "maya-llava-tiny" / name)).flip(0)[None]
+        with torch.inference_mode():
+            maps = photograph_tower.detector(seen)
+        for map_ICHW, (classes, scores, mean) in zip(maps, wanted, strict=True):
+            best_K = map_ICHW[0, :80].flatten(1).amax(1).sigmoid()
+            assert best_K.topk(3).indices.tolist() == classes
+            assert best_K.topk(3).values.tolist() == pytest.approx(scores, abs=1e-3)
+            assert float(map_ICHW.mean()) == pytest.approx(mean, abs=1e-3)
+
+
+def test_boxes_are_read_off_and_the_same_thing_is_found_once():
+    maps = [torch.full((124, 384 // stride, 384 // stride), -9.0) for stride in (8, 16, 32)]
+    for stride, row, column, logit in (
+        (2, 5, 3, 2.0),
+        (2, 5, 4, 1.0),
+        (2, 2, 9, 0.0),
+    ):  # two neighbours, and one far off
+        maps[stride][17, row, column] = logit
+        maps[stride][80:, row, column] = 0
+        for side in range(4):
+            maps[stride][80 + 11 * side + 4, row, column] = 30  # four strides away, each way
+    told = found(maps)
+    assert told.classes_N.tolist() == [17, 17]
+    assert told.scores_N.tolist() == pytest.approx([0.8808, 0.5], abs=1e-4)
+    assert told.boxes_N4[0].tolist() == pytest.approx([-16, 48, 240, 304])
+    assert len(found(maps, overlap=0.8).classes_N) == 3
+    assert len(found(maps, least=0.95).classes_N) == 0
+
+
+def test_a_cell_says_what_is_in_it(photograph_tower):
+    red = torch.zeros(1, 3, 384, 384)
+    red[:, 0], red[:, 1:] = (255 - 127) / 128, (0 - 127) / 128
+    with torch.inference_mode():
+        [cells_PD] = photograph_tower.features(red, layers=1)
+    assert cells_PD.shape == (144, photograph_tower.config.hidden_size)
+    colours = cells_PD[:, -12:].view(144, 3, 4)
+    torch.testing.assert_close(colours, torch.tensor([1.0, -1, -1])[None, :, None].expand(144, 3, 4), atol=1e-5, rtol=0)
+    with torch.inference_mode():
+        told = found([one[0] for one in photograph_tower.detector(255 * (red * 128 + 127).div(255).flip(1))])
+    for score, kind, box in zip(*told, strict=True):
+        row, column = (int(((box[at] + box[at + 2]) / 2 / 32).clamp(0, 11)) for at in (1, 0))
+        assert cells_PD[12 * row + column, 1360 + kind] == pytest.approx(float(score), abs=1e-4)
+    assert int((cells_PD[:, 1360:1440] > 0).sum()) == len(told.scores_N)
+
+
+def test_a_batch_norm_is_folded_into_the_convolution_before_it():
+    torch.manual_seed(0)
+    plain, norm = nn.Conv2d(4, 6, 3, bias=False), nn.BatchNorm2d(6, eps=1e-3).eval()
+    norm.running_mean.normal_(), norm.running_var.uniform_(0.5, 2), norm.weight.data.normal_(), norm.bias.data.normal_()
+    one = nn.Conv2d(4, 6, 3)
+    one.weight.data, one.bias.data = folded(plain.weight, norm.state_dict())
+    seen = torch.randn(1, 4, 8, 8)
+    torch.testing.assert_close(one(seen), norm(plain(seen)), atol=1e-5, rtol=1e-5)
+
+
+def test_the_photograph_tower_in_a_maya(tmp_path, folders):
+    model, processor = assemble(asset_path("photograph-tower"), folders[2], prompt_format="chat")
+    assert (processor.preparation.size, processor.image_slots) == (384, 144)
+    session = ChatSession(model, processor)
+    save_model(model, processor, tmp_path / "whole")
+    again = ChatSession(load_model(tmp_path / "whole"), load_processor(tmp_path / "whole"))
+    assert again.token_ids(QUESTION, OPTIONS) == session.token_ids(QUESTION, OPTIONS)
+    model, processor = assemble(asset_path("photograph-tower"), folders[2], prompt_format="chat")
+    before = model.vision_tower.state_dict()["classifier.stem.convolution.weight"].clone()
+    config = TrainConfig(steps=1, batch_size=1, learning_rates={"model.vision_tower": 1e-3}, bf16=False, workers=0)
+    sample = Sample(messages=(*QUESTION, Message(role="assistant", text="A dog.")))
+    train(AnswerObjective(model), [sample], ConversationCollator(processor), config, tmp_path / "run")
+    assert not torch.equal(before, model.vision_tower.state_dict()["classifier.stem.convolution.weight"])
 
 
 def test_another_kind_of_tower_is_refused_by_name(tmp_path, folders):
