@@ -10,8 +10,9 @@ import logging
 import math
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, nullcontext
+from contextlib import ExitStack, nullcontext, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import FrameType
@@ -36,6 +37,7 @@ from maya_core.weights import durable
 
 log = logging.getLogger(__name__)
 
+LONGEST_DYING = 5.0  # seconds between the end of a process's connections and the signal of its death
 MOST_SKIPPED_IN_A_ROW = 3
 MOST_REFUSED = 0.001  # share of a run's samples that may be unusable before it stops
 
@@ -162,9 +164,14 @@ def _loaded(steps: Steps, run: "_Run") -> Iterator[StepData]:
         data = None
         try:
             data = next(loaded)
-        except (RuntimeError, ConnectionError, EOFError) as error:
+        except RuntimeError as error:
+            if not _is_worker_gone(error):
+                raise
+        except (ConnectionError, EOFError) as error:  # it died while it handed over a batch
             if not config.workers or not _is_worker_gone(error):
                 raise
+            with suppress(RuntimeError):  # the signal of its death comes here, and not in the midst of saving
+                time.sleep(LONGEST_DYING)
         if data is None:  # said here, where no traceback holds the loader: it would go on telling of its worker's death
             del loaded
             raise _worker_gone(run)

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from maya_core.errors import CheckpointMismatch, DataError, OutOfMemory, RunBusy, RunDiverged, TrainingError
-from maya_core.learning.data import ConversationCollator, Sample
+from maya_core.learning.data import ConversationCollator, Sample, load_steps
 from maya_core.learning.losses import LossSum, Supervised, next_token_loss
 from maya_core.learning.metrics import read_records
 from maya_core.learning.objective import AnswerObjective
@@ -444,6 +444,19 @@ def test_a_worker_that_dies_stops_the_run_with_a_checkpoint(tmp_path):
     assert newest(tmp_path / "checkpoints").step >= 4
 
 
+@pytest.mark.parametrize("error", [ConnectionResetError(104, "Connection reset by peer"), EOFError()])
+def test_a_worker_that_dies_while_it_hands_over_a_batch_is_told_as_any_other(tmp_path, monkeypatch, error):
+    def broken(steps, *, start, total, workers, timeout):
+        yield from load_steps(steps, start=start, total=5, workers=0, timeout=0)
+        raise error
+
+    monkeypatch.setattr("maya_core.learning.train.load_steps", broken)
+    monkeypatch.setattr("maya_core.learning.train.LONGEST_DYING", 0.01)
+    with pytest.raises(DataError, match="died, or took longer than 600 s, at step 6; start again"):
+        run(tmp_path, replace(CONFIG, workers=1))
+    assert newest(tmp_path / "checkpoints").step == 5
+
+
 def test_a_folder_has_one_run(tmp_path):
     with exclusive(tmp_path), pytest.raises(RunBusy):
         run(tmp_path)
@@ -481,10 +494,12 @@ from tests.maya_core.model.test_connectors import session_of
 from tests.maya_core.learning.test_train import CONFIG, SomeUnseen
 
 torch.set_num_threads(1)
-session = session_of(sys.argv[3])
-config = replace(CONFIG, steps=int(sys.argv[2]), token_budget=60)
-collator = ConversationCollator(session.processor)
-train(AnswerObjective(session.model), SomeUnseen(), collator, config, Path(sys.argv[1]))
+folder, steps, *kinds = sys.argv[1:]
+for kind in kinds:
+    session = session_of(kind)
+    config = replace(CONFIG, steps=int(steps), token_budget=60)
+    collator = ConversationCollator(session.processor)
+    train(AnswerObjective(session.model), SomeUnseen(), collator, config, Path(folder) / kind)
 """
 
 
@@ -497,11 +512,12 @@ class SomeUnseen(Colours):
         return Sample(messages=(Message(role="user", text="What?"), Message(role="assistant", text="Nothing.")))
 
 
-def launched(folder: Path, script: Path, kind: str, *options: str, steps: int = 8) -> None:
+def launched(folder: Path, script: Path, *options: str, steps: int = 8) -> None:
     command = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2", *options]
+    command += ["--main_process_port", "0"]  # any free one: another run of these tests may be under way
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "ignore"}
     done = subprocess.run(
-        [*command, str(script), str(folder), str(steps), kind],
+        [*command, str(script), str(folder), str(steps), *CONNECTORS],
         capture_output=True,
         text=True,
         check=False,
@@ -510,24 +526,35 @@ def launched(folder: Path, script: Path, kind: str, *options: str, steps: int = 
     assert done.returncode == 0, done.stderr[-3000:]
 
 
+LAUNCHES = {"ddp": (), "fsdp2": ("--config_file", str(ROOT / "training" / "fsdp2.yaml"))}
+
+
+@pytest.fixture(scope="module")
+def two(request, tmp_path_factory):
+    """A run of two processes for each connector, one after the other: their start takes longer than they."""
+    folder = tmp_path_factory.mktemp("two")
+    script = folder / "processes.py"
+    script.write_text(PROCESSES)
+    launched(folder, script, *LAUNCHES[request.param], steps=8)
+    return folder
+
+
 @pytest.mark.parametrize("kind", CONNECTORS)
 @pytest.mark.parametrize(
-    "options", [(), ("--config_file", str(ROOT / "training" / "fsdp2.yaml"))], ids=["ddp", "fsdp2"]
-)
-def test_two_processes_learn_what_one_does(tmp_path, options, kind):
-    script = tmp_path / "processes.py"
-    script.write_text(PROCESSES)
-    launched(tmp_path / "two", script, kind, *options, steps=8)
+    "two", [pytest.param(one, marks=[pytest.mark.xdist_group(one), pytest.mark.long(10)]) for one in LAUNCHES],
+    indirect=True,
+)  # fmt: skip
+def test_two_processes_learn_what_one_does(tmp_path, two, kind):
     session, records = session_of(kind), []
     collator = ConversationCollator(session.processor)
     train(AnswerObjective(session.model), SomeUnseen(), collator, CONFIG, tmp_path / "one", on_record=records.append)
     alone = session.model
-    weights = load_file(newest(tmp_path / "two" / "checkpoints").folder / "weights.safetensors")
+    weights = load_file(newest(two / kind / "checkpoints").folder / "weights.safetensors")
     for name, parameter in alone.named_parameters():
         # Softmax does not see a bias of keys: its gradient is rounding alone, which Adam makes steps of.
         if f"model.{name}" in weights and not name.endswith("key.bias"):
             torch.testing.assert_close(weights[f"model.{name}"], parameter, rtol=2e-3, atol=2e-5)
-    logged = read_records(tmp_path / "two" / "metrics.jsonl")
+    logged = read_records(two / kind / "metrics.jsonl")
     assert [record["supervised"] for record in logged] == [record.supervised for record in records]
     assert logged[-1]["loss"] == pytest.approx(records[-1].loss, rel=1e-4)
 
