@@ -82,6 +82,7 @@ def test_python_as_written(number):
     assert ("violín", "バイオリン")[number] in done.stdout
 
 
+@pytest.mark.long(12)
 def test_tuning_as_written(workshop):
     lines = commands("Training on pictures of your own")
     assert len(lines) == 3

@@ -1,8 +1,9 @@
 """Chromium, and a page of our own to drive with it."""
 
+import asyncio
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -55,9 +56,24 @@ def serve_site(engine: Engine, folder: Path) -> Iterator[Site]:
     history, settings = History(folder / "data"), SettingsFile(folder / "settings.json")
     queue, found = OneAtATime(engine), []
     models = Models(lambda model: None, look=lambda: COMPUTER, command=[sys.executable, "-c", DOWNLOADER])
-    page = serve(queue, models, history, settings, port=0, browser=False, announce=found.append, block=False)
+    page = in_a_loop(
+        lambda: serve(queue, models, history, settings, port=0, browser=False, announce=found.append, block=False)
+    )
     yield Site(address=found[0], engine=engine, queue=queue, models=models, history=history, settings=settings)
-    page.close()
+    page.close(verbose=False)
+
+
+def in_a_loop(start: Callable[[], Any]) -> Any:
+    """What `start` gives. Where no event loop runs, gradio makes one for each of its locks and closes none."""
+    try:
+        asyncio.get_running_loop()  # playwright's
+    except RuntimeError:
+
+        async def started() -> Any:
+            return start()
+
+        return asyncio.run(started())
+    return start()
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """Part G of the catalogue of faults: many at once, leaving, cancelling, breaking, killing, and for long."""
 
 import gc
+import json
 import os
 import signal
 import socket
@@ -11,6 +12,7 @@ import time
 import tracemalloc
 import uuid
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import httpx
 import numpy as np
@@ -23,6 +25,8 @@ from maya_core.errors import GenerationError
 from maya_core.model.config import GenerationOptions
 from maya_core.model.prompt import Message
 from tests.app.client import API, events_of, join, listen, question, upload
+from tests.app.conftest import serve_site
+from tests.app.scripted import ScriptedEngine
 from tests.tiny import picture, tiny_session
 
 pytestmark = pytest.mark.filterwarnings("default")  # what the server's libraries warn about is theirs
@@ -181,39 +185,53 @@ def handles() -> int:
     return len(os.listdir("/proc/self/fd"))
 
 
+@pytest.mark.long(15)
+def soak(rounds: int) -> None:
+    """Ask ten questions a round, and print what the process holds after each: memory, handles; and its threads."""
+    sizes, opened = [], []
+    with TemporaryDirectory() as folder:
+        for site in serve_site(ScriptedEngine("An ", "answer."), Path(folder)):
+            ask = events_of(site)["ask"]
+            with visit(site) as client:
+                for number in range(rounds):
+                    session = uuid.uuid4().hex  # a page that is loaded anew
+                    for step in range(10):
+                        broken = step % 5 == 4
+                        path = upload(client, b"no picture" if broken else PHOTO)
+                        join(client, ask, [question(f"q{number}", path), None, "en"], session)
+                        stream = listen(client, session)
+                        if step % 5 == 3:
+                            next(stream)
+                            stream.close()
+                        else:
+                            list(stream)
+                    freed(site, 5)
+                    gc.collect()
+                    sizes.append(memory())
+                    opened.append(handles())
+            print(json.dumps({"sizes": sizes, "opened": opened, "threads": threading.active_count()}))
+
+
+@pytest.mark.long(15)
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="needs /proc")
 @pytest.mark.timeout(300 * SOAK)
-def test_many_questions_leave_memory_and_handles_flat(site):
-    """A soak in small; MAYA_SOAK=N asks N times as many questions (pytest -s shows the figures)."""
+def test_many_questions_leave_memory_and_handles_flat():
+    """A soak in small; MAYA_SOAK=N asks N times as many questions (pytest -s shows the figures). In a process of its own:
+    what other tests leave in this one comes and goes."""
     rounds = 10 * SOAK
-    ask = events_of(site)["ask"]
-    site.engine.answer = lambda messages: ["An ", "answer."]
-    sizes, opened = [], []
-    with visit(site) as client:
-        for number in range(rounds):
-            session = uuid.uuid4().hex  # a page that is loaded anew
-            for step in range(10):
-                broken = step % 5 == 4
-                path = upload(client, b"no picture" if broken else PHOTO)
-                join(client, ask, [question(f"q{number}", path), None, "en"], session)
-                stream = listen(client, session)
-                if step % 5 == 3:
-                    next(stream)
-                    stream.close()
-                else:
-                    list(stream)
-            freed(site, 5)
-            gc.collect()
-            sizes.append(memory())
-            opened.append(handles())
+    program = f"from tests.app.test_load import soak; soak({rounds})"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, check=False)
+    assert done.returncode == 0, done.stderr
+    held = json.loads(done.stdout.splitlines()[-1])
+    sizes, opened = held["sizes"], held["opened"]
     late = sizes[rounds // 2 :]
     slope = np.polyfit(np.arange(len(late)) * 10, late, 1)[0]  # MB a question
     print(f"{rounds * 10} questions: {slope * 1000:.1f} MB in 1,000, {min(opened)} to {max(opened)} handles, "
-          f"{threading.active_count()} threads")  # fmt: skip
+          f"{held['threads']} threads")  # fmt: skip
     # A leaked picture a question would be 200 MB in 1,000. What is remembered of the last pages fills up first.
     assert slope * 1000 <= (60 if SOAK < 16 else 1), sizes
     assert max(opened[rounds // 2 :]) - min(opened[rounds // 2 :]) <= 6
-    assert threading.active_count() < 80
+    assert held["threads"] < 80
 
 
 def test_generating_leaves_no_tensors_behind():
@@ -274,7 +292,7 @@ def test_after_a_kill_it_starts_again_and_nothing_of_the_user_is_left_over(tmp_p
     assert not list(uploads.rglob("*.png"))
     stopping = time.monotonic()
     second.send_signal(signal.SIGTERM)
-    rest = second.stdout.read()
+    rest, _ = second.communicate(timeout=20)
     assert second.wait(timeout=10) == 0
     assert time.monotonic() - stopping < 8
     assert "Traceback" not in rest
@@ -289,9 +307,8 @@ def test_a_question_in_the_first_second_waits_for_the_model_and_is_answered(tmp_
         session = join(client, events["ask"], [question("What is this?", upload(client, PHOTO)), None, "en"])
         *_, last = listen(client, session)
     process.terminate()
-    rest = process.stdout.read()
-    process.stdout.close()
-    assert process.wait(timeout=20) == 0
+    rest, _ = process.communicate(timeout=20)
+    assert process.returncode == 0
     assert last["success"], rest
     assert "Traceback" not in rest
 

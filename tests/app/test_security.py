@@ -163,6 +163,7 @@ def beacon():
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield server
     server.shutdown()
+    server.server_close()
 
 
 @pytest.mark.parametrize("form", ["http://127.0.0.1:{port}/x", "http://localhost:{port}/x", "http://2130706433:{port}/x",
@@ -406,6 +407,7 @@ def test_logs_hold_nothing_of_the_user(tmp_path):
     process.terminate()
     process.wait(timeout=20)
     reader.join(timeout=10)
+    process.stdout.close()
     said = "".join(lines)
     assert "Maya is at" in said
     assert MARKER not in said

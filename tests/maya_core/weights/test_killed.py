@@ -3,6 +3,8 @@
 import subprocess
 import sys
 
+import pytest
+
 MOMENTS = 100
 
 KILLED = """
@@ -94,6 +96,7 @@ print(hit)
 """
 
 
+@pytest.mark.long(30)
 def test_killed_at_random_moments_the_outcome_is_bit_equal(tmp_path):
     command = [sys.executable, "-c", KILLED, str(tmp_path), str(MOMENTS)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)

@@ -239,6 +239,7 @@ print(most - before - kept)
 """
 
 
+@pytest.mark.long(10)
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
 def test_loading_needs_little_beside_what_it_keeps(tmp_path):
     """Host memory beside the model itself stays under 1.3 of the largest file of weights, here the only one."""

@@ -5,6 +5,7 @@ import re
 import sys
 from itertools import combinations
 
+import pytest
 import torch
 
 from maya_core.weights.checkpoint import load_model, load_processor
@@ -13,6 +14,7 @@ from training.embedded import __main__ as embedded
 from training.embedded.grounding import attend_to_likeness
 
 
+@pytest.mark.long(25)
 def test_every_stage_runs_and_a_second_start_finds_all_done(tmp_path, monkeypatch, capsys):
     stages = ("tower", "large", "word", "connector", "grounding", "pointing", "answer", "looking", "refining")
     steps = [f"--{stage}-steps" for stage in stages]
