@@ -4,8 +4,12 @@ import gc
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
+
+if TYPE_CHECKING:
+    from xdist.scheduler import LoadScopeScheduling
 
 # Read when torch is imported, here and in the processes that tests start. Tiny models are slower on many threads than on
 # one, and the cores are taken by the other workers.
@@ -13,6 +17,9 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 MEMORY = 3 * 1024**3  # that a worker and the processes of its tests may take, bytes
 MOST_WORKERS = 8  # the longest test takes as long as an eighth of them all
+# A worker takes these files whole: what their tests share takes long to make, or there is one GPU.
+WHOLE = ("tests/training/embedded/test_model.py", "tests/maya_core/learning/test_processes.py",
+         "tests/gpu/test_inference.py")  # fmt: skip
 
 
 def free_memory() -> int:
@@ -31,6 +38,18 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> Iterator[None]:
         return 0
     workers = min(cores, free_memory() // MEMORY, MOST_WORKERS)
     return workers if workers > 1 else 0
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> "LoadScopeScheduling":
+    """A test at a time, except for whole files. (xdist 3.8 does not find its own groups in pytest 9.2.)"""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Scheduling(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.split("::")[0]
+            return file if file in WHOLE else nodeid
+
+    return Scheduling(config, log)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

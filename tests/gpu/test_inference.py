@@ -21,7 +21,6 @@ def test_the_benchmark_runs_at_toy_size(capsys):
     assert "GB/s" in capsys.readouterr().out
 
 
-@pytest.mark.xdist_group("gpu")  # there is one
 @pytest.mark.gpu
 @pytest.mark.parametrize("four_bit", [False, True])
 @pytest.mark.parametrize("penalty", [1.0, 1.3])

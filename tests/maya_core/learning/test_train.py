@@ -17,13 +17,11 @@ from torch import nn
 from maya_core.errors import CheckpointMismatch, DataError, OutOfMemory, RunBusy, RunDiverged, TrainingError
 from maya_core.learning.data import ConversationCollator, Sample, load_steps
 from maya_core.learning.losses import LossSum, Supervised, next_token_loss
-from maya_core.learning.metrics import read_records
 from maya_core.learning.objective import AnswerObjective
 from maya_core.learning.optim import Muon, build_optimizers, orthogonal, parameter_groups, warmup_cosine
 from maya_core.learning.train import TrainConfig, train
 from maya_core.model.prompt import Message
 from maya_core.weights.durable import exclusive, newest
-from tests.maya_core.model.test_connectors import CONNECTORS, session_of
 from tests.tiny import picture, tiny_session
 
 ROOT = Path(__file__).parents[3]
@@ -480,83 +478,6 @@ def test_a_damaged_checkpoint_is_passed_over(tmp_path):
     again, records = run(tmp_path)
     assert [record.step for record in records] == [6, 8]
     assert equal(whole, again)
-
-
-PROCESSES = """
-import sys
-from pathlib import Path
-from dataclasses import replace
-import torch
-from maya_core.learning.data import ConversationCollator
-from maya_core.learning.train import train
-from maya_core.learning.objective import AnswerObjective
-from tests.maya_core.model.test_connectors import session_of
-from tests.maya_core.learning.test_train import CONFIG, SomeUnseen
-
-torch.set_num_threads(1)
-folder, steps, *kinds = sys.argv[1:]
-for kind in kinds:
-    session = session_of(kind)
-    config = replace(CONFIG, steps=int(steps), token_budget=60)
-    collator = ConversationCollator(session.processor)
-    train(AnswerObjective(session.model), SomeUnseen(), collator, config, Path(folder) / kind)
-"""
-
-
-class SomeUnseen(Colours):
-    """Every third conversation has no picture: what only pictures pass through then has no gradient of its own."""
-
-    def __getitem__(self, index):
-        if index % 3:
-            return super().__getitem__(index)
-        return Sample(messages=(Message(role="user", text="What?"), Message(role="assistant", text="Nothing.")))
-
-
-def launched(folder: Path, script: Path, *options: str, steps: int = 8) -> None:
-    command = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2", *options]
-    command += ["--main_process_port", "0"]  # any free one: another run of these tests may be under way
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "ignore"}
-    done = subprocess.run(
-        [*command, str(script), str(folder), str(steps), *CONNECTORS],
-        capture_output=True,
-        text=True,
-        check=False,
-        env=environment,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-
-
-LAUNCHES = {"ddp": (), "fsdp2": ("--config_file", str(ROOT / "training" / "fsdp2.yaml"))}
-
-
-@pytest.fixture(scope="module")
-def two(request, tmp_path_factory):
-    """A run of two processes for each connector, one after the other: their start takes longer than they."""
-    folder = tmp_path_factory.mktemp("two")
-    script = folder / "processes.py"
-    script.write_text(PROCESSES)
-    launched(folder, script, *LAUNCHES[request.param], steps=8)
-    return folder
-
-
-@pytest.mark.parametrize("kind", CONNECTORS)
-@pytest.mark.parametrize(
-    "two", [pytest.param(one, marks=[pytest.mark.xdist_group(one), pytest.mark.long(10)]) for one in LAUNCHES],
-    indirect=True,
-)  # fmt: skip
-def test_two_processes_learn_what_one_does(tmp_path, two, kind):
-    session, records = session_of(kind), []
-    collator = ConversationCollator(session.processor)
-    train(AnswerObjective(session.model), SomeUnseen(), collator, CONFIG, tmp_path / "one", on_record=records.append)
-    alone = session.model
-    weights = load_file(newest(two / kind / "checkpoints").folder / "weights.safetensors")
-    for name, parameter in alone.named_parameters():
-        # Softmax does not see a bias of keys: its gradient is rounding alone, which Adam makes steps of.
-        if f"model.{name}" in weights and not name.endswith("key.bias"):
-            torch.testing.assert_close(weights[f"model.{name}"], parameter, rtol=2e-3, atol=2e-5)
-    logged = read_records(two / kind / "metrics.jsonl")
-    assert [record["supervised"] for record in logged] == [record.supervised for record in records]
-    assert logged[-1]["loss"] == pytest.approx(records[-1].loss, rel=1e-4)
 
 
 def test_tensorboard_gets_what_the_records_hold(tmp_path):

@@ -44,7 +44,6 @@ def share(scores):
 
 
 @pytest.mark.long(50)
-@pytest.mark.xdist_group("scores")
 def test_it_answers_as_well_as_its_card_says(scores):
     """Within what so few questions can tell (three standard errors)."""
     wanted = json.loads((FOLDER / "evaluation-test.json").read_text())["exact_match"]["mean"]["all"]
@@ -53,7 +52,6 @@ def test_it_answers_as_well_as_its_card_says(scores):
 
 
 @pytest.mark.long(50)
-@pytest.mark.xdist_group("scores")
 def test_four_bits_cost_at_most_a_point(scores, tmp_path):
     quantize_checkpoint(FOLDER, tmp_path / "four-bit")
     four_bit = evaluate(load_session(tmp_path / "four-bit"), "test", SCENES)
