@@ -1,0 +1,1 @@
+"""Photographs with known things, and questions about them as people put them, in ten languages."""
