@@ -15,7 +15,7 @@ from maya_core.model.prompt import Message
 from training.emoji_vqa.dataset import single_questions
 from training.emoji_vqa.questions import FAMILIES, Family, Question
 from training.emoji_vqa.scenes import Scene, Split, render
-from training.emoji_vqa.scoring import exact_match
+from training.scoring import exact_match
 
 BATCH = 64
 LONGEST_ANSWER = 40  # tokens

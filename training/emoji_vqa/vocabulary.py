@@ -16,7 +16,7 @@ from PIL import Image
 
 from maya_core.assets import asset_path
 from maya_core.languages import CODES
-from training.emoji_vqa.scoring import normalise
+from training.scoring import normalise
 
 VENDORS = {"noto": "emoji-datasource-google/img/google/64", "twemoji": "emoji-datasource-twitter/img/twitter/64"}
 SPRITE = 64  # px

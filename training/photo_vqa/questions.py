@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from itertools import permutations
 from typing import Literal, TypeVar
 
-from training.emoji_vqa.scoring import normalise
 from training.photo_vqa.phrases import FAMILIES, Family, Phrases, load_phrases
 from training.photo_vqa.scenes import Scene, Seen
 from training.photo_vqa.things import Name, load_names, load_things
+from training.scoring import normalise
 
 Wording = Literal["train", "held"]
 T = TypeVar("T")

@@ -35,8 +35,8 @@ from training.emoji_vqa.questions import (
     without_words,
 )
 from training.emoji_vqa.scenes import CELLS, SPLITS, is_held_out, make_scene, patch_labels, render
-from training.emoji_vqa.scoring import exact_match, normalise
 from training.emoji_vqa.vocabulary import CATEGORIES, SPRITE, VENDORS, load_sprites, load_vocabulary
+from training.scoring import exact_match, normalise
 
 VOCABULARY = load_vocabulary()
 SCRIPTS = {
