@@ -18,7 +18,8 @@ from app.guard import Head, Listening, LocalOnly, NotedListeners
 from app.history import History
 from app.i18n import Say, preferred_language
 from app.models import Models
-from app.page.build import build_page, page_head
+from app.page.build import build_page
+from app.page.head import page_head
 from app.settings import SettingsFile
 from maya_core.assets import asset_path
 from maya_core.model.images import MOST_BYTES

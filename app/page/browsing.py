@@ -1,0 +1,129 @@
+"""Browsing: from one conversation to another, and what is done with a whole one: named, deleted, put back, brought in."""
+
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from app.chat import EMPTY
+from app.i18n import describe_error
+from app.page.conversation import Conversation
+from app.page.conversation_list import ConversationList
+from app.page.head import CLOSE_MENU
+from app.page.question_box import IDLE, QuestionBox
+from app.page.services import Services
+from app.page.top_bar import TopBar
+from app.page.undo_bar import UndoBar
+from app.page.updates import HIDDEN, Updates
+from maya_core.errors import MayaError
+
+
+class Browsing:
+    """opened: the components that show another conversation than before."""
+
+    def __init__(
+        self,
+        services: Services,
+        *,
+        conversations: ConversationList,
+        top: TopBar,
+        undo_bar: UndoBar,
+        conversation: Conversation,
+        question_box: QuestionBox,
+    ) -> None:
+        self.services, self.conversations, self.top, self.undo_bar = services, conversations, top, undo_bar
+        self.conversation, self.question_box = conversation, question_box
+        self.opened = [
+            question_box.question,
+            conversation.current,
+            conversation.chatbot,
+            conversation.notice,
+            question_box.statistics,
+            undo_bar.bar,
+            *top.heading,
+        ]
+
+    @property
+    def relisting(self) -> dict[str, Any]:
+        """The event that writes the list anew."""
+        return {
+            "fn": self.conversations.listed,
+            "inputs": [self.conversations.search, self.top.language, self.conversation.current],
+            "outputs": self.conversations.listing,
+            **HIDDEN,
+        }
+
+    @property
+    def refreshing(self) -> dict[str, Any]:
+        """The event that writes anew what the list and the bar above say of the conversation."""
+        outputs = [*self.conversations.listing, *self.top.heading]
+        return {**self.relisting, "fn": self.refresh, "outputs": outputs}
+
+    def wire(self) -> None:
+        side, top, undo_bar = self.conversations, self.top, self.undo_bar
+        current, search, language = self.conversation.current, self.conversations.search, self.top.language
+        search.change(**self.relisting)
+        side.new.click(self.start_anew, [language], [side.list, *self.opened], **HIDDEN).then(None, js=CLOSE_MENU)
+        side.list.input(self.open, [side.list, language], self.opened, **HIDDEN).then(None, js=CLOSE_MENU)
+        side.bring.upload(self.bring_in, [side.bring, search, language], [*side.listing, *self.opened], **HIDDEN)
+        for event in (top.title.submit, top.title.blur):
+            event(self.rename, [current, top.title, search, language], [*side.listing, *top.heading], **HIDDEN)
+        top.delete.click(
+            self.remove,
+            [current, search, language],
+            [undo_bar.deleted, undo_bar.told, *side.listing, *self.opened],
+            **HIDDEN,
+        )
+        undo_bar.undo.click(
+            self.put_back,
+            [undo_bar.deleted, search, language],
+            [undo_bar.deleted, *side.listing, *self.opened],
+            **HIDDEN,
+        )
+
+    def refresh(self, search: str, code: str, conversation: str | None) -> Updates:
+        return self.conversations.listed(search, code, conversation) | self.top.headed(conversation, code)
+
+    def open(self, conversation: str | None, code: str, request: gr.Request) -> Updates:
+        """A conversation, or an empty one; an answer that is being made is left."""
+        self.services.answers.leave(request.session_hash)
+        return {
+            self.question_box.question: gr.update(**IDLE),
+            self.conversation.current: conversation,
+            self.conversation.chatbot: self.services.chat(code).shown(conversation),
+            self.conversation.notice: "",
+            self.question_box.statistics: "",
+            self.undo_bar.bar: gr.update(visible=False),
+            **self.top.headed(conversation, code),
+        }
+
+    def start_anew(self, code: str, request: gr.Request) -> Updates:
+        emptied = {
+            self.conversations.list: gr.update(value=None),
+            self.question_box.question: gr.update(value=EMPTY, **IDLE),
+        }
+        return self.open(None, code, request) | emptied
+
+    def rename(self, conversation: str | None, title: str, search: str, code: str) -> Updates:
+        if conversation:
+            self.services.history.rename(conversation, title)
+        return self.refresh(search, code, conversation)
+
+    def remove(self, conversation: str, search: str, code: str, request: gr.Request) -> Updates:
+        title = self.services.history.title(conversation)
+        self.services.history.delete(conversation)
+        opened = self.open(None, code, request) | self.undo_bar.offered(conversation, title, code)
+        return opened | self.conversations.listed(search, code, None)
+
+    def put_back(self, deleted: str, search: str, code: str, request: gr.Request) -> Updates:
+        self.services.history.undelete(deleted)
+        listed = self.conversations.listed(search, code, deleted)
+        return listed | self.open(deleted, code, request) | {self.undo_bar.deleted: None}
+
+    def bring_in(self, file: str, search: str, code: str, request: gr.Request) -> Updates:
+        try:
+            conversation = self.services.history.from_json(Path(file).read_bytes())
+        except MayaError as error:
+            opened = self.open(None, code, request) | {self.conversation.notice: describe_error(error, code)}
+            return opened | self.conversations.listed(search, code, None)
+        return self.conversations.listed(search, code, conversation) | self.open(conversation, code, request)

@@ -1,0 +1,57 @@
+"""The conversation: what was asked and answered, how to begin, and notices."""
+
+from typing import Any
+
+import gradio as gr
+
+from app.chat import Typed
+from app.i18n import Say
+from app.page.words import Words
+from maya_core.assets import asset_path
+
+
+class Conversation:
+    """current: the id of the conversation that is shown, of each open page; None before the first question."""
+
+    def __init__(self, words: Words) -> None:
+        self.current = gr.State(None)
+        self.chatbot = words.add(
+            gr.Chatbot(
+                elem_id="maya-conversation",
+                show_label=False,
+                height="100%",
+                buttons=["copy"],
+                editable="user",
+                allow_tags=False,
+                latex_delimiters=[],
+                feedback_options=None,
+                layout="bubble",
+            ),
+            lambda say, _: {
+                "label": say("Conversation"),
+                "placeholder": _welcome(say),
+                "examples": _examples(say),
+            },
+        )
+        self.notice = gr.Markdown(elem_id="maya-notice")
+
+    def take_example(self, code: str, chosen: gr.SelectData) -> Typed:
+        """What an example puts into the question box."""
+        number = chosen.index if isinstance(chosen.index, int) else chosen.index[0]
+        return _examples(Say(code))[number]
+
+
+def _examples(say: Say) -> list[dict[str, Any]]:
+    pictures = sorted(asset_path("examples").glob("*.png"))
+    questions = (
+        say("What is this?"),
+        say("How many things are in the picture?"),
+        say("What colour is the background?"),
+    )
+    return [{"text": question, "files": [str(picture)]} for question, picture in zip(questions, pictures, strict=False)]
+
+
+def _welcome(say: Say) -> str:
+    title = say("Ask Maya about a picture")
+    how = say("Add a picture with the clip, drop it here, or paste it.")
+    return f"# {title}\n\n{how}"

@@ -1,0 +1,25 @@
+"""The page's style and script, and the calls of the script that its events make."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from app.i18n import LABELS, Say
+from maya_core.languages import CODES
+
+THEME = Path(__file__).parents[1] / "theme"
+APPLY = "(code, theme) => { window.mayaSetLanguage(code); window.mayaSetTheme(theme); }"
+OPEN_MENU = "() => window.mayaMenu(true)"
+CLOSE_MENU = "() => window.mayaMenu(false)"
+
+
+def page_head() -> str:
+    """Style and script of the page, from files; inline, because gradio rewrites what it is given as css, and first of all,
+    because gradio chooses its words as it loads."""
+    style = (THEME / "style.css").read_text("utf-8")
+    script = (THEME / "page.js").read_text("utf-8")
+    labels: Mapping[str, Mapping[str, str]] = {
+        code: {label: Say(code)(sentence) for label, sentence in LABELS.items()} for code in CODES
+    }
+    data = json.dumps(labels, ensure_ascii=False).replace("<", "\\u003c")
+    return f"<style>{style}</style><script>window.mayaLabels = {data};</script><script>{script}</script>"

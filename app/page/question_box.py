@@ -1,0 +1,66 @@
+"""Where a question is put together; and below it what the last answer took, and the camera."""
+
+import gradio as gr
+
+from app.chat import Typed
+from app.history import Entry
+from app.i18n import Say, format_seconds, format_whole
+from app.page.services import Services
+from app.page.updates import HIDDEN, Updates
+from app.page.words import Words
+
+MOST_PICTURES = 4  # in a turn
+IDLE = {"submit_btn": True, "stop_btn": False}  # the question box while no answer is made
+BUSY = {"submit_btn": False, "stop_btn": True}
+
+
+class QuestionBox:
+    """The question box, statistics and the camera."""
+
+    def __init__(self, services: Services, words: Words) -> None:
+        self.services = services
+        self.question = words.add(
+            gr.MultimodalTextbox(
+                elem_id="maya-question",
+                show_label=False,
+                file_count="multiple",
+                sources=["upload"],
+                max_plain_text_length=8000,
+                autofocus=True,
+                stop_btn=False,
+            ),
+            lambda say, _: {"placeholder": say("Add a picture and type a question"), "label": say("Question")},
+        )
+        with gr.Row(elem_id="maya-foot"):
+            self.statistics = gr.Markdown(elem_id="maya-statistics")
+            with words.add(
+                gr.Accordion(open=False, elem_id="maya-camera"), lambda say, _: {"label": say("Take a picture")}
+            ):
+                self.camera = gr.Image(
+                    sources=["webcam"], type="filepath", show_label=False, height=240, buttons=[], format="png"
+                )
+
+    def wire(self) -> None:
+        self.camera.change(self.take_photo, [self.camera, self.question], [self.question, self.camera], **HIDDEN)
+
+    def take_photo(self, photo: str | None, typed: Typed) -> Updates:
+        """A photograph goes from the camera to the question."""
+        if not photo:
+            return {self.question: gr.skip(), self.camera: gr.skip()}
+        files = [*(typed.get("files") or ()), photo][-MOST_PICTURES:]
+        return {self.question: {"text": typed.get("text") or "", "files": files}, self.camera: None}
+
+    def figures(self, answer: Entry | None, code: str) -> str:
+        """What an answer took, for the statistics; empty before its first token."""
+        if answer is None or not answer.tokens:
+            return ""
+        native = self.services.kept.load().native_digits
+        seconds = max(answer.seconds, 0.01)
+        return Say(code).number(
+            "{count} token, {rate} a second, {seconds}",
+            "{count} tokens, {rate} a second, {seconds}",
+            answer.tokens,
+            count=format_whole(answer.tokens, code, native_digits=native),
+            rate=format_whole(round(answer.tokens / seconds), code, native_digits=native),
+            seconds=format_seconds(seconds, code, native_digits=native),
+        )

@@ -1,0 +1,31 @@
+"""The bar that says what was deleted and brings it back."""
+
+import gradio as gr
+
+from app.i18n import Say
+from app.page.updates import Updates
+from app.page.words import Words
+
+
+class UndoBar:
+    """deleted: the id of the conversation that can be brought back, of each open page."""
+
+    def __init__(self, words: Words) -> None:
+        self.deleted = gr.State(None)
+        with gr.Row(elem_id="maya-undo", visible=False) as self.bar:
+            self.told = gr.Markdown()
+            self.undo = words.add(gr.Button(size="sm", min_width=0, scale=0), lambda say, _: {"value": say("Undo")})
+
+    def offered(self, conversation: str, title: str, code: str) -> Updates:
+        """To bring back a conversation that was deleted."""
+        say = Say(code)
+        return {
+            self.deleted: conversation,
+            self.told: say("“{title}” was deleted.", title=_plain(title)),
+            self.bar: gr.update(visible=True),
+        }
+
+
+def _plain(text: str) -> str:
+    """Text that Markdown takes as it is."""
+    return "".join(f"\\{letter}" if letter in r"\`*_{}[]()<>#+-.!|~$&" else letter for letter in text)
