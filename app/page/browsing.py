@@ -105,8 +105,10 @@ class Browsing:
         return self.open(None, code, request) | emptied
 
     def rename(self, conversation: str | None, title: str, search: str, code: str) -> Updates:
-        if conversation:
-            self.services.history.rename(conversation, title)
+        """Nothing happens where the title is as it was: leaving its field must not bring an older list back."""
+        if not conversation or title == self.services.history.title(conversation):
+            return dict.fromkeys([*self.conversations.listing, *self.top.heading], gr.skip())
+        self.services.history.rename(conversation, title)
         return self.refresh(search, code, conversation)
 
     def remove(self, conversation: str, search: str, code: str, request: gr.Request) -> Updates:
