@@ -4,8 +4,9 @@ import asyncio
 import shutil
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -44,10 +45,20 @@ class Site:
     models: Models
     history: History
     settings: SettingsFile
+    visits: list[Any] = field(default_factory=list)  # contexts of the browser
 
     @property
     def port(self) -> int:
         return int(self.address.rstrip("/").rsplit(":", 1)[1])
+
+
+@pytest.fixture(scope="session", autouse=True)
+def uploads() -> Iterator[None]:
+    """A folder of this worker's own. gradio names an upload by its content and deletes it when its server closes: in one
+    that is shared, from under another server's question."""
+    with TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GRADIO_TEMP_DIR", folder)
+        yield
 
 
 def serve_site(engine: Engine, folder: Path) -> Iterator[Site]:
@@ -59,7 +70,10 @@ def serve_site(engine: Engine, folder: Path) -> Iterator[Site]:
     page = in_a_loop(
         lambda: serve(queue, models, history, settings, port=0, browser=False, announce=found.append, block=False)
     )
-    yield Site(address=found[0], engine=engine, queue=queue, models=models, history=history, settings=settings)
+    site = Site(address=found[0], engine=engine, queue=queue, models=models, history=history, settings=settings)
+    yield site
+    for context in site.visits:  # a server waits for its visitors to leave
+        context.close()
     page.close(verbose=False)
 
 
@@ -107,6 +121,7 @@ def open_page(chromium: Any) -> Iterator[Any]:
             permissions=["clipboard-read", "clipboard-write", "camera"],
         )
         contexts.append(context)
+        site.visits.append(context)
         page = context.new_page()
         page.set_default_timeout(LONGEST)
         page.foreign, page.errors = [], []

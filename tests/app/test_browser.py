@@ -54,6 +54,37 @@ def send(page, text):
     box.press("Enter")
 
 
+QUIET = """() => new Promise(done => {
+    const began = performance.now();
+    let changed = began;
+    const watch = new MutationObserver(() => { changed = performance.now(); });
+    watch.observe(document, { subtree: true, childList: true, attributes: true, characterData: true });
+    const look = () => {
+        const now = performance.now();
+        const moves = document.getAnimations().some(one => one.playState === "running");
+        if (moves || document.fonts.status !== "loaded") changed = now;
+        if (now - changed < 200 && now - began < 5000) return requestAnimationFrame(look);
+        watch.disconnect();
+        done();
+    };
+    look();
+})"""
+
+
+def settled(page):
+    """Wait until nothing on the page has changed for a moment: no element, no animation, no font on its way."""
+    page.evaluate(QUIET)
+
+
+def until(page, condition):
+    """Wait for something on the server's side."""
+    for _ in range(1000):
+        if condition():
+            return
+        page.wait_for_timeout(20)
+    raise AssertionError("it did not happen within 20 s")
+
+
 def finished(page):
     """Wait until the box is ready for the next question."""
     page.wait_for_selector("#maya-question .submit-button")
@@ -127,7 +158,7 @@ def test_everything_on_the_page_is_in_the_chosen_language(open_page, site, code)
     ask(page, "1 2 3?", ROOT / "assets" / "examples" / "1.png")
     page.locator("#maya-settings > button").click()
     page.locator("#maya-advanced > button").click()
-    page.wait_for_timeout(500)
+    settled(page)
     shown = "\n".join([*labels(page), page.locator("body").inner_text()])
     say = Say(code)
     for sentence in ("New conversation", "Settings", "Answer in", "Temperature", "Save as JSON", "Delete", "Send"):
@@ -192,11 +223,13 @@ def test_titles_are_drawn_in_their_own_font_however_late_it_comes(open_page, sit
     title = {"zh": "这是什么东西？", "ja": "これは何ですか？"}[code]
     site.history.append(site.history.create(title), Entry(role="user", text=title))
     page = open_page(site, code)
-    page.wait_for_timeout(3000)
+    page.wait_for_function("[...document.fonts].some(font => font.status === 'loaded' && font.family.includes('NAME'))"
+                           .replace("NAME", FONTS[code]))  # fmt: skip
+    settled(page)
     listed = page.locator("#maya-list label").first
     drawn = listed.screenshot()
     listed.evaluate("one => { one.style.display = 'none'; one.getBoundingClientRect(); one.style.display = ''; }")
-    page.wait_for_timeout(300)
+    settled(page)
     assert listed.screenshot() == drawn
 
 
@@ -206,7 +239,7 @@ def test_every_text_takes_its_direction_from_itself(open_page, site, page_langua
     page = open_page(site, page_language)
     ask(page, "هذا؟", ROOT / "assets" / "examples" / "1.png")
     answer = page.locator(MESSAGES.format("bot"))
-    page.wait_for_timeout(500)
+    settled(page)
     expected = {"h1": "rtl", "ul": "rtl", "ol": "ltr", "blockquote": "rtl", "table": "rtl", "pre": "ltr"}
     assert {tag: direction(answer.locator(tag).first) for tag in expected} == expected
     english, urdu = (answer.locator("p").filter(has_text=text).first for text in ("English", "اردو"))
@@ -224,7 +257,7 @@ def test_a_word_that_urdu_and_arabic_could_both_write_is_the_pages(open_page, si
     site.engine.answer = lambda messages: [said]
     page = open_page(site, page_language)
     ask(page, "؟", ROOT / "assets" / "examples" / "1.png")
-    page.wait_for_timeout(500)
+    settled(page)
     style = page.locator(MESSAGES.format("bot")).locator("p").first.evaluate(STYLE)
     assert style["fontFamily"].startswith('"Noto Nastaliq Urdu"') == is_urdu
 
@@ -294,8 +327,9 @@ def test_an_answer_is_stopped_and_what_came_is_kept(open_page, site):
     page.locator("#maya-question .stop-button").click()
     assert site.engine.closed.wait(5)
     finished(page)
-    page.wait_for_timeout(500)
     [conversation] = site.history.conversations()
+    until(page, lambda: len(site.history.entries(conversation.id)) == 2)
+    settled(page)
     answer = site.history.entries(conversation.id)[1].text
     assert answer.startswith("word0 word1")
     shown = page.locator(MESSAGES.format("bot")).inner_text().strip()
@@ -329,9 +363,10 @@ def test_an_answer_can_be_left_at_any_moment(open_page, site, way):
     }[way]
     moments = random.Random(7)
     for number in range(12 if way == "stop" else 5):
-        if way != "stop" or number == 0:
+        if way == "other" and number:  # elsewhere a new conversation is open already
             page.locator("#maya-new").click()
             page.locator("#maya-conversation .placeholder-content").wait_for()
+        if way != "stop" or number == 0:
             add_picture(page, ROOT / "assets" / "examples" / f"{number % 3 + 1}.png")
         if way == "delete":
             ask(page, "Hello")  # the button is there from the first answer on
@@ -369,7 +404,7 @@ def test_what_is_asked_while_a_stopped_answer_has_not_ended_is_answered(open_pag
     page.locator("#maya-question .stop-button").click()
     finished(page)
     send(page, "quick")
-    page.wait_for_timeout(500)
+    until(page, lambda: site.queue.busy == 2)
     free.set()
     page.locator(MESSAGES.format("bot")).get_by_text("QUICK").wait_for()
     assert is_well(page)
@@ -428,7 +463,7 @@ def test_choices_steer_the_answer_and_are_kept(open_page, site):
     page.get_by_label("Dark").click()
     page.wait_for_function("document.body.classList.contains('dark')")
     page.get_by_label("Numbers in the language's own digits").click()
-    page.wait_for_timeout(500)
+    until(page, lambda: site.settings.load().native_digits)
     ask(page, "What is this?", ROOT / "assets" / "examples" / "1.png")
     assert site.engine.asked[0].text == f"What is this?\n{get_language('bn').request}"
     kept = site.settings.load()
@@ -466,7 +501,8 @@ def test_it_fits_a_telephone(open_page, site, code):
     side = page.locator("#maya-side")
     assert not side.is_visible()
     page.locator("#maya-menu").click()
-    page.wait_for_timeout(500)
+    side.wait_for()
+    settled(page)
     box = side.bounding_box()
     assert box["x"] >= 0
     assert box["x"] + box["width"] <= 390
@@ -479,7 +515,7 @@ def test_what_is_chosen_can_be_told_from_what_is_not(open_page, site, code):
     page = open_page(site, code)
     for panel in ("#maya-model", "#maya-settings"):
         page.locator(f"{panel} .label-wrap").first.click()
-    page.wait_for_timeout(1000)
+    settled(page)
     ground = "one => getComputedStyle(one).backgroundColor"
     for group in ("#maya-choice", "#maya-theme"):
         chosen = page.locator(f"{group} input:checked").evaluate(ground)
@@ -515,7 +551,7 @@ def test_axe_finds_nothing(open_page, site, code, dark):
     page = open_page(site, code, dark=dark)
     ask(page, "What is this?", ROOT / "assets" / "examples" / "1.png")
     page.locator("#maya-settings > button").click()
-    page.wait_for_timeout(500)
+    settled(page)
     assert faults(page) == []
 
 
