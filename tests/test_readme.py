@@ -9,14 +9,12 @@ import sys
 from pathlib import Path
 
 import pytest
-from PIL import Image
 
 from maya_core.assets import asset_path
 from maya_core.model.images import open_image
-from tests.tiny import SENTENCES
+from tests.tiny import SENTENCES, write_records
 
 ROOT = Path(__file__).parents[1]
-LANGUAGES = ("en", "zh", "fr", "es", "ru", "hi", "ja", "ar", "bn", "ur")
 # What no test can do as it stands, and what does the same.
 ELSEWHERE = {
     "make app": "a fresh machine",
@@ -47,13 +45,7 @@ def workshop(tmp_path):
     """A folder with what the commands name: .venv, assets, my.json, pictures and MODEL."""
     (tmp_path / ".venv").symlink_to(sys.prefix)
     (tmp_path / "assets").symlink_to(ROOT / "assets")
-    (tmp_path / "pictures").mkdir()
-    records = []
-    for number, (language, sentence) in enumerate(zip(LANGUAGES, SENTENCES, strict=True)):
-        Image.new("RGB", (40 + number, 30), (number * 20, 90, 200)).save(tmp_path / "pictures" / f"{number}.png")
-        turns = [{"from": "human", "value": f"<image>\n{sentence}"}, {"from": "gpt", "value": sentence}]
-        records.append({"id": number, "image": f"{number}.png", "language": language, "conversations": turns})
-    (tmp_path / "my.json").write_text(json.dumps(records, ensure_ascii=False), "utf-8")
+    write_records(tmp_path / "my.json", tmp_path / "pictures")
     shutil.copytree(asset_path("maya-tiny"), tmp_path / "MODEL")
     return tmp_path
 

@@ -1,6 +1,8 @@
 """Tiny random models for tests: the real architecture, made in milliseconds."""
 
+import json
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -9,6 +11,7 @@ from torch import nn
 from transformers import PreTrainedTokenizerFast
 
 from maya_core.answering.session import ChatSession
+from maya_core.languages import CODES
 from maya_core.model.config import MayaConfig
 from maya_core.model.maya import MayaForConditionalGeneration
 from maya_core.model.processor import ImagePreparation, MayaProcessor
@@ -95,3 +98,14 @@ def tiny_session(*, prompt_format: str = "chat", text: dict[str, Any] | None = N
 
 def picture(colour: tuple[int, int, int] = (200, 40, 40), size: tuple[int, int] = (64, 64)) -> Image.Image:
     return Image.new("RGB", size, colour)
+
+
+def write_records(file: Path, pictures: Path) -> None:
+    """LLaVA data of a record in each language, and its picture."""
+    pictures.mkdir(parents=True)
+    records = []
+    for number, (language, sentence) in enumerate(zip(CODES, SENTENCES, strict=True)):
+        picture((number * 20, 90, 200), (40 + number, 30)).save(pictures / f"{number}.png")
+        turns = [{"from": "human", "value": f"<image>\n{sentence}"}, {"from": "gpt", "value": sentence}]
+        records.append({"id": number, "image": f"{number}.png", "language": language, "conversations": turns})
+    file.write_text(json.dumps(records, ensure_ascii=False), "utf-8")

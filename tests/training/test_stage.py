@@ -9,18 +9,17 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor
 
+from maya_core.languages import CODES
 from maya_core.learning.objective import AnswerObjective
 from maya_core.model.attention import no_mask
 from maya_core.model.prompt import Message
 from maya_core.weights.checkpoint import load_model, load_processor, save_model
-from tests.tiny import SENTENCES, tiny_config, tiny_model, tiny_session
+from tests.tiny import SENTENCES, tiny_config, tiny_model, tiny_session, write_records
 from training import finetune, pretrain, stage
 from training.estimate import Parameters, kept_by_layer
 from training.recipes import CONNECTOR, LANGUAGE_MODEL, LORA_A, LORA_B, lora, qlora, unfreeze_layers
 from training.recipes import finetune as stage_2
 from training.recipes import pretrain as stage_1
-
-LANGUAGES = ("en", "zh", "fr", "es", "ru", "hi", "ja", "ar", "bn", "ur")
 
 
 @pytest.fixture(scope="module")
@@ -33,15 +32,8 @@ def base(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def data(tmp_path) -> Path:
-    """A record in each language, and its picture."""
-    (tmp_path / "images").mkdir()
-    records = []
-    for number, (language, sentence) in enumerate(zip(LANGUAGES, SENTENCES, strict=True)):
-        Image.new("RGB", (40 + number, 30), (number * 20, 90, 200)).save(tmp_path / "images" / f"{number}.png")
-        turns = [{"from": "human", "value": f"<image>\n{sentence}"}, {"from": "gpt", "value": sentence}]
-        records.append({"id": number, "image": f"{number}.png", "language": language, "conversations": turns})
     file = tmp_path / "data.json"
-    file.write_text(json.dumps(records, ensure_ascii=False), "utf-8")
+    write_records(file, tmp_path / "images")
     return file
 
 
@@ -96,7 +88,7 @@ def test_a_full_tuning_changes_connector_and_language_model_alone(tune, base):
     status, printed, out = tune()
     assert status == 0, printed.err
     assert "10 records" not in printed.out  # one in each language
-    for language in LANGUAGES:
+    for language in CODES:
         assert f"{language}: 1 records, 1 places an epoch, 0 corrupt" in printed.out
     assert "step 3 of 3: loss" in printed.out
     assert "% of peak" in printed.out

@@ -28,3 +28,14 @@ class Tower(Protocol):
     def own_name(cls, stored: str) -> str | None:
         """The parameter that a tensor of a checkpoint is for; None for one of another part (a text tower, a head)."""
         ...
+
+
+class AsItsOwn:
+    """Before a class of transformers that a tower is made of: its parameters begin as that class's own.
+
+    transformers fills a class from elsewhere in another way (each layer alone, without the rule of the block it is in).
+    """
+
+    @classmethod
+    def is_custom_code(cls) -> bool:
+        return False

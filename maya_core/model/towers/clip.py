@@ -5,12 +5,12 @@ from typing import ClassVar
 from torch import Tensor
 from transformers import CLIPVisionModel
 
-from maya_core.model.towers.base import Colours
+from maya_core.model.towers.base import AsItsOwn, Colours
 
 _OTHER_PARTS = ("text_model.", "text_projection.", "visual_projection.", "logit_")
 
 
-class ClipTower(CLIPVisionModel):
+class ClipTower(AsItsOwn, CLIPVisionModel):
     """CLIP's vision part."""
 
     mean: ClassVar[Colours] = (0.48145466, 0.4578275, 0.40821073)

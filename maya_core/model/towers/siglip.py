@@ -5,12 +5,12 @@ from typing import ClassVar
 from torch import Tensor
 from transformers import SiglipVisionModel
 
-from maya_core.model.towers.base import Colours
+from maya_core.model.towers.base import AsItsOwn, Colours
 
 _OTHER_PARTS = ("text_model.", "logit_")
 
 
-class SiglipTower(SiglipVisionModel):
+class SiglipTower(AsItsOwn, SiglipVisionModel):
     """SigLIP's vision part."""
 
     mean: ClassVar[Colours] = (0.5, 0.5, 0.5)

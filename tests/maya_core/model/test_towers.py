@@ -22,7 +22,7 @@ from transformers import (
     SiglipVisionModel,
 )
 
-from maya_core.answering.session import ChatSession
+from maya_core.answering.session import ChatSession, load_session
 from maya_core.assets import asset_path
 from maya_core.errors import CheckpointMismatch
 from maya_core.learning.data import ConversationCollator, Sample
@@ -61,10 +61,10 @@ def tower_fields(name):
     return config.to_dict() | {"model_type": config.model_type}
 
 
-def model_with(name, **changes) -> MayaForConditionalGeneration:
+def model_with(name, *, seed=0, **changes) -> MayaForConditionalGeneration:
     """A tiny Maya with that tower."""
     fields = tiny_session().model.config.to_dict()
-    torch.manual_seed(0)
+    torch.manual_seed(seed)
     return MayaForConditionalGeneration(MayaConfig(**(fields | {"vision_config": tower_fields(name)} | changes))).eval()
 
 
@@ -104,6 +104,15 @@ def test_features_are_transformers_hidden_states(name, size):
             kept = model.vision_features(seen)
             torch.testing.assert_close(kept, states[layer][:, first:])
             assert kept.shape[1] == model.config.patches_kept(size, size) == patches + leading - first
+
+
+@towers
+def test_an_untrained_tower_begins_as_transformers_own(name):
+    config, kind, _ = TOWERS[name]
+    torch.manual_seed(5)
+    reference = kind(config).state_dict()
+    model = model_with(name, seed=5)
+    assert all(torch.equal(tensor, reference[key]) for key, tensor in model.vision_tower.state_dict().items())
 
 
 @towers
@@ -184,6 +193,11 @@ def test_saved_and_loaded_quantised_and_loaded(name, tmp_path):
     assert again.processor.preparation == session.processor.preparation
     stock = MayaForConditionalGeneration.from_pretrained(tmp_path / "whole")
     assert all(torch.equal(tensor, stock.state_dict()[key]) for key, tensor in session.model.state_dict().items())
+    session.model.save_pretrained(tmp_path / "by-transformers")
+    session.processor.save_pretrained(tmp_path / "by-transformers")
+    assert load_session(tmp_path / "by-transformers").token_ids(QUESTION, OPTIONS) == session.token_ids(
+        QUESTION, OPTIONS
+    )
     quantize_checkpoint(tmp_path / "whole", tmp_path / "four-bit")
     four_bit = load_model(tmp_path / "four-bit")
     for key, tensor in session.model.vision_tower.state_dict().items():
