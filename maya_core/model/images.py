@@ -82,7 +82,7 @@ def open_image(source: str | Path | bytes | BinaryIO) -> Image.Image:
             picture.draft("RGB", (DRAFT_SIDE, DRAFT_SIDE))
         picture.load()
         ImageOps.exif_transpose(picture, in_place=True)
-        return _as_rgb(picture)
+        return as_rgb(picture)
 
 
 def open_image_apart(source: str | Path | bytes, *, longest_side: int) -> Image.Image:
@@ -230,7 +230,7 @@ def _check_header(picture: Image.Image) -> None:
         raise ImageAnimated("The picture moves or has several pages; save one of them as a picture of its own.")
 
 
-def _as_rgb(picture: Image.Image) -> Image.Image:
+def as_rgb(picture: Image.Image) -> Image.Image:
     """A new picture without metadata. At most two are held beside the one that came: they may be large."""
     if picture.mode.startswith("I"):
         rgb = _from_16_bit(picture)

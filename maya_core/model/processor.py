@@ -6,7 +6,7 @@ template in Jinja: a prompt is made of pieces (`prompt`), so that what a user ty
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
@@ -21,7 +21,7 @@ from transformers.utils import cached_file
 from maya_core.errors import CheckpointNotFound, ImageCountMismatch, PromptError, PromptTooLong
 from maya_core.model.config import MayaConfig
 from maya_core.model.images import open_image, pad_to_square
-from maya_core.model.prompt import BOS, IMAGE, Message, Picture, Piece, PromptFormat, clean_text, prompt_pieces
+from maya_core.model.prompt import ANSWERS, BOS, IMAGE, Message, Picture, Piece, PromptFormat, clean_text, prompt_pieces
 from maya_core.model.towers import tower_class
 from maya_core.model.turns import flat_pictures, message_of
 
@@ -282,12 +282,7 @@ class MayaProcessor(ProcessorMixin):
             raise PromptError(f"Maya's prompts have no {' and no '.join(unknown)}; leave it out.")
         is_batch = bool(conversation) and not isinstance(conversation[0], Mapping)
         turns = [[message_of(turn) for turn in one] for one in (conversation if is_batch else [conversation])]
-        pieces = [
-            prompt_pieces(one, self.config.prompt_format, answer_next=add_generation_prompt)[
-                : -1 if continue_final_message else None
-            ]
-            for one in turns
-        ]
+        pieces = [self._template(one, add_generation_prompt, continue_final_message) for one in turns]
         if not tokenize:
             written = ["".join(IMAGE if piece.kind == "image" else piece.text for piece in one) for one in pieces]
             return written if is_batch else written[0]
@@ -300,6 +295,18 @@ class MayaProcessor(ProcessorMixin):
         ]
         features = self._features(encoded, options.get("return_tensors", return_tensors), return_assistant_tokens_mask)
         return features if return_dict else features["input_ids"]
+
+    def _template(self, turns: Sequence[Message], answer_next: bool, unfinished: bool) -> Sequence[Piece]:
+        """The pieces of a conversation that ends as transformers' templates may end."""
+        ends_with_question = bool(turns) and turns[-1].role == "user"
+        pieces = prompt_pieces(turns, self.config.prompt_format, answer_next=answer_next or ends_with_question)
+        if unfinished:
+            return pieces[:-1]  # without the end of the turn
+        if answer_next or not ends_with_question:
+            return pieces
+        if self.config.prompt_format == "chat":
+            return pieces[:-2]  # without the beginning of the assistant's turn
+        return *pieces[:-1], replace(pieces[-1], text=pieces[-1].text.removesuffix(ANSWERS))
 
     def _ids_of_written(self, text: str) -> list[int]:
         tokenizer = self.require_tokenizer()

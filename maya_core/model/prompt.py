@@ -33,6 +33,7 @@ ROLE_TOKENS: dict[Role, str] = {
     "assistant": "<|CHATBOT_TOKEN|>",
 }
 IMAGE = "<image>"
+ANSWERS = " ASSISTANT:"  # before an answer, in `maya-v1`
 
 MAYA_V1_SYSTEM = (
     "A chat between a curious user and an artificial intelligence assistant. "
@@ -87,7 +88,7 @@ def _maya_v1(messages: Sequence[Message], answer_next: bool) -> Iterator[Piece]:
         if message.role == "user":
             yield Piece(kind="text", text="USER: ")
             yield from _shown(message)
-            yield Piece(kind="text", text=f"{message.text} ASSISTANT:")
+            yield Piece(kind="text", text=f"{message.text}{ANSWERS}")
         elif message.role == "assistant":
             yield Piece(kind="text", text=f" {message.text}", learnt=True)
             yield Piece(kind="control", text=END_OF_TURN, learnt=True)

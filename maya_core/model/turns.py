@@ -9,7 +9,8 @@ from typing import Any
 from PIL import Image
 from transformers.image_utils import load_image
 
-from maya_core.errors import PromptError
+from maya_core.errors import ImageTypeUnsupported, ImageUnreadable, PromptError
+from maya_core.model.images import as_rgb
 from maya_core.model.prompt import Message, Picture
 
 
@@ -36,11 +37,29 @@ def _picture_of(part: Mapping[str, Any]) -> Picture:
 
 
 def flat_pictures(images: Any) -> list[Picture]:
-    """Pictures from a picture, or lists of them: opened, or a file's path, an address on the web or base64."""
+    """Pictures from a picture, or lists of them: opened, a numpy array (H, W, 3) of uint8, or a file's path, an address on
+    the web or base64. Raises ImageError for anything else."""
     if images is None:
         return []
-    if isinstance(images, Image.Image | Path):
-        return [images if isinstance(images, Path) or images.mode == "RGB" else images.convert("RGB")]
+    if isinstance(images, list | tuple):
+        return list(chain.from_iterable(map(flat_pictures, images)))
+    if isinstance(images, Path):
+        return [images]
     if isinstance(images, str):
-        return [Path(images) if os.path.isfile(images) else load_image(images)]
-    return list(chain.from_iterable(map(flat_pictures, images)))
+        return [Path(images) if os.path.isfile(images) else _fetched(images)]
+    try:
+        opened = images if isinstance(images, Image.Image) else Image.fromarray(images)
+    except (AttributeError, TypeError):
+        raise ImageTypeUnsupported(
+            f"A picture was given as {type(images).__name__}; give it opened by Pillow, as a numpy array (height, width, 3) "
+            "of uint8, as a path, an address or base64."
+        ) from None
+    return [as_rgb(opened)]
+
+
+def _fetched(source: str) -> Image.Image:
+    try:
+        fetched: Image.Image = load_image(source)
+    except ValueError:
+        raise ImageUnreadable(f"{source[:80]!r} is neither a file, nor an address, nor a picture in base64.") from None
+    return fetched

@@ -21,7 +21,7 @@ from transformers import (
 
 from maya_core.answering.session import ChatSession, load_session
 from maya_core.assets import asset_path
-from maya_core.errors import ImageCountMismatch, PromptError
+from maya_core.errors import ImageCountMismatch, ImageTypeUnsupported, ImageUnreadable, PromptError
 from maya_core.model.config import GenerationOptions, MayaConfig
 from maya_core.model.images import open_image
 from maya_core.model.maya import MayaForConditionalGeneration
@@ -149,6 +149,31 @@ def test_training_turns_and_what_the_assistant_says_in_them(session):
     assert said.replace(" ", "") == "Adog.<|END_OF_TURN_TOKEN|>"
     begun = processor.apply_chat_template(turns, tokenize=True, continue_final_message=True)
     assert begun == [got["input_ids"][0].tolist()[:-1]]
+
+
+def test_a_conversation_may_end_with_the_question(session):
+    """As data sets for training are often written: what is asked, and nothing of the answer."""
+    asked = session.processor.apply_chat_template([turn("What?", picture())])
+    answered = session.processor.apply_chat_template([turn("What?", picture())], add_generation_prompt=True)
+    assert asked.endswith(("What?<|END_OF_TURN_TOKEN|>", "USER: <image>\nWhat?"))
+    assert answered.startswith(asked)
+    assert len(answered) > len(asked)
+
+
+def test_pictures_come_in_many_forms_and_what_is_none_is_told(session):
+    import numpy as np
+
+    red = picture((255, 0, 0))
+    expected = session.processor.pixel_values([red])
+    for given in (red, np.asarray(red), red.convert("RGBA"), [[red]], red.convert("P")):
+        torch.testing.assert_close(torch.as_tensor(session.processor(images=given)["pixel_values"]), expected)
+    clear = Image.new("RGBA", (64, 64), (0, 0, 0, 0))
+    white = session.processor.pixel_values([picture((255, 255, 255))])
+    torch.testing.assert_close(torch.as_tensor(session.processor(images=clear)["pixel_values"]), white)
+    with pytest.raises(ImageTypeUnsupported, match="given as Tensor"):
+        session.processor(images=torch.zeros(3, 8, 8))
+    with pytest.raises(ImageUnreadable, match="'/no/such.png' is neither a file"):
+        session.processor(images="/no/such.png")
 
 
 def test_what_a_user_types_is_no_control_token_in_a_chat_template_either(session):
