@@ -375,6 +375,8 @@ def test_an_answer_can_be_left_at_any_moment(open_page, site, way):
         page.wait_for_timeout(moments.uniform(0, 1000))
         leave.click()
         assert site.engine.closed.wait(5)
+        if way != "stop":
+            page.wait_for_function("!document.querySelector('#maya-conversation').innerText.includes('Talk')")
         page.wait_for_timeout(400)  # for whatever may still come to cover the page
         assert is_well(page), number
         if way != "stop":
