@@ -49,6 +49,7 @@ class ConnectorConfig(PreTrainedConfig):
         BLIP-2's (arXiv 2301.12597): learned queries read a picture and are its visual tokens. `cross_attention` is
         Flamingo's (arXiv 2204.14198): a picture is one visual token, and decoder layers look at latents made of it.
     depth: linear layers (mlp), blocks (qformer; the paper has 12), or blocks of the resampler (cross_attention; 6).
+    hidden_size: of mlp between its layers; the language model's width where None, as published.
     hidden_act: the activation between linear layers, by transformers' name.
     num_attention_heads, head_dim: of every attention of qformer and cross_attention; 12 x 64 is as wide as the
         published tower.
@@ -62,6 +63,7 @@ class ConnectorConfig(PreTrainedConfig):
 
     kind: Literal["mlp", "qformer", "cross_attention"] = "mlp"
     depth: int = 2
+    hidden_size: int | None = None
     hidden_act: str = "gelu"
     num_attention_heads: int = 12
     head_dim: int = 64
@@ -81,7 +83,7 @@ class ConnectorConfig(PreTrainedConfig):
             "num_latents",
             "cross_attn_every_n_layers",
         )
-        for name in counts:
+        for name in (*counts, *["hidden_size"] * (self.hidden_size is not None)):
             if getattr(self, name) < 1:
                 raise ValueError(f"connector {name} must be at least 1, not {getattr(self, name)}.")
         if self.hidden_act not in ACT2FN:
@@ -94,14 +96,14 @@ class ConnectorConfig(PreTrainedConfig):
 
 @strict
 class PhotographTowerConfig(PreTrainedConfig):
-    """EfficientNet-Lite2 and NanoDet-g side by side (`towers.photograph`). hidden_size: 1,280 features, 80 classes twice,
-    two sizes, and 12 colours of a cell, which is patch_size px wide."""
+    """EfficientNet-Lite2 and NanoDet-g side by side (`towers.photograph`). hidden_size: 1,280 features and 80 classes of a
+    cell, which is patch_size px wide; of each of its quarters 80 classes, two sizes, three colours; and its place."""
 
     model_type = "photograph_tower"
 
-    hidden_size: int = 1454
+    hidden_size: int = 1702
     image_size: int = 384
-    patch_size: int = 32
+    patch_size: int = 64
     num_hidden_layers: int = 1  # only the last one is read
 
 

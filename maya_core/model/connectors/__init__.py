@@ -25,7 +25,13 @@ __all__ = [
 def build_connector(config: ConnectorConfig, *, vision_size: int, text_size: int, text_layers: int) -> Connector:
     """The connector that `config` describes, from features `vision_size` wide to a language model `text_size` wide."""
     if config.kind == "mlp":
-        return MLPConnector(vision_size, text_size, depth=config.depth, hidden_act=config.hidden_act)
+        return MLPConnector(
+            vision_size,
+            text_size,
+            depth=config.depth,
+            hidden_act=config.hidden_act,
+            hidden_size=config.hidden_size,
+        )
     shape: dict[str, Any] = {
         "depth": config.depth,
         "heads": config.num_attention_heads,

@@ -1,9 +1,9 @@
 """EfficientNet-Lite (Google, 2020; EfficientNet, arXiv 1905.11946, without squeeze-and-excitation and with ReLU6):
 ImageNet's 1,000 classes, quick on a CPU.
 
-Its cells are its patches, 32 px wide. Batch norms are part of the convolutions before them: a folder of weights has none.
+Batch norms are part of the convolutions before them: a folder of weights has none.
 
-Shape letters: I pictures, C channels, H and W pixels or cells, P cells of the last layer, D vision width.
+Shape letters: I pictures, C channels, H and W pixels or cells, D features.
 """
 
 import math
@@ -33,7 +33,7 @@ _STAGES = (
 
 
 class EfficientNetLite(nn.Module):
-    """The network without its classifier: (I, C, H, W) -> (I, P, D), a cell for every 32 px."""
+    """The network without its classifier: (I, 3, H, W) -> (I, D, H / 32, W / 32)."""
 
     def __init__(self, *, width: float = WIDTH, depth: float = DEPTH, features: int = FEATURES) -> None:
         super().__init__()
@@ -47,8 +47,8 @@ class EfficientNetLite(nn.Module):
         cells_ICHW = self.stem(pixel_values_ICHW)
         for block in self.blocks:
             cells_ICHW = block(cells_ICHW)
-        cells_IPD: Tensor = self.head(cells_ICHW).flatten(2).transpose(1, 2)
-        return cells_IPD
+        looks_IDHW: Tensor = self.head(cells_ICHW)
+        return looks_IDHW
 
 
 class _Convolution(nn.Module):

@@ -260,7 +260,7 @@ def test_the_classifier_is_the_original_network(photograph_tower):
     for name, wanted in expected_of("efficientnet-lite2"):
         seen = preparation.pixels(open_image(FIXTURES / "maya-llava-tiny" / name))[None]
         with torch.inference_mode():
-            [cells_PD] = photograph_tower.classifier(seen)
+            cells_PD = photograph_tower.classifier(seen)[0].flatten(1).T
         scores_K = cells_PD.mean(0) @ weight_KD.T + bias_K
         assert scores_K.topk(5).indices.tolist() == wanted["classes"]
         assert scores_K.topk(5).values.tolist() == pytest.approx(wanted["scores"], abs=0.02)
@@ -307,15 +307,19 @@ def test_a_cell_says_what_is_in_it(photograph_tower):
     red[:, 0], red[:, 1:] = (255 - 127) / 128, (0 - 127) / 128
     with torch.inference_mode():
         [cells_PD] = photograph_tower.features(red, layers=1)
-    assert cells_PD.shape == (144, photograph_tower.config.hidden_size)
-    colours = cells_PD[:, -12:].view(144, 3, 4)
-    torch.testing.assert_close(colours, torch.tensor([1.0, -1, -1])[None, :, None].expand(144, 3, 4), atol=1e-5, rtol=0)
-    with torch.inference_mode():
+        looks_CHW = photograph_tower.classifier(red)[0]
         told = found([one[0] for one in photograph_tower.detector(255 * (red * 128 + 127).div(255).flip(1))])
+    assert cells_PD.shape == (36, photograph_tower.config.hidden_size)
+    torch.testing.assert_close(cells_PD[7, :1280], looks_CHW[:, 2:4, 2:4].mean((1, 2)), atol=1e-5, rtol=1e-5)
+    quarters = cells_PD[:, 1360:1700].view(6, 6, 85, 2, 2).permute(2, 0, 3, 1, 4).reshape(85, 12, 12)
+    torch.testing.assert_close(
+        quarters[82:], torch.tensor([1.0, -1, -1])[:, None, None].expand(3, 12, 12), atol=1e-5, rtol=0
+    )
     for score, kind, box in zip(*told, strict=True):
         row, column = (int(((box[at] + box[at + 2]) / 2 / 32).clamp(0, 11)) for at in (1, 0))
-        assert cells_PD[12 * row + column, 1360 + kind] == pytest.approx(float(score), abs=1e-4)
-    assert int((cells_PD[:, 1360:1440] > 0).sum()) == len(told.scores_N)
+        assert quarters[kind, row, column] == pytest.approx(float(score), abs=1e-4)
+    assert int((quarters[:80] > 0).sum()) == len(told.scores_N)
+    assert cells_PD[6 * 5, 1700:].tolist() == pytest.approx([-5 / 6, 5 / 6])  # the lowest at the left
 
 
 def test_a_batch_norm_is_folded_into_the_convolution_before_it():
@@ -330,7 +334,7 @@ def test_a_batch_norm_is_folded_into_the_convolution_before_it():
 
 def test_the_photograph_tower_in_a_maya(tmp_path, folders):
     model, processor = assemble(asset_path("photograph-tower"), folders[2], prompt_format="chat")
-    assert (processor.preparation.size, processor.image_slots) == (384, 144)
+    assert (processor.preparation.size, processor.image_slots) == (384, 36)
     session = ChatSession(model, processor)
     save_model(model, processor, tmp_path / "whole")
     again = ChatSession(load_model(tmp_path / "whole"), load_processor(tmp_path / "whole"))
