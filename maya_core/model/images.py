@@ -160,6 +160,10 @@ def _read(source: str | Path | bytes | BinaryIO) -> bytes:
         data = source
     elif isinstance(source, str | Path):
         data = _read_file(Path(source))
+    elif not hasattr(source, "read"):
+        raise ImageTypeUnsupported(
+            f"A picture to open was given as {type(source).__name__}; give a path, its bytes or an open file."
+        )
     else:
         data = source.read(MOST_BYTES + 1)
     _check_size(len(data))

@@ -18,14 +18,29 @@ from torch import Tensor
 from transformers import AutoProcessor, BatchFeature, PreTrainedTokenizerFast, ProcessorMixin
 from transformers.utils import cached_file
 
-from maya_core.errors import CheckpointNotFound, ImageCountMismatch, PromptError, PromptTooLong
+from maya_core.errors import CheckpointNotFound, PromptEmpty, PromptError, PromptTooLong
 from maya_core.model.config import MayaConfig
-from maya_core.model.images import open_image, pad_to_square
-from maya_core.model.prompt import ANSWERS, BOS, IMAGE, Message, Picture, Piece, PromptFormat, clean_text, prompt_pieces
+from maya_core.model.images import as_rgb, open_image, pad_to_square
+from maya_core.model.prompt import (
+    ANSWERS,
+    BOS,
+    END_OF_TURN,
+    IMAGE,
+    Message,
+    Picture,
+    Piece,
+    PromptFormat,
+    clean_text,
+    prompt_pieces,
+)
 from maya_core.model.towers import tower_class
-from maya_core.model.turns import flat_pictures, message_of
+from maya_core.model.turns import conversations_of, flat_pictures, pictures_by_text
 
 IGNORED = -100  # a label that is not learnt, by torch's convention
+OWN_CONFIG = "maya_config"  # in preprocessor_config.json, for a folder without a model
+ALWAYS = ("add_special_tokens", "sanitize_control_tokens")  # so it is with a chat template, asked for or not
+# of a tokenizer, by transformers' names; set where the tokenizer has them
+SPECIAL_TOKENS = {"bos_token": BOS, "eos_token": END_OF_TURN, "pad_token": "<PAD>"}
 HUB_OPTIONS = (
     "cache_dir",
     "force_download",
@@ -67,9 +82,12 @@ class ImagePreparation:
         )
 
     def to_json(self) -> dict[str, Any]:
+        """What transformers' LlavaImageProcessor, which pads as this does, takes for the same."""
         return {
-            "image_processor_type": "SiglipImageProcessor",
+            "image_processor_type": "LlavaImageProcessor",
+            "do_pad": self.aspect_ratio == "pad",
             "do_resize": True,
+            "do_center_crop": False,
             "do_rescale": True,
             "do_normalize": True,
             "rescale_factor": 1 / 255,
@@ -94,10 +112,59 @@ class Encoded:
     pictures: tuple[Picture, ...]
 
 
+@dataclass(frozen=True, kw_only=True)
+class BatchLayout:
+    """How rows of tokens become a batch, by transformers' names. Checks itself with ValueError.
+
+    return_tensors: `pt`, `np`, or None for lists. padding: True or `longest`, `max_length`, or False; None pads tensors,
+    and not lists. padding_side: `left`, as generation wants it, or `right`. pad_to_multiple_of: of the batch's length.
+    max_length: tokens of a row that are kept, counted from the first, unless truncation is False.
+    """
+
+    return_tensors: str | None = None
+    padding: bool | str | None = None
+    padding_side: str = "left"
+    pad_to_multiple_of: int | None = None
+    max_length: int | None = None
+    truncation: bool | str | None = None
+
+    def __post_init__(self) -> None:
+        for name, known in (
+            ("return_tensors", (None, "auto", "pt", "np")),
+            ("padding", (None, True, "longest", "max_length", False, "do_not_pad")),
+            ("padding_side", ("left", "right")),
+            ("truncation", (None, True, "longest_first", False, "do_not_truncate")),
+        ):
+            if getattr(self, name) not in known:
+                raise ValueError(f"{name} is {getattr(self, name)!r}; Maya knows {', '.join(map(repr, known))}.")
+        if self.padding == "max_length" and self.max_length is None:
+            raise ValueError("padding is 'max_length', and max_length is not given.")
+
+    @property
+    def tensors(self) -> str | None:
+        """The kind of tensors; None for lists."""
+        return None if self.return_tensors == "auto" else self.return_tensors
+
+    @property
+    def is_padded(self) -> bool:
+        return self.tensors is not None if self.padding is None else self.padding not in (False, "do_not_pad")
+
+    @property
+    def least(self) -> int:
+        """Tokens that each row is padded to, whatever the longest has."""
+        return self.max_length or 0 if self.padding == "max_length" else 0
+
+    @property
+    def most(self) -> int | None:
+        """Tokens that are kept of a row."""
+        return None if self.truncation in (False, "do_not_truncate") else self.max_length
+
+
 class MayaProcessor(ProcessorMixin):
     """Turns conversations into what the model takes; made by `checkpoint`, or with `from_pretrained`."""
 
     chat_template = None
+    image_token = IMAGE  # in a prompt that is written out; the tokenizer need not know it
 
     def __init__(
         self, config: MayaConfig, preparation: ImagePreparation, tokenizer: PreTrainedTokenizerFast | None
@@ -107,6 +174,24 @@ class MayaProcessor(ProcessorMixin):
         self.tokenizer = tokenizer
         self._control_ids: dict[str, int] = {}
         self.image_slots = config.visual_tokens(preparation.size, preparation.size)
+
+    @property
+    def image_token_id(self) -> int:
+        """The id that stands in input_ids for each visual token."""
+        return self.config.image_token_id
+
+    @property
+    def image_processor(self) -> Any:
+        """transformers' own, which prepares pictures as this does up to rounding; what it pads with is the mean's colour,
+        which for the published tower is the same grey."""
+        from transformers.models.llava.image_processing_pil_llava import LlavaImageProcessorPil
+
+        return LlavaImageProcessorPil(**self.preparation.to_json())
+
+    @property
+    def model_input_names(self) -> list[str]:
+        """What the model takes of this."""
+        return ["input_ids", "attention_mask", "pixel_values"]
 
     # --- one conversation ---
 
@@ -135,6 +220,9 @@ class MayaProcessor(ProcessorMixin):
         for piece, piece_ids in zip(pieces, self.ids_of(pieces), strict=True):
             ids += piece_ids
             labels += piece_ids if piece.learnt else [IGNORED] * len(piece_ids)
+        return self._cut(ids, labels, pictures, max_length)
+
+    def _cut(self, ids: list[int], labels: list[int], pictures: tuple[Picture, ...], max_length: int | None) -> Encoded:
         most = self.config.text.max_position_embeddings
         if max_length is not None:
             self._check_cut(ids, labels, max_length)
@@ -144,8 +232,9 @@ class MayaProcessor(ProcessorMixin):
         return Encoded(input_ids=torch.tensor(ids), labels=torch.tensor(labels), pictures=pictures)
 
     def _check_cut(self, ids: list[int], labels: list[int], max_length: int) -> None:
-        cut = ids[max_length:]
-        if self.config.image_token_id in cut or all(label == IGNORED for label in labels[:max_length]):
+        learnt = [label != IGNORED for label in labels]
+        is_answer_lost = any(learnt) and not any(learnt[:max_length])
+        if self.config.image_token_id in ids[max_length:] or is_answer_lost:
             raise PromptTooLong(
                 f"The conversation takes {len(ids)} tokens, and its first {max_length} hold no answer, or a part of a "
                 "picture; shorten it, or raise the maximum length."
@@ -154,11 +243,16 @@ class MayaProcessor(ProcessorMixin):
     def pixel_values(self, pictures: Sequence[Picture]) -> Tensor:
         """(pictures, 3, H, W); files are opened here. Raises ImageError."""
         opened = (open_image(picture) if isinstance(picture, Path) else picture for picture in pictures)
-        return torch.stack([self.preparation.pixels(image) for image in opened])
+        rgb = (picture if picture.mode == "RGB" else as_rgb(picture) for picture in opened)
+        return torch.stack([self.preparation.pixels(image) for image in rgb])
 
-    def user_message(self, text: str, images: Sequence[Image.Image] = ()) -> Message:
-        """A user's turn from what was typed, cleaned; raises PromptEmpty or PromptTooLong."""
-        return Message(role="user", text=clean_text(text), images=tuple(images))
+    def user_message(self, text: str, images: Any = ()) -> Message:
+        """A user's turn from what was typed, cleaned. images: a picture or a list of them, each opened, an array (H, W, 3)
+        of uint8, a path, an address or base64.
+
+        Raises PromptEmpty, PromptTooLong or ImageError.
+        """
+        return Message(role="user", text=clean_text(text), images=tuple(flat_pictures(images)))
 
     def ids_of(self, pieces: Sequence[Piece]) -> Iterator[list[int]]:
         """The ids of each piece; all text in one call, because a call costs more than a sentence."""
@@ -196,12 +290,15 @@ class MayaProcessor(ProcessorMixin):
         Left for generation, so that all prompts end at the same place; right for training.
         """
         batch = self.padded(encoded, padding_side=padding_side)
-        pictures = [picture for one in encoded for picture in one.pictures]
+        pictures = _pictures(encoded)
         return batch | ({"pixel_values": self.pixel_values(pictures)} if pictures else {})
 
-    def padded(self, encoded: Sequence[Encoded], *, padding_side: Literal["left", "right"]) -> dict[str, Tensor]:
-        """A batch without the pictures: input_ids, labels, attention_mask (B, T)."""
-        longest = max(len(one.input_ids) for one in encoded)
+    def padded(
+        self, encoded: Sequence[Encoded], *, padding_side: str, least: int = 0, multiple_of: int = 1
+    ) -> dict[str, Tensor]:
+        """A batch without the pictures: input_ids, labels, attention_mask (B, T). T is at least `least`, and a multiple."""
+        longest = max(least, *(len(one.input_ids) for one in encoded))
+        longest = -(-longest // multiple_of) * multiple_of
         pad = self.config.text.pad_token_id or 0
 
         def filled(ids_T: Tensor, value: int) -> Tensor:
@@ -228,29 +325,44 @@ class MayaProcessor(ProcessorMixin):
         text: str | Sequence[str] | None = None,
         *,
         return_tensors: str | None = None,
+        padding: bool | str | None = None,
+        padding_side: str = "left",
+        pad_to_multiple_of: int | None = None,
         max_length: int | None = None,
-        **_: Any,
+        truncation: bool | str | None = None,
+        add_special_tokens: bool = True,
     ) -> BatchFeature:
         """Prompts that are written out, with `<image>` where a picture of `images` belongs, or pictures alone.
 
-        Unlike in `encode`, control tokens that are written are control tokens; BOS is put first where it is missing.
-        Gives input_ids and attention_mask (B, T), left-padded, and pixel_values (I, 3, H, W). return_tensors: `pt`, or None
-        for lists. Raises ImageCountMismatch where pictures and their places are not as many, and ImageError.
+        Unlike in `encode`, control tokens that are written are control tokens; BOS is put first where it is missing and
+        add_special_tokens. images: a list for each text, or all in the order of their places. For the rest see BatchLayout.
+        Gives input_ids and attention_mask (B, T), and pixel_values (I, 3, H, W). Raises ImageCountMismatch where pictures
+        and their places are not as many, PromptEmpty where there is nothing, PromptTooLong where max_length cuts a picture
+        off or the model has fewer positions, ImageError, and ValueError for a layout that there is not.
         """
-        pictures = flat_pictures(images)
+        layout = BatchLayout(
+            return_tensors=return_tensors,
+            padding=padding,
+            padding_side=padding_side,
+            pad_to_multiple_of=pad_to_multiple_of,
+            max_length=max_length,
+            truncation=truncation,
+        )
         if text is None:
-            return BatchFeature({"pixel_values": self.pixel_values(pictures)})
-        written = [text] if isinstance(text, str) else list(text)
-        places = sum(one.count(IMAGE) for one in written)
-        if places != len(pictures):
-            raise ImageCountMismatch(f"The text has {places} times {IMAGE}, and {len(pictures)} pictures were given.")
-        rest = iter(pictures)
+            if not (pictures := flat_pictures(images)):
+                raise PromptEmpty("There is neither text nor a picture; give text, images or both.")
+            return BatchFeature({"pixel_values": self.pixel_values(pictures)}, tensor_type=layout.tensors)
+        written = [text] if isinstance(text, str) else text
+        if not isinstance(written, list | tuple) or not all(isinstance(one, str) for one in written):
+            raise PromptError("The text is neither a str nor a list of them.")
+        if not written:
+            raise PromptEmpty("The list of texts is empty; give at least one.")
+        shown = pictures_by_text(images, [one.count(IMAGE) for one in written])
         encoded = []
-        for one in written:
-            ids_T = torch.tensor(self._ids_of_written(one)[:max_length])
-            shown = tuple(next(rest) for _ in range(one.count(IMAGE)))
-            encoded.append(Encoded(input_ids=ids_T, labels=torch.full_like(ids_T, IGNORED), pictures=shown))
-        return self._features(encoded, return_tensors)
+        for one, pictures in zip(written, shown, strict=True):
+            ids = self._ids_of_written(one if one.startswith(BOS) or not add_special_tokens else BOS + one)
+            encoded.append(self._cut(ids, [IGNORED] * len(ids), tuple(pictures), layout.most))
+        return self._features(encoded, layout)
 
     def apply_chat_template(
         self,
@@ -261,7 +373,6 @@ class MayaProcessor(ProcessorMixin):
         continue_final_message: bool = False,
         tokenize: bool = False,
         return_dict: bool = False,
-        return_tensors: str | None = None,
         return_assistant_tokens_mask: bool = False,
         processor_kwargs: Mapping[str, Any] | None = None,
         **options: Any,
@@ -269,36 +380,37 @@ class MayaProcessor(ProcessorMixin):
         """The prompt of a conversation, or of each of several, whose turns are `{"role": ..., "content": ...}`.
 
         content: the words, or a list of parts `{"type": "text", "text": ...}` and `{"type": "image", ...}` with the picture
-        under `image`, `path`, `url` or `base64`. A turn's pictures come before its words, as in training.
+        under `image`, `path`, `url` or `base64`, which need not be there where nothing is tokenised. A turn's pictures come
+        before its words, as in training, unless they stand between words.
         add_generation_prompt: end where the assistant speaks. continue_final_message: end within the assistant's last
         words. tokenize: give ids (with return_dict also attention_mask and pixel_values), and not the text.
         return_assistant_tokens_mask: with assistant_masks, 1 where the assistant speaks.
-        Raises PromptError for turns out of order and for what Maya was not trained on (tools, documents, other templates).
+        options, processor_kwargs: for tokenising, as BatchLayout has them.
+        Raises PromptError for turns out of order and for what Maya was not trained on (tools, documents, other templates);
+        PromptTooLong, ImageError and ValueError as a call does.
         """
-        unknown = [name for name in ("tools", "documents") if options.get(name)] + ["chat_template"] * bool(
-            chat_template
-        )
-        if unknown:
-            raise PromptError(f"Maya's prompts have no {' and no '.join(unknown)}; leave it out.")
-        is_batch = bool(conversation) and not isinstance(conversation[0], Mapping)
-        turns = [[message_of(turn) for turn in one] for one in (conversation if is_batch else [conversation])]
+        options |= {"chat_template": chat_template, **(processor_kwargs or {})}
+        layout = {name: options.pop(name) for name in BatchLayout.__dataclass_fields__ if name in options}
+        batch = BatchLayout(**layout)
+        if asked := sorted(name for name, value in options.items() if value and name not in ALWAYS):
+            raise PromptError(f"Maya's prompts have no {' and no '.join(asked)}; leave it out.")
+        turns, is_batch = conversations_of(conversation, with_pictures=tokenize)
         pieces = [self._template(one, add_generation_prompt, continue_final_message) for one in turns]
         if not tokenize:
             written = ["".join(IMAGE if piece.kind == "image" else piece.text for piece in one) for one in pieces]
             return written if is_batch else written[0]
-        options = options | dict(processor_kwargs or {})
         encoded = [
-            self._encoded(
-                some, tuple(chain.from_iterable(message.images for message in one)), options.get("max_length")
-            )
+            self._encoded(some, tuple(chain.from_iterable(message.images for message in one)), batch.most)
             for some, one in zip(pieces, turns, strict=True)
         ]
-        features = self._features(encoded, options.get("return_tensors", return_tensors), return_assistant_tokens_mask)
+        features = self._features(encoded, batch, return_assistant_tokens_mask)
         return features if return_dict else features["input_ids"]
 
     def _template(self, turns: Sequence[Message], answer_next: bool, unfinished: bool) -> Sequence[Piece]:
         """The pieces of a conversation that ends as transformers' templates may end."""
         ends_with_question = bool(turns) and turns[-1].role == "user"
+        if unfinished and (answer_next or ends_with_question):
+            raise PromptError("continue_final_message goes on with the assistant's last words, and there are none.")
         pieces = prompt_pieces(turns, self.config.prompt_format, answer_next=answer_next or ends_with_question)
         if unfinished:
             return pieces[:-1]  # without the end of the turn
@@ -310,36 +422,46 @@ class MayaProcessor(ProcessorMixin):
 
     def _ids_of_written(self, text: str) -> list[int]:
         tokenizer = self.require_tokenizer()
-        parts = (text if text.startswith(BOS) else BOS + text).split(IMAGE)
         ids: list[int] = []
-        for number, part in enumerate(parts):
+        for number, part in enumerate(text.split(IMAGE)):
             ids += [self.config.image_token_id] * (self.image_slots if number else 0)
             ids += tokenizer(part, add_special_tokens=False)["input_ids"]
         return ids
 
-    def _features(self, encoded: Sequence[Encoded], return_tensors: str | None, masked: bool = False) -> BatchFeature:
-        batch = self.collate(encoded, padding_side="left")
+    def _features(self, encoded: Sequence[Encoded], layout: BatchLayout, masked: bool = False) -> BatchFeature:
+        batch = self.padded(
+            encoded, padding_side=layout.padding_side, least=layout.least, multiple_of=layout.pad_to_multiple_of or 1
+        )
         labels_BT = batch.pop("labels")
         if masked:
             batch["assistant_masks"] = (labels_BT != IGNORED).long()
-        if return_tensors is None:  # rows as long as they are
-            rows = batch["attention_mask"].bool()
-            words = ("input_ids", "attention_mask", "assistant_masks")
-            listed = {name: [row[kept].tolist() for row, kept in zip(batch[name], rows, strict=True)]
-                      for name in words if name in batch}  # fmt: skip
-            return BatchFeature(batch | listed)
-        return BatchFeature(batch, tensor_type=return_tensors)
+        pictures = {"pixel_values": self.pixel_values(shown)} if (shown := _pictures(encoded)) else {}
+        if layout.tensors:
+            lengths = {len(one.input_ids) for one in encoded}
+            if not layout.is_padded and len(lengths) > 1:
+                raise ValueError(
+                    f"Rows of {min(lengths)} to {max(lengths)} tokens make no tensor without padding; pass padding=True."
+                )
+            return BatchFeature(batch | pictures, tensor_type=layout.tensors)
+        rows_BT = batch["attention_mask"].bool() | layout.is_padded
+        listed = {
+            name: [row_T[kept_T].tolist() for row_T, kept_T in zip(tensor_BT, rows_BT, strict=True)]
+            for name, tensor_BT in batch.items()
+        }
+        return BatchFeature(listed | pictures)
 
     # --- files ---
 
     def save_pretrained(self, save_directory: str | Path, push_to_hub: bool = False, **options: Any) -> None:
-        """Write preprocessor_config.json and the tokenizer's files into a folder.
+        """Write preprocessor_config.json, which holds all that makes a processor, and the tokenizer's files into a folder.
 
         push_to_hub: and into a repository: `repo_id`, or one named as the folder.
         """
         folder = Path(save_directory)
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "preprocessor_config.json").write_text(json.dumps(self.preparation.to_json(), indent=2) + "\n")
+        own = {"processor_class": type(self).__name__, OWN_CONFIG: json.loads(self.config.to_json_string())}
+        file = folder / "preprocessor_config.json"
+        file.write_text(json.dumps(self.preparation.to_json() | own, indent=2) + "\n", "utf-8")
         if self.tokenizer is not None:
             self.tokenizer.save_pretrained(str(folder))
         if push_to_hub:
@@ -349,22 +471,26 @@ class MayaProcessor(ProcessorMixin):
     def from_pretrained(
         cls, pretrained_model_name_or_path: str | Path, *, config: MayaConfig | None = None, **options: Any
     ) -> "MayaProcessor":
-        """From a folder in our layout, or a repository on the hub; `config` where it is not the folder's own.
+        """From a folder in our layout, or a repository on the hub, of a model or of what `save_pretrained` wrote alone.
 
-        options: HUB_OPTIONS, as transformers has them.
+        config: where it is not the folder's own. options: HUB_OPTIONS, as transformers has them.
         """
         source = str(pretrained_model_name_or_path)
         hub = {name: value for name, value in options.items() if name in HUB_OPTIONS}
+
+        def file(name: str) -> Path | None:
+            found = cached_file(source, name, _raise_exceptions_for_missing_entries=False, **hub)
+            return Path(found) if found else None
+
+        preprocessor, tokenizer = file("preprocessor_config.json"), file("tokenizer.json")
+        fields = json.loads(preprocessor.read_text("utf-8")) if preprocessor else {}
+        if config is None and OWN_CONFIG in fields and not file("config.json"):
+            config = MayaConfig.from_dict(fields[OWN_CONFIG])
         config = config or MayaConfig.from_pretrained(source, **hub)
-        preprocessor, tokenizer = (
-            cached_file(source, name, _raise_exceptions_for_missing_entries=False, **hub)
-            for name in ("preprocessor_config.json", "tokenizer.json")
-        )
-        fields = json.loads(Path(preprocessor).read_text()) if preprocessor else {}
         return cls(
             config,
             ImagePreparation.of(config, fields),
-            load_tokenizer(Path(tokenizer).parent) if tokenizer else None,
+            load_tokenizer(tokenizer.parent) if tokenizer else None,
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -372,10 +498,21 @@ class MayaProcessor(ProcessorMixin):
         return {"processor_class": type(self).__name__, "preparation": self.preparation.to_json()}
 
 
+def _pictures(encoded: Sequence[Encoded]) -> list[Picture]:
+    return [picture for one in encoded for picture in one.pictures]
+
+
 def load_tokenizer(folder: Path) -> PreTrainedTokenizerFast | None:
     """The tokenizer of a folder, from tokenizer.json alone (no code, no network); None where there is none."""
     file = folder / "tokenizer.json"
-    return PreTrainedTokenizerFast(tokenizer_file=str(file)) if file.is_file() else None
+    if not file.is_file():
+        return None
+    tokenizer = PreTrainedTokenizerFast(tokenizer_file=str(file), padding_side="left")
+    known = tokenizer.get_added_vocab()
+    for role, token in SPECIAL_TOKENS.items():
+        if token in known:
+            setattr(tokenizer, role, token)
+    return tokenizer
 
 
 def control_id(tokenizer: PreTrainedTokenizerFast, name: str) -> int:

@@ -15,7 +15,7 @@ from typing import Literal
 
 from PIL import Image
 
-from maya_core.errors import PromptEmpty, PromptError, PromptTooLong
+from maya_core.errors import ImageCountMismatch, PromptEmpty, PromptError, PromptTooLong
 from maya_core.languages import get_language
 
 Role = Literal["system", "user", "assistant"]
@@ -46,11 +46,25 @@ class Message:
     """One turn: who speaks, the words, and the pictures shown with them.
 
     images: RGB pictures from `images.open_image`, or files, which are opened when their pixels are needed.
+    places: how many characters of the text stand before each picture; none given: pictures before the words, as in
+        training.
     """
 
     role: Role
     text: str
     images: tuple[Picture, ...] = ()
+    places: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.text, str) or not isinstance(self.images, tuple | list):
+            raise PromptError(
+                f"A message has {type(self.text).__name__} for text and {type(self.images).__name__} for images; give a str "
+                "and a tuple of pictures."
+            )
+        if len(self.places) not in (0, len(self.images)):
+            raise ImageCountMismatch(
+                f"A message has {len(self.images)} pictures and {len(self.places)} places for them."
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,8 +101,8 @@ def _maya_v1(messages: Sequence[Message], answer_next: bool) -> Iterator[Piece]:
     for message in messages:
         if message.role == "user":
             yield Piece(kind="text", text="USER: ")
-            yield from _shown(message)
-            yield Piece(kind="text", text=f"{message.text}{ANSWERS}")
+            yield from _said(message)
+            yield Piece(kind="text", text=ANSWERS)
         elif message.role == "assistant":
             yield Piece(kind="text", text=f" {message.text}", learnt=True)
             yield Piece(kind="control", text=END_OF_TURN, learnt=True)
@@ -99,8 +113,7 @@ def _chat(messages: Sequence[Message], answer_next: bool) -> Iterator[Piece]:
     for message in messages:
         learnt = message.role == "assistant"
         yield from _turn_start(message.role)
-        yield from _shown(message)
-        yield Piece(kind="text", text=message.text, learnt=learnt)
+        yield from _said(message, learnt=learnt)
         yield Piece(kind="control", text=END_OF_TURN, learnt=learnt)
     if answer_next:
         yield from _turn_start("assistant")
@@ -120,10 +133,16 @@ def _turn_start(role: Role) -> Iterator[Piece]:
     yield Piece(kind="control", text=ROLE_TOKENS[role])
 
 
-def _shown(message: Message) -> Iterator[Piece]:
-    for _ in message.images:
+def _said(message: Message, *, learnt: bool = False) -> Iterator[Piece]:
+    """Words and pictures of a turn; a line ends after each picture."""
+    start = 0
+    for place in message.places or (0,) * len(message.images):
+        if place > start:
+            yield Piece(kind="text", text=message.text[start:place], learnt=learnt)
         yield Piece(kind="image")
         yield Piece(kind="text", text="\n")
+        start = place
+    yield Piece(kind="text", text=message.text[start:], learnt=learnt)
 
 
 def _joined(pieces: Iterator[Piece]) -> Iterator[Piece]:
@@ -153,8 +172,8 @@ def _check_turns(messages: Sequence[Message], *, answer_next: bool) -> None:
                 f"Turn {number + 1} is from the {message.role} but should be from the {expected}; "
                 "user and assistant take turns, the user first."
             )
-        if message.images and message.role == "assistant":
-            raise PromptError(f"Turn {number + 1} shows pictures but is the assistant's; only a user shows pictures.")
+    if shows := [message.role for message in messages if message.images and message.role != "user"]:
+        raise PromptError(f"There are pictures in a turn of the {shows[0]}; only a user shows pictures.")
     last = "user" if answer_next else "assistant"
     if turns[-1].role != last:
         raise PromptError(f"The conversation ends with the {turns[-1].role}; it should end with the {last}.")
@@ -178,6 +197,8 @@ def clean_text(text: str) -> str:
 
     Idempotent. Raises PromptEmpty where nothing is left and PromptTooLong above MAX_CHARACTERS.
     """
+    if not isinstance(text, str):
+        raise PromptError(f"The question is a {type(text).__name__}; give it as a str.")
     if len(text) > MAX_CHARACTERS:
         raise PromptTooLong(f"The text has {len(text)} characters, more than {MAX_CHARACTERS}; shorten it.")
     text = _UNWANTED.sub("", text.replace("\r\n", "\n").replace("\r", "\n"))
