@@ -24,7 +24,7 @@ from maya_core.answering.decoder import Decoder
 from maya_core.answering.footprint import best_plan
 from maya_core.answering.generation import Reading, drawn, text_pieces, without_leading_space
 from maya_core.assets import EMBEDDED, asset_path
-from maya_core.errors import GenerationError, PromptTooLong
+from maya_core.errors import GenerationError, PromptError, PromptTooLong
 from maya_core.hardware import inspect_machine
 from maya_core.model.config import GenerationOptions
 from maya_core.model.maya import MayaForConditionalGeneration
@@ -33,6 +33,8 @@ from maya_core.model.prompt import Message, Picture
 from maya_core.weights.checkpoint import is_quantized, load_config, load_model, load_processor
 from maya_core.weights.hub import local_folder
 from maya_core.weights.quantization import Quantization
+
+Conversation = Sequence[Message] | Message | str
 
 GREEDY = GenerationOptions()
 PICTURES_KEPT = 32  # what the tower made of them: 0.8 MB each at the published size
@@ -60,20 +62,21 @@ class ChatSession:
 
     def stream(
         self,
-        messages: Sequence[Message],
+        messages: Conversation,
         options: GenerationOptions = GREEDY,
         *,
         cancel: threading.Event | None = None,
     ) -> Iterator[str]:
         """The answer to the last message, in pieces of whole characters; ends within one token of `cancel`.
 
-        Raises PromptError for what cannot be asked, GenerationError where the model gives NaN.
+        messages: a conversation; or its only message, or its words. Raises PromptError for what cannot be asked,
+        GenerationError where the model gives NaN.
         """
         return (delta.text for delta in self.deltas(messages, options, cancel=cancel) if delta.text)
 
     def deltas(
         self,
-        messages: Sequence[Message],
+        messages: Conversation,
         options: GenerationOptions = GREEDY,
         *,
         cancel: threading.Event | None = None,
@@ -87,20 +90,22 @@ class ChatSession:
             for number, text in enumerate(pieces, start=1):
                 yield Delta(text, number, left_out)
 
-    def token_ids(self, messages: Sequence[Message], options: GenerationOptions = GREEDY) -> list[int]:
+    def token_ids(self, messages: Conversation, options: GenerationOptions = GREEDY) -> list[int]:
         """The ids of the answer, without the one that ends it."""
         return list(self._tokens(self._prompt(messages, options)[0], options))
 
-    def answer(self, messages: Sequence[Message], options: GenerationOptions = GREEDY) -> str:
+    def answer(self, messages: Conversation, options: GenerationOptions = GREEDY) -> str:
         """The whole answer to the last message."""
         return "".join(self.stream(messages, options))
 
     @torch.inference_mode()
-    def answers(self, conversations: Sequence[Sequence[Message]], options: GenerationOptions = GREEDY) -> list[str]:
+    def answers(self, conversations: Sequence[Conversation], options: GenerationOptions = GREEDY) -> list[str]:
         """The answers to many conversations at once, each the same as it would be alone."""
+        if not isinstance(conversations, list | tuple):
+            raise PromptError(f"Conversations are given as {type(conversations).__name__}; give a list of them.")
         if not conversations:
             return []
-        prompts = [self._prompt(messages, options)[0] for messages in conversations]
+        prompts = [self._prompt(conversation, options)[0] for conversation in conversations]
         batch = self.processor.padded(prompts, padding_side="left")
         ids_BT, may_look_BS = (batch[name].to(self.model.device) for name in ("input_ids", "attention_mask"))
         pictures = [picture for prompt in prompts for picture in prompt.pictures]
@@ -117,7 +122,9 @@ class ChatSession:
     def decoder(self) -> Decoder:
         """The language model as it answers, made when it is first asked."""
         if self._decoder is None:
-            self._decoder = Decoder(self.model)
+            # outside inference mode: the model shares the weights that are joined here, and may learn again
+            with torch.inference_mode(False), torch.no_grad():
+                self._decoder = Decoder(self.model)
         return self._decoder
 
     @property
@@ -125,11 +132,12 @@ class ChatSession:
         tokenizer: Tokenizer = self.processor.require_tokenizer().backend_tokenizer
         return tokenizer
 
-    def _prompt(self, messages: Sequence[Message], options: GenerationOptions) -> tuple[Encoded, int]:
+    def _prompt(self, conversation: Conversation, options: GenerationOptions) -> tuple[Encoded, int]:
         """The prompt, and how many of the oldest turns had to go so that it and an answer fit.
 
         Raises PromptTooLong where the last question alone does not.
         """
+        messages = self._messages(conversation)
         context = self.model.config.text.max_position_embeddings
         room = min(options.max_new_tokens, context // ROOM)
         starts = [at for at, message in enumerate(messages) if message.role == "user"]
@@ -145,6 +153,19 @@ class ChatSession:
         raise PromptTooLong(
             f"The last question alone leaves fewer than {room} of the model's {context} tokens for an answer; shorten it."
         )
+
+    def _messages(self, conversation: Conversation) -> Sequence[Message]:
+        """The messages of a conversation as it may be given; PromptError for what is none."""
+        if isinstance(conversation, str):
+            return [self.processor.user_message(conversation)]
+        if isinstance(conversation, Message):
+            return [conversation]
+        if not isinstance(conversation, list | tuple) or not all(isinstance(one, Message) for one in conversation):
+            raise PromptError(
+                "A conversation is a list of messages; make them with processor.user_message(text, pictures), and with "
+                'Message(role="assistant", text=...).'
+            )
+        return conversation
 
     def _views(self, pictures: Sequence[Picture]) -> list["_View"]:
         return self._seen(self.processor.pixel_values([picture])[0] for picture in pictures)

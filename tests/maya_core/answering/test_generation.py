@@ -4,11 +4,14 @@ import threading
 
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
 
 from maya_core.answering.generation import text_pieces, without_leading_space
-from maya_core.errors import GenerationError, PromptTooLong
+from maya_core.answering.session import load_session
+from maya_core.errors import GenerationError, PromptError, PromptTooLong
 from maya_core.model.config import GenerationOptions
 from maya_core.model.prompt import Message
+from maya_core.weights.checkpoint import save_model
 from tests.tiny import SENTENCES, picture, tiny_session, tiny_tokenizer
 
 OPTIONS = GenerationOptions(max_new_tokens=12)
@@ -90,6 +93,61 @@ def test_nan_is_an_error_and_not_a_token():
     with pytest.raises(GenerationError, match="NaN"):
         broken.answer(question("What?", picture()))
     assert isinstance(broken.answer(question("What?"), OPTIONS), str)
+
+
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")  # peft asks for it
+@pytest.mark.parametrize("whole", [True, False], ids=["whole", "with an adapter on four bits"])
+def test_a_model_that_has_answered_can_learn(whole, tmp_path):
+    """What an answer joined are ordinary weights, and what is learnt in them is what the next session answers by."""
+    session = tiny_session(text={} if whole else {"hidden_size": 256, "intermediate_size": 512})
+    save_model(session.model, session.processor, tmp_path / "model")
+    if not whole:
+        session = load_session(tmp_path / "model", quantization="nf4")
+    conversation = question("What is in the picture?", picture())
+    first = session.answer(conversation, OPTIONS)
+    session.answers([conversation, question("What?")], OPTIONS)
+    model = session.model
+    if not whole:
+        model = get_peft_model(model, LoraConfig(r=4, target_modules=["q_proj", "down_proj"]))
+    turns = [*conversation, Message(role="assistant", text="A dog.")]
+    encoded = session.processor.encode(turns, answer_next=False)
+    batch = session.processor.collate([encoded], padding_side="right")
+    learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.SGD(learning, lr=1.0)
+    losses = []
+    for _ in range(4):
+        losses.append(model(**batch).loss)
+        losses[-1].backward()
+        torch.nn.utils.clip_grad_norm_(learning, 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+    assert losses[-1] < losses[0]
+    assert not any(parameter.is_inference() for parameter in model.parameters())
+    if whole:
+        save_model(model, session.processor, tmp_path / "learnt")
+        assert load_session(tmp_path / "learnt").answer(conversation, OPTIONS) != first
+
+
+def test_a_conversation_comes_in_every_clear_form(session):
+    message = session.processor.user_message("What?")
+    expected = session.answer([message], OPTIONS)
+    for given in ("What?", message, (message,), [message]):
+        assert session.answer(given, OPTIONS) == expected
+        assert "".join(session.stream(given, OPTIONS)) == expected
+    assert session.answers(["What?", message, [message]], OPTIONS) == [expected] * 3
+
+
+@pytest.mark.parametrize("given", [None, 3, ["What?"], [None], {"role": "user", "content": "What?"}])
+def test_what_is_no_conversation_is_told_in_one_sentence(session, given):
+    for ask in (session.answer, session.token_ids, lambda one: session.answers([one])):
+        with pytest.raises(PromptError, match="A conversation is a list of messages; make them with"):
+            ask(given)
+
+
+@pytest.mark.parametrize("given", ["What?", None, Message(role="user", text="What?")])
+def test_what_are_no_conversations_is_told_in_one_sentence(session, given):
+    with pytest.raises(PromptError, match="give a list of them"):
+        session.answers(given)
 
 
 def test_a_full_context_says_so(session):
