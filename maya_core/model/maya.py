@@ -12,6 +12,7 @@ width, V vocabulary.
 """
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
@@ -236,10 +237,21 @@ class MayaForConditionalGeneration(PreTrainedModel, GenerationMixin):
         head: nn.Module = self.language_model.get_output_embeddings()
         return head
 
+    def set_output_embeddings(self, new_embeddings: nn.Module) -> None:
+        self.language_model.set_output_embeddings(new_embeddings)
+
     def get_decoder(self) -> nn.Module:
         """The language model without its head."""
         decoder: nn.Module = self.language_model.model
         return decoder
+
+    # --- files ---
+
+    def save_pretrained(self, save_directory: str | Path, **options: Any) -> None:
+        """As transformers' own; four bits are written as they are, for transformers knows no way back from them."""
+        if getattr(self.config, "quantization_config", None) is not None:
+            options = {"save_original_format": False} | options
+        super().save_pretrained(save_directory, **options)
 
 
 def _is_decoded_token(input_ids_BT: Tensor, past_key_values: Cache | None) -> bool:

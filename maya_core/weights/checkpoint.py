@@ -40,12 +40,10 @@ from maya_core.weights.files import (
 from maya_core.weights.hub import local_folder
 from maya_core.weights.published import PUBLISHED_TYPE, local_tower, published_config, published_tensors
 from maya_core.weights.quantization import (
-    QUANTIZATION_CONFIG,
     FourBitWeights,
     Quantization,
     assembled,
     dequantized,
-    is_four_bit,
 )
 
 _HEAD = "language_model.lm_head.weight"
@@ -256,8 +254,6 @@ def save_model(
         del state[_HEAD]
     if dtype is not None:
         state = {name: tensor.to(dtype) for name, tensor in state.items()}
-    if any(is_four_bit(module) for module in model.modules()):
-        model.config.quantization_config = QUANTIZATION_CONFIG
     model.config.architectures = [type(model).__name__]
     model.config.dtype = dtype or model.dtype
     model.config.save_pretrained(fresh)

@@ -49,6 +49,7 @@ Group = list[tuple[nn.Module, str]]
 
 def quantize(model: MayaForConditionalGeneration, *, device: str | torch.device) -> None:
     """Replace the decoder's linear layers by 4-bit ones on `device`, a group at a time; then move the rest there."""
+    model.config.quantization_config = dict(QUANTIZATION_CONFIG)
     for group in four_bit_groups(model):
         linears = [getattr(owner, name) for owner, name in group]
         if any(is_four_bit(part) for part in linears):
@@ -200,6 +201,7 @@ class FourBitWeights:
     """Puts 4-bit layers in a model that is to be loaded, and takes their weights one at a time, whole or quantised."""
 
     def __init__(self, model: MayaForConditionalGeneration, device: str | torch.device) -> None:
+        model.config.quantization_config = dict(QUANTIZATION_CONFIG)
         self._device = device
         self._layers: dict[str, Any] = {}
         self._groups: dict[str, list[str]] = {}

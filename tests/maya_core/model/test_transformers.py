@@ -191,7 +191,6 @@ def test_what_a_user_types_is_no_control_token_in_a_chat_template_either(session
     [
         ([{"role": "tool", "content": "x"}], {}),
         ([{"role": "user", "content": [{"type": "video", "video": "x.mp4"}]}], {}),
-        ([{"role": "user", "content": [{"type": "image"}]}], {}),
         ([turn("x")], {"tools": [{"name": "search"}]}),
         ([turn("x")], {"chat_template": "{{ messages }}"}),
     ],
@@ -241,6 +240,31 @@ def test_a_pipeline_answers_as_a_session(embedded):
     written = embedded.processor.apply_chat_template([turn(question, str(file))], add_generation_prompt=True)
     [told] = pipe(str(file), text=written, max_new_tokens=24, return_full_text=False)
     assert told["generated_text"].strip() == expected
+
+
+def test_a_pipeline_in_batches_answers_as_one_by_one(embedded):
+    pipe = pipeline("image-text-to-text", model=str(EMBEDDED), dtype=torch.float32, device="cpu")
+    chats = [[turn(question, str(file))] for question, file in zip(QUESTIONS, EXAMPLES, strict=True)]
+    told = pipe(text=chats, max_new_tokens=24, return_full_text=False, batch_size=len(chats))
+    conversations = [[message(question, file)] for question, file in zip(QUESTIONS, EXAMPLES, strict=True)]
+    assert [one[0]["generated_text"].strip() for one in told] == embedded.answers(conversations, OPTIONS)
+
+
+@pytest.mark.parametrize("answered", [False, True])
+def test_its_table_grows_as_transformers_lets_it(answered, tmp_path):
+    session = tiny_session()
+    if answered:
+        session.answer("What?", OPTIONS)
+    rows = session.model.config.text.vocab_size + 8
+    before = scores(session.model, session.processor)
+    session.model.resize_token_embeddings(rows, mean_resizing=False)
+    after = scores(session.model, session.processor)
+    torch.testing.assert_close(after[..., : before.shape[-1]], before)
+    assert after.shape[-1] == session.model.config.text.vocab_size == rows
+    assert session.model.get_output_embeddings().weight is session.model.get_input_embeddings().weight
+    save_model(session.model, session.processor, tmp_path / "grown")
+    again = AutoModelForImageTextToText.from_pretrained(tmp_path / "grown")
+    torch.testing.assert_close(scores(again, session.processor), after)
 
 
 def test_saved_by_transformers_it_is_the_same(session, tmp_path):

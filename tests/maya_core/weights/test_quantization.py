@@ -9,6 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
+from transformers import BitsAndBytesConfig
 
 from maya_core.answering.footprint import best_plan, footprint
 from maya_core.answering.session import load_session
@@ -20,7 +21,7 @@ from maya_core.model.prompt import Message
 from maya_core.weights import adapters, quantization
 from maya_core.weights.checkpoint import load_model, save_model
 from maya_core.weights.export import quantize_checkpoint
-from maya_core.weights.quantization import BLOCK, FourBitHead, join_four_bit, quantize
+from maya_core.weights.quantization import BLOCK, QUANTIZATION_CONFIG, FourBitHead, join_four_bit, quantize
 from tests.tiny import picture, tiny_config, tiny_model, tiny_session
 
 WIDE = {"hidden_size": 256, "intermediate_size": 512, "num_attention_heads": 4, "num_key_value_heads": 2}
@@ -58,6 +59,29 @@ def test_stock_transformers_loads_it_with_equal_scores(folders):
     session = load_session(four_bit, dtype=torch.bfloat16)
     stock = MayaForConditionalGeneration.from_pretrained(four_bit, dtype=torch.bfloat16, device_map="cpu")
     torch.testing.assert_close(scores(stock, session), scores(session.model, session), atol=0, rtol=0)
+
+
+@pytest.mark.parametrize("way", ["stored, by transformers", "on the way, by transformers", "on the way, by ours"])
+def test_saved_again_by_transformers_it_is_the_same(folders, way, tmp_path):
+    whole, four_bit = folders
+    session = load_session(four_bit, dtype=torch.bfloat16)
+    if way == "stored, by transformers":
+        model = MayaForConditionalGeneration.from_pretrained(four_bit, dtype=torch.bfloat16, device_map="cpu")
+    elif way == "on the way, by ours":
+        model = load_model(whole, dtype=torch.bfloat16, quantization="nf4")
+    else:
+        config = BitsAndBytesConfig(
+            **{name: value for name, value in QUANTIZATION_CONFIG.items() if name != "quant_method"}
+        )
+        model = MayaForConditionalGeneration.from_pretrained(
+            whole, dtype=torch.bfloat16, device_map="cpu", quantization_config=config
+        )
+    model.save_pretrained(tmp_path)
+    session.processor.save_pretrained(tmp_path)
+    again = load_session(tmp_path, dtype=torch.bfloat16)
+    torch.testing.assert_close(scores(again.model, session), scores(model, session), atol=0, rtol=0)
+    stock = MayaForConditionalGeneration.from_pretrained(tmp_path, dtype=torch.bfloat16, device_map="cpu")
+    torch.testing.assert_close(scores(stock, session), scores(model, session), atol=0, rtol=0)
 
 
 @pytest.mark.parametrize("text", [WIDE, {}], ids=["whole blocks", "odd sizes"])
