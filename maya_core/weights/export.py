@@ -1,15 +1,75 @@
 """Writing a checkpoint in another form: in our layout, in four bits, or for transformers' own `llava`."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from accelerate import init_empty_weights
 from transformers import CohereConfig
 
 from maya_core.errors import CheckpointError
-from maya_core.weights.checkpoint import is_quantized, load_model, load_processor, save_model, stored_dtype
+from maya_core.model.config import MayaConfig, PhotographTowerConfig
+from maya_core.model.processor import MayaProcessor
+from maya_core.model.prompt import IMAGE, MAYA_V1_SYSTEM
+from maya_core.weights.checkpoint import (
+    is_quantized,
+    load_config,
+    load_model,
+    load_processor,
+    save_model,
+    stored_dtype,
+)
 from maya_core.weights.hub import local_folder
 from maya_core.weights.published import load_connector
+
+if TYPE_CHECKING:
+    from transformers import LlavaConfig
+
+# The prompts of `prompt` and `turns` as Jinja: pictures before a turn's words, unless they stand between them. What a user
+# types is not kept from being a control token by transformers' own processors.
+_SAID = r"""
+{%- macro line(part, is_last) -%}
+    {{- '<image>\n' if part.type != 'text' else part.text if is_last else part.text + '\n' -}}
+{%- endmacro -%}
+{%- macro said(content) -%}
+    {%- set seen = namespace(words=false, behind=false, between=false) -%}
+    {%- for part in content if content is not string -%}
+        {%- set seen.between = seen.between or (seen.behind and part.type == 'text') -%}
+        {%- set seen.behind = seen.behind or (seen.words and part.type != 'text') -%}
+        {%- set seen.words = seen.words or part.type == 'text' -%}
+    {%- endfor -%}
+    {%- if content is string -%}
+        {{- content -}}
+    {%- elif seen.between -%}
+        {%- for part in content -%}{{- line(part, loop.last) -}}{%- endfor -%}
+    {%- else -%}
+        {%- for part in content if part.type != 'text' -%}{{- line(part, false) -}}{%- endfor -%}
+        {%- for part in content if part.type == 'text' -%}{{- line(part, loop.last) -}}{%- endfor -%}
+    {%- endif -%}
+{%- endmacro -%}
+"""
+_CHAT = r"""
+{%- set roles = {'system': '<|SYSTEM_TOKEN|>', 'user': '<|USER_TOKEN|>', 'assistant': '<|CHATBOT_TOKEN|>'} -%}
+{{- '<BOS_TOKEN>' -}}
+{%- for turn in messages -%}
+    {{- '<|START_OF_TURN_TOKEN|>' + roles[turn.role] + said(turn.content) + '<|END_OF_TURN_TOKEN|>' -}}
+{%- endfor -%}
+{{- '<|START_OF_TURN_TOKEN|>' + roles['assistant'] if add_generation_prompt -}}
+"""
+_MAYA_V1 = r"""
+{{- '<BOS_TOKEN>' -}}
+{{- said(messages[0].content) if messages[0].role == 'system' else "$SYSTEM" -}}
+{{- ' ' -}}
+{%- for turn in messages -%}
+    {%- if turn.role == 'user' -%}
+        {{- 'USER: ' + said(turn.content) -}}
+        {{- ' ASSISTANT:' if add_generation_prompt or not loop.last -}}
+    {%- elif turn.role == 'assistant' -%}
+        {{- ' ' + said(turn.content) + '<|END_OF_TURN_TOKEN|>' -}}
+    {%- endif -%}
+{%- endfor -%}
+"""
+_TEMPLATES = {"chat": _SAID + _CHAT, "maya-v1": _SAID + _MAYA_V1.replace("$SYSTEM", MAYA_V1_SYSTEM)}
 
 
 def convert(source: str | Path, destination: str | Path, *, projector: Path | None = None) -> None:
@@ -38,46 +98,91 @@ def quantize_checkpoint(source: str | Path, destination: str | Path) -> None:
 
 
 def export_llava(source: str | Path, destination: str | Path) -> None:
-    """Write a checkpoint as transformers' own `llava`, which its stock class loads with the same logits.
+    """Write a checkpoint as transformers' own `llava`, which its stock classes load: the same prompts, pixels and logits.
 
     That class never applies Cohere's `logit_scale`, so it is folded into the final norm, whose only weight is a
-    factor. Raises CheckpointError for a connector that `llava` does not have.
+    factor. Raises CheckpointError for four bits, and for a tower or a connector that `llava` does not have.
     """
-    from transformers import LlavaConfig, LlavaForConditionalGeneration
+    from transformers import LlavaForConditionalGeneration
 
     folder = local_folder(source)
-    model = load_model(folder, dtype=stored_dtype(folder))
-    config = model.config
-    if config.connector.kind != "mlp":
-        raise CheckpointError(
-            f"transformers' llava has an mlp connector, this model's is a {config.connector.kind}; it cannot be exported."
-        )
-    if config.connector.depth != 2:
-        raise CheckpointError(
-            f"transformers' llava has a projector of 2 layers, this model's has {config.connector.depth}; "
-            "it cannot be exported."
-        )
-    scale = config.text.logit_scale
-    assert scale is not None
-    text = CohereConfig.from_dict(config.text.to_dict() | {"logit_scale": 1.0})
-    exported_config = LlavaConfig(
+    config = load_config(folder)
+    if is_quantized(folder):
+        raise CheckpointError(f"{folder.name} is in four bits; export the model that it was made from.")
+    if reason := _what_llava_lacks(config):
+        raise CheckpointError(f"transformers' llava {reason}; it cannot be exported.")
+    model, processor = load_model(folder, dtype=stored_dtype(folder)), load_processor(folder)
+    exported_config = _llava_config(config, _image_token(processor)[1])
+    with init_empty_weights():
+        exported = LlavaForConditionalGeneration(exported_config)
+    state = {_llava_name(name): tensor for name, tensor in model.state_dict().items()}
+    state["model.language_model.norm.weight"] = state["model.language_model.norm.weight"] * config.text.logit_scale
+    exported.load_state_dict(state, strict=True, assign=True)
+    exported.tie_weights()
+    exported.generation_config = model.generation_config
+    exported.save_pretrained(destination)
+    _save_llava_processor(processor, Path(destination))
+
+
+def _what_llava_lacks(config: MayaConfig) -> str | None:
+    connector, vision = config.connector, config.vision
+    if isinstance(vision, PhotographTowerConfig):
+        return "does not know this model's tower"
+    if connector.kind != "mlp":
+        return f"has an mlp connector, this model's is a {connector.kind}"
+    if connector.depth != 2:
+        return f"has a projector of 2 layers, this model's has {connector.depth}"
+    if connector.hidden_size not in (None, config.text.hidden_size):
+        return f"has a projector {config.text.hidden_size} wide inside, this model's is {connector.hidden_size}"
+    if config.positions_dropped > 1:
+        return f"drops 1 position of the tower, this model {config.positions_dropped}"
+    return None
+
+
+def _llava_config(config: MayaConfig, image_token_id: int) -> "LlavaConfig":
+    from transformers import LlavaConfig
+
+    return LlavaConfig(
         vision_config=config.vision,
-        text_config=text,
-        image_token_index=config.image_token_id,
+        text_config=CohereConfig.from_dict(config.text.to_dict() | {"logit_scale": 1.0}),
+        image_token_index=image_token_id,
         image_seq_length=config.visual_tokens(config.image_size, config.image_size),
         vision_feature_layer=config.vision_feature_layer,
         vision_feature_select_strategy=config.vision_feature_select_strategy,
         projector_hidden_act=config.connector.hidden_act,
         tie_word_embeddings=config.text.tie_word_embeddings,
     )
-    with init_empty_weights():
-        exported = LlavaForConditionalGeneration(exported_config)
-    state = {_llava_name(name): tensor for name, tensor in model.state_dict().items()}
-    state["model.language_model.norm.weight"] = state["model.language_model.norm.weight"] * scale
-    exported.load_state_dict(state, strict=True, assign=True)
-    exported.tie_weights()
-    exported.save_pretrained(destination)
-    load_processor(folder).save_pretrained(destination)
+
+
+def _image_token(processor: MayaProcessor) -> tuple[str, int]:
+    """The token that stands for a picture, by name and by id; a tokenizer that has none gets it, in an unused row."""
+    tokenizer, own = processor.tokenizer, processor.image_token_id
+    if tokenizer is None:
+        return IMAGE, own
+    if tokenizer.convert_ids_to_tokens(own) is None:
+        tokenizer.add_tokens(IMAGE, special_tokens=True)
+        own = tokenizer.convert_tokens_to_ids(IMAGE)
+    return tokenizer.convert_ids_to_tokens(own), own
+
+
+def _save_llava_processor(processor: MayaProcessor, destination: Path) -> None:
+    """transformers' own processor, with the prompts as a template; without a tokenizer, what prepares the pictures."""
+    from transformers import LlavaProcessor
+
+    config = processor.config
+    processor.image_processor.save_pretrained(destination)
+    if processor.tokenizer is None:
+        return
+    image_token, _ = _image_token(processor)
+    LlavaProcessor(
+        image_processor=processor.image_processor,
+        tokenizer=processor.tokenizer,
+        patch_size=config.patch_size,
+        vision_feature_select_strategy=config.vision_feature_select_strategy,
+        num_additional_image_tokens=config.leading_positions,
+        image_token=image_token,
+        chat_template=_TEMPLATES[config.prompt_format].replace(IMAGE, image_token),
+    ).save_pretrained(destination)
 
 
 def _llava_name(ours: str) -> str:
