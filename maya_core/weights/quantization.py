@@ -7,6 +7,7 @@ The layers of one input (q, k, v, gate, up) are quantised as one: their blocks o
 only then can they be read as one again, because the second quantisation has one offset for all that it is given.
 """
 
+import logging
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from copy import copy
@@ -42,6 +43,11 @@ QUANTIZATION_CONFIG: dict[str, Any] = {
     "bnb_4bit_compute_dtype": "bfloat16",
     "llm_int8_skip_modules": ["vision_tower", "connector", "language_model.lm_head"],
 }
+
+# bitsandbytes says, as it is imported, that one kernel of its kinds is not here; `FourBitOnCPU` has no need of it
+logging.getLogger("bitsandbytes.backends.cpu.ops").addFilter(
+    lambda record: not str(record.msg).startswith("Failed to load CPU gemm_4bit_forward")
+)
 
 Quantization = Literal["nf4"]
 Group = list[tuple[nn.Module, str]]

@@ -2,6 +2,7 @@
 
 import gc
 import json
+import logging
 import subprocess
 import sys
 
@@ -27,6 +28,13 @@ from tests.tiny import picture, tiny_config, tiny_model, tiny_session
 WIDE = {"hidden_size": 256, "intermediate_size": 512, "num_attention_heads": 4, "num_key_value_heads": 2}
 QUESTION = [Message(role="user", text="What is in the picture?", images=(picture(),))]
 OPTIONS = GenerationOptions(max_new_tokens=10)
+
+
+def test_one_message_of_bitsandbytes_is_not_passed_on_and_no_other(caplog):
+    log = logging.getLogger("bitsandbytes.backends.cpu.ops")
+    log.warning("Failed to load CPU gemm_4bit_forward from kernels-community: %s.", "no kernels")
+    log.warning("Failed to load something else")
+    assert caplog.messages == ["Failed to load something else"]
 
 
 @pytest.fixture(scope="module")
