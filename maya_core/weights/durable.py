@@ -13,6 +13,7 @@ import logging
 import os
 import re
 import shutil
+import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -52,6 +53,7 @@ def commit(parent: Path, step: int, write: Callable[[Path], None], *, keep: int 
     fresh.mkdir()
     try:
         write(fresh)
+        share(fresh)
         _seal(fresh, step)
         os.replace(fresh, target)
         _sync(parent)
@@ -100,6 +102,16 @@ def verify(folder: Path) -> None:
     for name, file in written.items():
         if (folder / name).stat().st_size != file["bytes"] or digest(folder / name) != file["sha256"]:
             raise CheckpointMismatch(f"{folder.name}/{name} is damaged; the version before it is used.")
+
+
+def share(folder: Path) -> None:
+    """Give a folder's weights the mode that the user's umask gives to new files; safetensors lets their owner alone read."""
+    probe = folder / ".new-file"
+    probe.touch()
+    mode = stat.S_IMODE(probe.stat().st_mode)
+    probe.unlink()
+    for file in folder.glob("*.safetensors"):
+        file.chmod(mode)
 
 
 def digest(file: Path) -> str:

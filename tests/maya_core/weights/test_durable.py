@@ -9,6 +9,8 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from maya_core.errors import CheckpointMismatch, RunBusy
 from maya_core.weights import durable
@@ -31,6 +33,19 @@ def writer(step):
 
 def holds(version, step):
     return version.step == step and all((version.folder / name).read_bytes() == content(step, name) for name in FILES)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such modes")
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o077, 0o600)])
+def test_weights_have_the_mode_that_the_umask_says(tmp_path, umask, mode):
+    before = os.umask(umask)
+    try:
+        found = commit(tmp_path, 1, lambda folder: save_file({"a": torch.ones(1)}, folder / "weights.safetensors"))
+    finally:
+        os.umask(before)
+    assert {file.name: file.stat().st_mode & 0o777 for file in found.folder.iterdir()} == dict.fromkeys(
+        ("weights.safetensors", "manifest.json", "COMPLETE"), mode
+    )
 
 
 def test_a_version_is_whole_and_the_newest_is_found(tmp_path):
