@@ -1,6 +1,11 @@
 """The `maya` command. Heavy libraries are imported inside the commands, so that `maya --help` is instant."""
 
+import math
+import os
+import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -18,6 +23,8 @@ Model = Annotated[
         help="a model's folder, or a hub repository (owner/name) to download; the embedded Maya if not given"
     ),
 ]
+
+INTERRUPTED = 130  # the exit status after Ctrl-C
 
 app = tyro.extras.SubcommandApp()
 
@@ -42,10 +49,15 @@ def ask(
     from maya_core.model.config import GenerationOptions
     from maya_core.model.images import open_image
 
+    if not math.isfinite(temperature):
+        raise MayaError(f"temperature must be a finite number, not {temperature}.")
+    try:
+        options = GenerationOptions(max_new_tokens=max_new_tokens, temperature=temperature)
+    except ValueError as error:
+        raise MayaError(str(error)) from None
     image = open_image(picture)
     session = load_best(model)
     message = session.processor.user_message(question, [image])
-    options = GenerationOptions(max_new_tokens=max_new_tokens, temperature=temperature)
     for piece in session.stream([message], options):
         print(piece, end="", flush=True)
     print()
@@ -90,7 +102,7 @@ def doctor() -> None:
 
     from maya_core.answering.footprint import best_plan
     from maya_core.errors import ModelTooLarge
-    from maya_core.hardware import GIB, inspect_machine
+    from maya_core.hardware import GIB, in_words, inspect_machine
     from maya_core.model.config import MayaConfig
     from maya_core.weights.checkpoint import load_config
     from maya_core.weights.hub import local_folder
@@ -103,7 +115,7 @@ def doctor() -> None:
         except ModelTooLarge as error:
             return str(error)
         bits = "4 bits (NF4)" if plan.quantization else str(plan.dtype).removeprefix("torch.")
-        return f"fits in {bits}, with {plan.needed / GIB:.1f} GiB"
+        return f"fits in {bits}, with {in_words(plan.needed)}"
 
     rows = {
         "system": f"{platform.system()} {platform.machine()}",
@@ -159,7 +171,7 @@ def convert(
     from maya_core.weights.export import convert as write
 
     write(source, destination, projector=projector)
-    print(destination)
+    _written(destination)
 
 
 @app.command
@@ -173,7 +185,7 @@ def quantize(source: tyro.conf.Positional[str], destination: tyro.conf.Positiona
     from maya_core.weights.export import quantize_checkpoint
 
     quantize_checkpoint(source, destination)
-    print(destination)
+    _written(destination)
 
 
 @app.command
@@ -192,19 +204,53 @@ def export(
     from maya_core.weights.export import export_llava
 
     export_llava(source, destination)
-    print(destination)
+    _written(destination)
 
 
 def main() -> None:
     """Run a command; what a user can mend is said in one sentence, with exit status 2."""
     try:
-        app.cli(prog="maya", description="Maya answers questions about pictures in ten languages, on this computer.")
+        with interruptible():
+            app.cli(
+                prog="maya", description="Maya answers questions about pictures in ten languages, on this computer."
+            )
     except MayaError as error:
         print(error, file=sys.stderr)
         sys.exit(2)
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """From now on Ctrl-C ends this process quietly, with status 130: in good order, or at once when pressed again."""
+
+    def at_once(*_: object) -> None:
+        os._exit(INTERRUPTED)
+
+    def in_order(*_: object) -> None:
+        signal.signal(signal.SIGINT, at_once)
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGINT, in_order)
+    try:
+        yield
     except KeyboardInterrupt:
         print(file=sys.stderr)
-        sys.exit(130)
+        left = SystemExit(INTERRUPTED)
+    except SystemExit as own:
+        left = own
+    else:
+        return
+    if left.code == INTERRUPTED:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # what is left to do is short
+    raise left
+
+
+def _written(folder: Path) -> None:
+    """What the commands that write a model end with."""
+    from maya_core.weights.durable import share
+
+    share(folder)
+    print(folder)
 
 
 def _embedded() -> Path:

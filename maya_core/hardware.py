@@ -7,7 +7,7 @@ from typing import Literal
 
 import torch
 
-GIB = 1024**3
+MIB, GIB = 1024**2, 1024**3
 
 Device = Literal["cuda", "mps", "cpu"]
 
@@ -38,6 +38,11 @@ def has_bfloat16(device: torch.device) -> bool:
     if device.type != "cpu":
         return True
     return torch._C._has_mkldnn and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
+def in_words(size: float) -> str:
+    """A number of bytes in GiB, or in MiB where it is less than one."""
+    return f"{size / GIB:.1f} GiB" if size >= GIB else f"{size / MIB:.1f} MiB"
 
 
 def _main_memory() -> int:

@@ -1,5 +1,7 @@
 """The `maya` command, as people type it, on a small random model."""
 
+import os
+import signal
 import subprocess
 import sys
 import time
@@ -56,6 +58,10 @@ def test_convert_and_export_write_models(folder, monkeypatch, capsys, tmp_path):
         (("ask", "{photo}", "  ", "--model", "{folder}"), "The question is empty"),
         (("info", "--model", "./nowhere"), "There is no folder"),
         (("convert", "./nowhere", "out"), "There is no folder"),
+        (("ask", "{photo}", "What?", "--max-new-tokens", "0"), "max_new_tokens must be at least 1"),
+        (("ask", "{photo}", "What?", "--temperature", "-1"), "temperature must be 0 or more"),
+        (("ask", "{photo}", "What?", "--temperature", "nan"), "temperature must be a finite number"),
+        (("ask", "{photo}", "What?", "--temperature", "inf"), "temperature must be a finite number"),
     ],
 )
 def test_trouble_is_one_sentence_and_status_2(folder, monkeypatch, capsys, arguments, sentence):
@@ -66,6 +72,53 @@ def test_trouble_is_one_sentence_and_status_2(folder, monkeypatch, capsys, argum
     said = capsys.readouterr().err
     assert said.startswith(sentence)
     assert len(said.splitlines()) == 1
+
+
+def test_numbers_are_checked_before_a_model_is_loaded(folder, monkeypatch, capsys):
+    monkeypatch.setattr("maya_core.answering.session.load_best", lambda model: pytest.fail("it was loaded"))
+    with pytest.raises(SystemExit):
+        maya(monkeypatch, capsys, "ask", folder.parent / "photo.png", "What?", "--temperature", "-1")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such modes")
+@pytest.mark.parametrize("command", ["convert", "quantize", "export"])
+def test_written_weights_have_the_mode_that_the_umask_says(folder, monkeypatch, capsys, tmp_path, command):
+    before = os.umask(0o022)
+    try:
+        maya(monkeypatch, capsys, command, folder, tmp_path / "out")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "out" / "model.safetensors").stat().st_mode & 0o777 == 0o644
+
+
+@pytest.mark.parametrize("again", ["while leaving", "at the end"])
+def test_a_second_interrupt_is_quiet(again):
+    code = f"""
+import atexit, signal
+from maya_core.cli import interruptible
+if {again == "at the end"}:
+    atexit.register(signal.raise_signal, signal.SIGINT)
+with interruptible():
+    try:
+        signal.raise_signal(signal.SIGINT)
+    finally:
+        if {again == "while leaving"}:
+            signal.raise_signal(signal.SIGINT)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 130
+    assert not done.stderr.strip()
+
+
+def test_an_interrupt_ends_a_command_with_status_130(monkeypatch, capsys):
+    handler = signal.getsignal(signal.SIGINT)
+    monkeypatch.setattr("maya_core.hardware.inspect_machine", lambda: signal.raise_signal(signal.SIGINT))
+    try:
+        with pytest.raises(SystemExit) as left:
+            maya(monkeypatch, capsys, "doctor")
+    finally:
+        signal.signal(signal.SIGINT, handler)
+    assert left.value.code == 130
 
 
 def run(*arguments) -> tuple[str, float]:
@@ -79,7 +132,9 @@ def run(*arguments) -> tuple[str, float]:
 def test_doctor_names_device_and_model():
     said, _ = run("doctor")
     assert "embedded Maya" in said
+    assert "MiB" in said
     assert "GiB" in said
+    assert " 0.0 " not in said
 
 
 def test_the_embedded_maya_answers_from_a_cold_start():
