@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
 
+from maya_core.errors import TrainingError
 from maya_core.hardware import has_bfloat16
 
 Group = dict[str, Any]
@@ -25,9 +26,14 @@ def build_optimizers(
 ) -> list[Optimizer]:
     """AdamW for the parts of `learning_rates`; Muon for the hidden matrices of those that `muon_rates` names too.
 
-    eight_bit: keep AdamW's moments in 8 bits (bitsandbytes), a quarter of their memory.
+    eight_bit: keep AdamW's moments in 8 bits (bitsandbytes), a quarter of their memory. Raises TrainingError for a part that
+    does not exist, or that `muon_rates` alone names.
     """
     muon_rates = muon_rates or {}
+    if resting := muon_rates.keys() - learning_rates.keys():
+        raise TrainingError(
+            f"Muon has rates for {', '.join(sorted(resting))}, and only {', '.join(learning_rates)} train."
+        )
     groups = parameter_groups(module, learning_rates, weight_decay=weight_decay)
     hidden = {id(parameter) for parameter in _hidden_matrices(module)}
     for_muon: list[Group] = []
@@ -116,14 +122,14 @@ def parameter_groups(module: nn.Module, learning_rates: Mapping[str, float], *, 
     """One or two groups a part. All parameters that no part has are frozen.
 
     A part is a submodule of `module` by dotted name, or the name of many (`lora_B`). What lies in a part of a part (named
-    longer) belongs to that one. Vectors (biases, norms) are not decayed. Raises ValueError for a part that does not exist.
+    longer) belongs to that one. Vectors (biases, norms) are not decayed. Raises TrainingError for a part that is not there.
     """
     module.requires_grad_(False)
     groups: list[Group] = []
     taken: set[Tensor] = set()
     for part in sorted(learning_rates, key=len, reverse=True):
         rate = learning_rates[part]
-        parameters = [parameter for parameter in _parameters_of(module, part) if parameter not in taken]
+        parameters = [parameter for parameter in parameters_of(module, part) if parameter not in taken]
         taken.update(parameters)
         for parameter in parameters:
             parameter.requires_grad_(True)
@@ -137,14 +143,15 @@ def parameter_groups(module: nn.Module, learning_rates: Mapping[str, float], *, 
     return groups
 
 
-def _parameters_of(module: nn.Module, part: str) -> list[nn.Parameter]:
+def parameters_of(module: nn.Module, part: str) -> list[nn.Parameter]:
+    """All parameters of a part, as `parameter_groups` names them. Raises TrainingError where there is none."""
     try:
         return list(module.get_submodule(part).parameters())
     except AttributeError:
         named = [parameter for name, parameter in module.named_parameters() if part in name.split(".")]
     if not named:
-        names = ", ".join(name for name, _ in module.named_children())
-        raise ValueError(f"There is no part {part!r} to train; the parts are {names}.")
+        names = ", ".join(name for name, _ in module.named_modules() if name and name.count(".") < 2)
+        raise TrainingError(f"There is no part {part!r} to train; the parts are {names}.")
     return named
 
 

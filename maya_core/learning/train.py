@@ -8,6 +8,7 @@ make a step however many processes share them.
 import json
 import logging
 import math
+import os
 import signal
 import threading
 import time
@@ -40,6 +41,7 @@ log = logging.getLogger(__name__)
 LONGEST_DYING = 5.0  # seconds between the end of a process's connections and the signal of its death
 MOST_SKIPPED_IN_A_ROW = 3
 MOST_REFUSED = 0.001  # share of a run's samples that may be unusable before it stops
+MOST_SEEDS = 2**32  # each, and a step's number, make one of torch's seeds
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,6 +81,22 @@ class TrainConfig:
     worker_timeout: float = 600
     trackers: tuple[str, ...] = ()
 
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch_size", "token_budget", "save_every", "log_every"):
+            number = getattr(self, name)
+            require(number is None or number >= 1, name, "at least 1", number)
+        for kind in ("learning_rates", "muon_rates"):
+            for part, rate in getattr(self, kind).items():
+                require(0 <= rate < math.inf, f"{kind} of {part}", "finite, and 0 or more", rate)
+        require(0 < self.epochs < math.inf, "epochs", "finite, and above 0", self.epochs)
+        require(0 <= self.warmup <= 1, "warmup", "from 0 to 1", self.warmup)
+        require(0 <= self.weight_decay < math.inf, "weight_decay", "finite, and 0 or more", self.weight_decay)
+        require(all(0 <= beta < 1 for beta in self.betas), "betas", "from 0 to less than 1", self.betas)
+        require(self.clip_norm > 0, "clip_norm", "above 0", self.clip_norm)
+        require(0 <= self.seed < MOST_SEEDS, "seed", f"from 0 to {MOST_SEEDS - 1}", self.seed)
+        require(self.workers >= 0, "workers", "0 or more", self.workers)
+        require(0 <= self.worker_timeout < math.inf, "worker_timeout", "finite, and 0 or more", self.worker_timeout)
+
     def total_steps(self, samples: int) -> int:
         """Updates of a run over a data set of this many samples."""
         return self.steps if self.steps is not None else math.ceil(self.epochs * samples / self.batch_size)
@@ -90,6 +108,12 @@ class TrainConfig:
         return torch.bfloat16 if self.bf16 and not would_be_slower else torch.float32
 
 
+def require(is_so: bool, name: str, wanted: str, given: object) -> None:
+    """ValueError for a setting that is not what it must be."""
+    if not is_so:
+        raise ValueError(f"{name} must be {wanted}, not {given}.")
+
+
 def train(
     objective: nn.Module,
     dataset: SampleDataset,
@@ -99,8 +123,9 @@ def train(
     *,
     on_record: Callable[[StepRecord], None] = lambda record: None,
     allow_changes: bool = False,
-) -> None:
-    """Train `objective` on `dataset`, resuming from the newest whole checkpoint in `run_dir`.
+) -> int:
+    """Train `objective` on `dataset`, resuming from the newest whole checkpoint in `run_dir`. Returns the steps taken: 0
+    where the run was finished.
 
     SIGINT, SIGTERM and SIGHUP finish the step, save and leave by SystemExit(128 + signal); a second SIGINT leaves at once.
     Raises, before anything is done, TrainingError where a tracker is not installed, RunBusy where another process holds the
@@ -115,6 +140,7 @@ def train(
             stack.enter_context(durable.exclusive(run_dir))
         stop = stack.enter_context(StopSignals())
         run = _Run(accelerator, objective, len(dataset), config, run_dir, on_record, allow_changes=allow_changes)
+        start = run.state.step
         steps = Steps(
             dataset=dataset,
             collator=collator,
@@ -144,6 +170,7 @@ def train(
         run.finish()
         if run.stopped_by:
             raise SystemExit(128 + run.stopped_by)
+        return run.state.step - start
 
 
 def _check_trackers(names: tuple[str, ...]) -> None:
@@ -208,7 +235,9 @@ class _Run:
     ) -> None:
         self.accelerator, self.config, self.run_dir = accelerator, config, run_dir
         self.total = config.total_steps(samples)
-        self.most = config.batch_size * self.total if config.steps is not None else round(config.epochs * samples)
+        self.most = (
+            config.batch_size * self.total if config.steps is not None else max(1, round(config.epochs * samples))
+        )
         self.identity = _identity(config, samples, self.total)
         torch.manual_seed(config.seed)
         optimizers = build_optimizers(
@@ -399,12 +428,14 @@ def _is_out_of_memory(error: Exception) -> bool:
 
 
 class StopSignals:
-    """Remembers the first signal that asks this process to leave; a second SIGINT is obeyed at once."""
+    """Remembers the first signal that asks this process to leave; a second SIGINT does what it did before. Processes
+    that prepare data get the terminal's signals too, and leave them to this one."""
 
     signals = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 
     def __init__(self) -> None:
         self.received = 0
+        self._process = os.getpid()
         self._before: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> "StopSignals":
@@ -413,12 +444,15 @@ class StopSignals:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
+        while self._before:
+            signal.signal(*self._before.popitem())
 
     def _note(self, number: int, _: FrameType | None) -> None:
+        if os.getpid() != self._process:
+            return
         if self.received and number == signal.SIGINT:
-            raise KeyboardInterrupt
+            self.__exit__()
+            signal.raise_signal(number)  # for whoever heard them before
         self.received = self.received or number
         log.warning("leaving after this step")
 

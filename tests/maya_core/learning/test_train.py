@@ -1,6 +1,7 @@
 """The loop: it learns, it repeats itself, it resumes where it stopped, it leaves out what is not finite."""
 
 import json
+import math
 import os
 import re
 import signal
@@ -19,7 +20,7 @@ from maya_core.learning.data import ConversationCollator, Sample, load_steps
 from maya_core.learning.losses import LossSum, Supervised, next_token_loss
 from maya_core.learning.objective import AnswerObjective
 from maya_core.learning.optim import Muon, build_optimizers, orthogonal, parameter_groups, warmup_cosine
-from maya_core.learning.train import TrainConfig, train
+from maya_core.learning.train import StopSignals, TrainConfig, train
 from maya_core.model.prompt import Message
 from maya_core.weights.durable import exclusive, newest
 from tests.tiny import picture, tiny_session
@@ -191,8 +192,51 @@ def test_the_rate_rises_then_falls():
 
 
 def test_a_part_that_does_not_exist_is_named():
-    with pytest.raises(ValueError, match="no part 'conector' to train; the parts are vision_tower, connector"):
+    with pytest.raises(TrainingError, match="no part 'conector' to train; the parts are vision_tower, .* connector"):
         parameter_groups(tiny_session().model, {"conector": 1.0}, weight_decay=0)
+    with pytest.raises(TrainingError, match="Muon has rates for conector, and only connector train"):
+        build_optimizers(tiny_session().model, {"connector": 1.0}, muon_rates={"conector": 1.0})
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("steps", (0, -1)),
+        ("batch_size", (0,)),
+        ("token_budget", (0,)),
+        ("save_every", (0,)),
+        ("log_every", (0,)),
+        ("epochs", (0, -1, math.inf, math.nan)),
+        ("learning_rates", ({"model": -1e-3}, {"model": math.nan}, {"model": math.inf})),
+        ("muon_rates", ({"model": -1e-3}, {"model": math.nan})),
+        ("warmup", (-0.1, 1.1, math.nan)),
+        ("weight_decay", (-1, math.nan, math.inf)),
+        ("betas", ((0.9, 1), (-0.1, 0.9), (math.nan, 0.9))),
+        ("clip_norm", (0, -1, math.nan)),
+        ("seed", (-1, 2**32)),
+        ("workers", (-1,)),
+        ("worker_timeout", (-1, math.nan)),
+    ],
+)
+def test_settings_that_cannot_be_are_named(name, values):
+    for value in values:
+        with pytest.raises(ValueError, match=f"^{name}.* must be .*, not .*{re.escape(str(value)[-3:-1])}"):
+            replace(CONFIG, **{name: value})
+
+
+def test_a_small_part_of_an_epoch_is_one_sample(tmp_path):
+    _, records = run(tmp_path, replace(CONFIG, steps=None, epochs=0.01))
+    assert [record.step for record in records] == [1]
+
+
+def test_the_steps_that_were_taken_are_told(tmp_path):
+    def taken() -> int:
+        session = tiny_session()
+        collator = ConversationCollator(session.processor)
+        return train(AnswerObjective(session.model), Colours(), collator, CONFIG, tmp_path)
+
+    assert taken() == CONFIG.steps
+    assert taken() == 0
 
 
 def test_a_part_of_a_part_trains_at_its_own_rate():
@@ -356,6 +400,16 @@ def test_a_second_interrupt_leaves_at_once(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         train(AnswerObjective(session.model), Colours(), Impatient(session.processor), CONFIG, tmp_path)
     assert newest(tmp_path / "checkpoints") is None
+
+
+def test_an_interrupt_at_the_terminal_is_left_to_the_first_process():
+    with StopSignals() as stop:
+        child = os.fork()
+        if not child:
+            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
+            os._exit(stop.received)
+        assert os.waitpid(child, 0)[1] == 0
 
 
 def test_a_step_that_does_not_fit_saves_and_says_what_to_do(tmp_path):

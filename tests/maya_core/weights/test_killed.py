@@ -49,8 +49,8 @@ class Objective(nn.Module):
 
 def run(folder):
     config = TrainConfig(
-        steps=STEPS, batch_size=7, learning_rates={"body": 1e-2}, muon_rates={"body.1": 1e-2}, bf16=False, save_every=2,
-        log_every=2, workers=0,
+        steps=STEPS, batch_size=7, learning_rates={"body": 1e-2, "body.1": 1e-2}, muon_rates={"body.1": 1e-2}, bf16=False,
+        save_every=2, log_every=2, workers=0,
     )
     train(Objective(), Numbers(), Columns(), config, folder)
 
