@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from maya_core.learning.train import TrainConfig
+from maya_core.learning.train import TrainConfig, require
 from maya_core.model.config import MayaConfig
 from maya_core.model.prompt import PromptFormat
 from maya_core.weights import adapters
@@ -34,6 +34,15 @@ class Recipe:
     lora: LoraSettings | None = None
     four_bit: bool = False
     frozen: Literal["float32", "bfloat16"] = "bfloat16"
+
+    def __post_init__(self) -> None:
+        for name in ("max_length", "last_layers"):
+            number = getattr(self, name)
+            require(number is None or number >= 1, name, "at least 1", number)
+        if self.lora is not None:
+            require(self.lora.rank >= 1, "rank", "at least 1", self.lora.rank)
+            require(self.lora.alpha >= 1, "alpha", "at least 1", self.lora.alpha)
+            require(0 <= self.lora.dropout < 1, "dropout", "from 0 to less than 1", self.lora.dropout)
 
 
 # --- the paper's stages (hyperparameters as published) ---

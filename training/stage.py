@@ -22,20 +22,24 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from safetensors.torch import load_file
 from torch import Tensor
 
+from maya_core.cli import interruptible
 from maya_core.errors import MayaError, OutOfMemory
+from maya_core.hardware import in_words
 from maya_core.learning.data import ConversationCollator
 from maya_core.learning.features import FeatureStore
 from maya_core.learning.metrics import StepRecord
 from maya_core.learning.objective import AnswerObjective
+from maya_core.learning.optim import parameters_of
 from maya_core.learning.records import NATURAL, ConversationFiles
-from maya_core.learning.train import train
+from maya_core.learning.train import require, train
 from maya_core.model.config import MayaConfig
 from maya_core.model.maya import MayaForConditionalGeneration
 from maya_core.model.processor import MayaProcessor
 from maya_core.weights import adapters, durable
 from maya_core.weights.checkpoint import assemble, load_model, load_processor, save_model, stored_dtype
+from maya_core.weights.hub import local_folder
 from maya_core.weights.quantization import quantize
-from training.estimate import REACHED, Lengths, free_memory, in_gib, look_at, matrix_speed, memory, step_flops
+from training.estimate import REACHED, Lengths, free_memory, look_at, matrix_speed, memory, step_flops
 from training.progress import duration, live
 from training.recipes import LANGUAGE_MODEL, TOWER, Recipe, finetune
 from training.validate import PictureChecks, RecordChecks, check_files
@@ -62,6 +66,9 @@ class StageOptions:
     dry_run: Annotated[bool, tyro.conf.arg(help="tell what the run will take, and stop")] = False
     recipe: tyro.conf.OmitArgPrefixes[Recipe] = field(default_factory=finetune)
 
+    def __post_init__(self) -> None:
+        require(0 <= self.mixing <= 1, "mixing", "from 0 to 1", self.mixing)
+
     @property
     def run_dir(self) -> Path:
         return self.run or self.out.with_name(self.out.name + ".run")
@@ -72,6 +79,7 @@ def run_stage(options: StageOptions) -> None:
     state = PartialState()
     console = Console(quiet=not state.is_main_process, stderr=False)
     recipe = options.recipe
+    _check_options(options)
     dataset = _open_data(options, console)
     model, processor = load_base(options)
     shaped = _shaped(processor, recipe)
@@ -83,6 +91,7 @@ def run_stage(options: StageOptions) -> None:
     if options.dry_run:
         return
     config = replace(recipe.train, learning_rates=parts_of(recipe, model.config))
+    torch.manual_seed(recipe.train.seed)  # of the adapters
     objective = prepare(model, recipe, state.device)
     if options.features is not None:
         store = _looked_at(options.features, dataset, model, shaped, recipe, console)
@@ -99,10 +108,51 @@ def run_stage(options: StageOptions) -> None:
 
     shown = live(console, total, share_of_peak) if state.is_main_process else nullcontext(lambda record: None)
     with shown as on_record:
-        train(objective, dataset, collator, config, options.run_dir, on_record=on_record)
+        steps = train(objective, dataset, collator, config, options.run_dir, on_record=on_record)
     if state.is_main_process:
         save_result(options)
-        console.print(f"The result is in {options.out}; `maya-app --model {options.out}` opens it.")
+        console.print(_opened(options) if steps else _finished(options), soft_wrap=True)
+
+
+def _opened(options: StageOptions) -> str:
+    return f"The result is in {options.out}; `maya-app --model {options.out}` opens it."
+
+
+def _finished(options: StageOptions) -> str:
+    """What is said where no step was left to take."""
+    base, first = str(options.out), ""
+    if options.recipe.lora is not None:
+        base += "-whole"
+        first = f"`maya convert {options.out} {base}`, then "
+    return (
+        f"The run in {options.run_dir} is finished, and its result is in {options.out}; to train on from there, "
+        f"{first}give --model {base} and another --out."
+    )
+
+
+def _check_options(options: StageOptions) -> None:
+    """MayaError for options that contradict each other, or would say nothing."""
+    recipe, rates, model = options.recipe, options.recipe.train.learning_rates, options.model
+    for_a_new_one = {"--tower": options.tower, "--language-model": options.language_model}
+    given = " and ".join(name for name, value in for_a_new_one.items() if value is not None)
+    if model is not None and given:
+        raise MayaError(f"A new Maya is made of {given}, and --model goes on from another; leave one or the other out.")
+    if model is None and not all(for_a_new_one.values()):
+        raise MayaError("Give --model, or both --tower and --language-model for a new Maya.")
+    if recipe.lora is not None and model is None:
+        raise MayaError(f"An adapter belongs to a model that is there; give --model instead of {given}.")
+    if recipe.lora is not None and adapters.is_adapter(local_folder(model or "")):
+        raise MayaError(
+            f"--model is an adapter, on which no other can lie; `maya convert {model} FOLDER` makes it a whole model."
+        )
+    if not rates:
+        raise MayaError("Nothing would train; give a part a rate with --learning-rates.")
+    if recipe.last_layers is not None and LANGUAGE_MODEL not in rates:
+        raise MayaError("--last-layers is of a language model that trains, and it rests; leave it out.")
+    if recipe.four_bit and LANGUAGE_MODEL in rates:
+        raise MayaError(
+            "A language model in four bits cannot train itself; take --recipe qlora, or leave --four-bit out."
+        )
 
 
 def _open_data(options: StageOptions, console: Console) -> ConversationFiles:
@@ -172,11 +222,11 @@ def _tell(
     recipe = options.recipe
     needed = memory(config, recipe, lengths)
     free = free_memory(device)
-    parts = ", ".join(f"{name} {in_gib(size)}" for name, size in needed.items())
-    console.print(f"Memory: about {in_gib(sum(needed.values()))} of {in_gib(free)} free on {device} ({parts}).")
+    parts = ", ".join(f"{name} {in_words(size)}" for name, size in needed.items())
+    console.print(f"Memory: about {in_words(sum(needed.values()))} of {in_words(free)} free on {device} ({parts}).")
     if free and sum(needed.values()) > free:
         raise OutOfMemory(
-            f"This needs about {in_gib(sum(needed.values()))}, and {in_gib(free)} are free; take --recipe qlora, "
+            f"This needs about {in_words(sum(needed.values()))}, and {in_words(free)} are free; take --recipe qlora, "
             "--recompute, or a lower --token-budget."
         )
     speed = matrix_speed(device, recipe.train.computes_in(device, getattr(torch, recipe.frozen)), config)
@@ -201,11 +251,11 @@ def load_base(options: StageOptions) -> tuple[MayaForConditionalGeneration, Maya
     dtype = torch.bfloat16 if options.recipe.frozen == "bfloat16" else torch.float32
     if options.model is not None:
         model, processor = load_model(options.model, dtype=dtype), load_processor(options.model)
-    elif options.tower and options.language_model:
+    else:
+        assert options.tower is not None
+        assert options.language_model is not None
         torch.manual_seed(options.recipe.train.seed)  # of the connector
         model, processor = assemble(options.tower, options.language_model, dtype=dtype, prompt_format="maya-v1")
-    else:
-        raise MayaError("Give --model, or both --tower and --language-model for a new Maya.")
     processor.require_tokenizer()
     return model, processor
 
@@ -226,8 +276,8 @@ def prepare(model: MayaForConditionalGeneration, recipe: Recipe, device: torch.d
         adapters.add_lora(model, recipe.lora)
     objective = AnswerObjective(model, recompute=recipe.train.recompute)
     for part in parts_of(recipe, model.config):
-        if part not in adapters.PARTS:
-            objective.get_submodule(part).float()
+        for parameter in parameters_of(objective, part):
+            parameter.data = parameter.data.float()
     return objective
 
 
@@ -260,6 +310,7 @@ def save_result(options: StageOptions) -> None:
         adapters.save_adapter(learnt, recipe.lora, options.out, base=str(base))
     else:
         _save_whole(options, learnt)
+    durable.share(options.out)
     (options.out / "recipe.json").write_text(json.dumps(asdict(recipe), indent=2) + "\n")
 
 
@@ -306,7 +357,8 @@ def command(program: str, recipes: Mapping[str, Any], description: str, argument
     options = replace(options, recipe=replace(options.recipe, train=replace(given, learning_rates=rates)))
     logging.basicConfig(level=logging.WARNING)
     try:
-        run_stage(options)
+        with interruptible():
+            run_stage(options)
     except MayaError as error:
         print(error, file=sys.stderr)
         return 1

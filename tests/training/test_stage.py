@@ -1,6 +1,9 @@
 """Training from the command line: recipes, what is told before the first step, and results that load."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -17,7 +20,7 @@ from maya_core.weights.checkpoint import load_model, load_processor, save_model
 from tests.tiny import SENTENCES, tiny_config, tiny_model, tiny_session, write_records
 from training import finetune, pretrain, stage
 from training.estimate import Parameters, kept_by_layer
-from training.recipes import CONNECTOR, LANGUAGE_MODEL, LORA_A, LORA_B, lora, qlora, unfreeze_layers
+from training.recipes import CONNECTOR, LANGUAGE_MODEL, LORA_A, LORA_B, LoraSettings, lora, qlora, unfreeze_layers
 from training.recipes import finetune as stage_2
 from training.recipes import pretrain as stage_1
 
@@ -221,6 +224,7 @@ def test_what_the_user_can_mend_is_told_before_the_first_step(tune, data, base, 
     def sentence(*flags: str, **options) -> str:
         status, printed, out = tune(*flags, **options)
         assert status == 1
+        assert len(printed.err.splitlines()) == 1
         assert not out.exists()
         assert not list(tmp_path.glob("out.run/checkpoints/*"))
         return printed.err.strip()
@@ -229,7 +233,7 @@ def test_what_the_user_can_mend_is_told_before_the_first_step(tune, data, base, 
     assert "There is no folder" in sentence(model=tmp_path / "absent")
     assert "Give --model" in sentence(model=None)
     monkeypatch.setattr(stage, "free_memory", lambda device: 2**20)
-    assert "1 KiB" in sentence() or "0.0 GiB are free" in sentence()
+    assert "1.0 MiB are free" in sentence()
     monkeypatch.undo()
     monkeypatch.setenv("COLUMNS", "200")
     records = json.loads(data.read_text("utf-8"))
@@ -237,6 +241,135 @@ def test_what_the_user_can_mend_is_told_before_the_first_step(tune, data, base, 
     del records[4]["conversations"]
     data.write_text(json.dumps(records), "utf-8")
     assert "Not to be trained on: 2 of 10 records" in sentence()
+
+
+def test_options_that_contradict_each_other_are_named(tune, tmp_path):
+    def sentence(*flags: str, **options) -> str:
+        status, printed, out = tune(*flags, **options)
+        assert status == 1
+        assert not out.exists()
+        assert not printed.out
+        [said] = printed.err.splitlines()
+        return said
+
+    new = ("--tower", "siglip", "--language-model", "aya")
+    assert "made of --tower," in sentence("--tower", "siglip")
+    assert "made of --language-model," in sentence("--language-model", "aya")
+    assert "made of --tower and --language-model," in sentence(*new)
+    assert "both --tower and --language-model" in sentence(*new[:2], model=None)
+    assert "give --model instead of --tower and --language-model" in sentence("--recipe", "lora", *new, model=None)
+    assert "--last-layers" in sentence("--recipe", "lora", "--last-layers", "1")
+    assert "--learning-rates" in sentence("--learning-rates", CONNECTOR, "0", LANGUAGE_MODEL, "0")
+    assert "--four-bit" in sentence("--four-bit")
+
+
+def test_no_adapter_lies_on_another(tune, base, tmp_path):
+    from maya_core.weights.adapters import save_adapter
+
+    save_adapter({}, LoraSettings(rank=2), tmp_path / "adapter", base=str(base))
+    status, printed, _ = tune("--recipe", "lora", model=tmp_path / "adapter")
+    assert status == 1
+    assert "maya convert" in printed.err
+
+
+def test_parts_that_are_not_there_are_named(tune):
+    assert "There is no part 'model.conector'" in tune("--learning-rates", "model.conector", "1e-3")[1].err
+    assert "Muon has rates for model.vision_tower" in tune("--muon-rates", "model.vision_tower", "1e-3")[1].err
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ("--seed", "-1"),
+        ("--seed", str(2**64)),
+        ("--steps", "0"),
+        ("--epochs", "nan"),
+        ("--batch-size", "0"),
+        ("--learning-rates", CONNECTOR, "nan"),
+        ("--mixing", "2"),
+        ("--max-length", "0"),
+        ("--last-layers", "0"),
+        ("--recipe", "lora", "--rank", "0"),
+        ("--recipe", "lora", "--alpha", "0"),
+        ("--recipe", "lora", "--dropout", "1"),
+    ],
+)
+def test_numbers_that_cannot_be_are_told_before_anything_is_read(tune, monkeypatch, capsys, flags):
+    monkeypatch.setattr(stage, "run_stage", lambda options: pytest.fail("it ran"))
+    with pytest.raises(SystemExit) as stopped:
+        tune(*flags)
+    assert stopped.value.code == 2
+    assert " must be " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("recipe", ["lora", "qlora"])
+def test_an_adapter_comes_from_the_seed_alone(tune, recipe, tmp_path):
+    if recipe == "qlora":
+        pytest.importorskip("bitsandbytes")
+
+    def adapter(name: str, seed: int) -> bytes:
+        torch.seed()  # whatever was drawn before
+        flags = ["--rank", "4", "--optimizer", "adamw", "--seed", str(seed), "--run", str(tmp_path / name)]
+        status, printed, out = tune("--recipe", recipe, *flags)
+        assert status == 0, printed.err
+        return (out / "adapter_model.safetensors").read_bytes()
+
+    first = adapter("first", 1)
+    assert adapter("again", 1) == first
+    assert adapter("other", 2) != first
+
+
+@pytest.mark.parametrize(
+    ("recipe", "advice"), [("finetune", "give --model {out} and"), ("lora", "`maya convert {out} {out}-whole`, then")]
+)
+def test_a_finished_run_says_so(tune, recipe, advice, tmp_path):
+    _, printed, out = tune("--recipe", recipe)
+    assert f"The result is in {out}" in printed.out
+    status, printed, _ = tune("--recipe", recipe)
+    assert status == 0
+    said = printed.out.splitlines()[-1]
+    assert f"The run in {out}.run is finished, and its result is in {out}; to train on" in said
+    assert advice.format(out=out) in said
+    assert "opens it" not in printed.out
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such modes")
+@pytest.mark.parametrize("recipe", ["finetune", "lora"])
+def test_files_have_the_mode_that_the_umask_says(tune, recipe):
+    before = os.umask(0o027)
+    try:
+        _, _, out = tune("--recipe", recipe)
+    finally:
+        os.umask(before)
+    files = [*out.iterdir(), *out.with_name("out.run").glob("checkpoints/*/*")]
+    assert {file.stat().st_mode & 0o777 for file in files} == {0o640}
+
+
+def test_a_second_interrupt_ends_the_command_quietly(data, base, tmp_path):
+    code = f"""
+import signal, sys
+from training import finetune, stage
+def look_at(*_, **__):
+    try:
+        signal.raise_signal(signal.SIGINT)
+    finally:
+        signal.raise_signal(signal.SIGINT)
+if sys.argv[1] == "before":
+    stage.look_at = look_at
+def train(*_, **__):
+    with stop:
+        look_at()
+from maya_core.learning.train import StopSignals
+stop = StopSignals()
+stage.train = train
+sys.exit(finetune.main({["--data", str(data), "--images", str(data.parent / "images"), "--model", str(base)]!r}))
+"""
+    for moment in ("before", "in"):
+        done = subprocess.run(
+            [sys.executable, "-c", code, moment], capture_output=True, text=True, cwd=Path(__file__).parents[2]
+        )
+        assert done.returncode == 130, done.stderr
+        assert "Traceback" not in done.stderr
 
 
 def test_a_dry_run_tells_and_trains_nothing(tune):
