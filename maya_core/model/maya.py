@@ -190,10 +190,12 @@ class MayaForConditionalGeneration(PreTrainedModel, GenerationMixin):
         """One pass over `input_ids` (B, T), with `pixel_values` (I, C, H, W), or over `inputs_embeds` (B, T, E).
 
         labels: (B, T) ids, -100 where nothing is to be learnt; gives the mean next-token loss.
-        logits_to_keep: only the last this many positions get logits (0: all).
+        logits_to_keep: only the last this many positions get logits (0: all). Raises ImageCountMismatch, and ValueError
+        where neither or both are given, or pictures without ids.
         """
-        if inputs_embeds is None:
-            assert input_ids is not None, "pass input_ids or inputs_embeds"
+        if (input_ids is None) == (inputs_embeds is None) or (input_ids is None and pixel_values is not None):
+            raise ValueError("The model reads input_ids, with pixel_values, or inputs_embeds alone.")
+        if input_ids is not None:
             features = None if pixel_values is None else self.vision_features(pixel_values)
             inputs = self.decoder_inputs(input_ids, features, past_key_values)
         else:
@@ -216,11 +218,16 @@ class MayaForConditionalGeneration(PreTrainedModel, GenerationMixin):
         )
 
     def prepare_inputs_for_generation(
-        self, input_ids: Tensor, pixel_values: Tensor | None = None, is_first_iteration: bool = False, **kwargs: Any
+        self,
+        input_ids: Tensor,
+        pixel_values: Tensor | None = None,
+        inputs_embeds: Tensor | None = None,
+        is_first_iteration: bool = False,
+        **kwargs: Any,
     ) -> dict[str, Any]:
         """Pictures enter with the prompt only; after that they live in the cache."""
         inputs: dict[str, Any] = super().prepare_inputs_for_generation(
-            input_ids, is_first_iteration=is_first_iteration, **kwargs
+            input_ids, inputs_embeds=inputs_embeds, is_first_iteration=is_first_iteration, **kwargs
         )
         if is_first_iteration or not kwargs.get("use_cache", True):
             inputs["pixel_values"] = pixel_values

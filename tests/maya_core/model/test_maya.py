@@ -125,6 +125,26 @@ def test_generation_with_cache_is_generation_without(model):
     assert cached.tolist() == tokens.tolist()
 
 
+def test_generation_from_embeddings_is_generation_from_ids(model):
+    prompt, shown = with_image(17, 18), pixels()
+    options = {"attention_mask": torch.ones_like(prompt), "max_new_tokens": 6, "do_sample": False}
+    with torch.inference_mode():
+        embeds = model.embed(prompt, model.image_embeds(shown))
+    from_ids = model.generate(prompt, pixel_values=shown, **options)[:, prompt.shape[1] :]
+    assert torch.equal(model.generate(inputs_embeds=embeds, **options), from_ids)
+
+
+def test_what_is_read_is_given_once(model):
+    embeds = model.embed(ids(5, 17), None)
+    for given in (
+        {},
+        {"input_ids": ids(5), "inputs_embeds": embeds},
+        {"inputs_embeds": embeds, "pixel_values": pixels()},
+    ):
+        with pytest.raises(ValueError, match="The model reads input_ids, with pixel_values, or inputs_embeds alone"):
+            model(**given)
+
+
 def test_labels_give_the_mean_next_token_loss(model):
     tokens, labels = with_image(7, 8, 9), with_image(7, 8, 9)
     labels[:, :18] = -100
