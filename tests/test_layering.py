@@ -13,8 +13,8 @@ ROOT = Path(__file__).parents[1]
 # Rooms on one floor never meet. An empty name is `maya_core` itself.
 FLOORS: tuple[dict[str, tuple[str, ...]], ...] = (
     {"": ("errors", "languages", "hardware", "assets")},
-    {"model": ("config", "images", "towers", "prompt", "turns", "processor", "attention", "decoder_layer", "connectors",
-               "maya")},
+    {"model": ("config", "images", "towers", "prompt", "turns", "layout", "processor", "attention", "decoder_layer",
+               "connectors", "maya")},
     {"weights": ("durable", "files", "hub", "adapters", "quantization", "published", "checkpoint", "export")},
     {
         "answering": ("decoder", "sampling", "step_graph", "generation", "footprint", "session"),
