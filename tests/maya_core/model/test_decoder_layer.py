@@ -2,10 +2,10 @@
 
 import pytest
 import torch
-from maya_core.learning.objective import AnswerObjective
 
 from maya_core.learning.data import ConversationCollator, PackedCollator, PackedSample, Sample
 from maya_core.learning.losses import Supervised
+from maya_core.learning.objective import AnswerObjective
 from tests.maya_core.learning.test_packing import batch_of, conversations
 from tests.tiny import picture, tiny_session
 
