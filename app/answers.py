@@ -12,23 +12,32 @@ DELIVERY_SECONDS = 2.0  # a view that takes longer to be sent goes to a browser 
 
 
 class Answering:
-    """An answer that is being made. stopped: nothing more is to come of it. left: nobody looks at it any more."""
+    """An answer that is being made. language: of the page. stopped: nothing more is to come of it. left: nobody looks at
+    it any more."""
 
-    def __init__(self) -> None:
+    def __init__(self, language: str) -> None:
+        self.language = language
         self.stopped = self.left = False
+        self._change = threading.Lock()
         self._sent = threading.Event()
         self._sent.set()
 
     @contextmanager
-    def sending(self) -> Iterator[None]:
-        """While a view is on its way to the browser, which is until gradio asks for the next one."""
-        self._sent.clear()
+    def sending(self) -> Iterator[bool]:
+        """While a view is on its way to the browser, which is until gradio asks for the next one; whether it may go."""
+        with self._change:
+            wanted = not self.left
+            if wanted:
+                self._sent.clear()
         try:
-            yield
+            yield wanted
         finally:
             self._sent.set()
 
-    def wait_until_sent(self) -> None:
+    def leave(self) -> None:
+        """Nothing of it comes any more once this returns: it would come after what the page shows next."""
+        with self._change:
+            self.left = self.stopped = True
         self._sent.wait(DELIVERY_SECONDS)
 
 
@@ -40,15 +49,15 @@ class Answers:
         self._change = threading.Lock()
 
     @contextmanager
-    def begin(self, session: str) -> Iterator[Answering | None]:
+    def begin(self, session: str, language: str) -> Iterator[Answering | None]:
         """A new answer; None while the page is being given one that goes on."""
         with self._change:
             before = self._running.get(session)
-            answering = None if before and not before.stopped else Answering()
-            if before and answering:
-                before.left = True
+            answering = None if before and not before.stopped else Answering(language)
             if answering:
                 self._running[session] = answering
+        if before and answering:
+            before.leave()
         try:
             yield answering
         finally:
@@ -64,5 +73,10 @@ class Answers:
     def leave(self, session: str) -> None:
         """The page is to show something else: as `stop`, and what comes of it is kept but no longer shown."""
         if answering := self._running.get(session):
-            answering.left = answering.stopped = True
-            answering.wait_until_sent()  # or it would come after what the page shows next
+            answering.leave()
+
+    def speak(self, session: str, language: str) -> bool:
+        """The page speaks another language; whether it is being given an answer, which goes on in it."""
+        if answering := self._running.get(session):
+            answering.language = language
+        return answering is not None

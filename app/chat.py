@@ -8,7 +8,7 @@ from typing import Any
 
 from app.engine import Engine
 from app.history import Entry, History
-from app.i18n import describe_error, translate
+from app.i18n import later
 from app.settings import Settings
 from maya_core.errors import MayaError
 from maya_core.model.images import open_image
@@ -22,26 +22,26 @@ EMPTY: Typed = {"text": "", "files": []}
 
 @dataclass(frozen=True, kw_only=True)
 class View:
-    """What the page shows: the question box, the conversation, a notice, and the entry whose figures it gives.
+    """What the page shows: the conversation, a notice, and the entry whose figures it gives.
 
-    conversation: its id; None before the first question.
+    conversation: its id; None before the first question. typed: a question that comes back, because of trouble.
+    notice: a sentence of the interface, or the trouble; said in the language that the page speaks when it shows it.
     """
 
     conversation: str | None
     typed: Typed = field(default_factory=lambda: EMPTY)
     shown: Shown = field(default_factory=list)
-    notice: str = ""
+    notice: str | MayaError = ""
     answer: Entry | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Chat:
-    """An engine, and where what it says is kept. language: of notices."""
+    """An engine, and where what it says is kept."""
 
     engine: Engine
     history: History
     settings: Settings
-    language: str
 
     def ask(self, conversation: str | None, typed: Typed) -> Generator[View]:
         """A question, and its answer as it comes. Trouble is told, and what was typed goes back into the box."""
@@ -50,12 +50,12 @@ class Chat:
             text = clean_text(typed.get("text") or "")
             pictures = tuple(self.history.keep_picture(path) for path in typed.get("files") or ())
             if not pictures and not self._has_picture(conversation):
-                yield replace(before, notice=self._say("Add a picture first."))
+                yield replace(before, notice=later("Add a picture first."))
                 return
             key = conversation or self.history.create(text)
             self.history.append(key, Entry(role="user", text=text, pictures=pictures))
         except MayaError as error:
-            yield replace(before, notice=describe_error(error, self.language))
+            yield replace(before, notice=error)
             return
         yield from self._answer(key, typed)
 
@@ -71,7 +71,7 @@ class Chat:
             self.history.cut(conversation, turn)
             self.history.append(conversation, question)
         except MayaError as error:
-            yield replace(before, notice=describe_error(error, self.language))
+            yield replace(before, notice=error)
             return
         yield from self._answer(conversation, {"text": question.text, "files": list(map(str, question.pictures))})
 
@@ -81,7 +81,8 @@ class Chat:
         asked = self.shown(conversation)
         view = View(conversation=conversation, shown=asked)
         yield view
-        answer, trouble, note = Entry(role="assistant", text=""), "", ""
+        answer, note = Entry(role="assistant", text=""), ""
+        trouble: MayaError | None = None
         started = time.monotonic()
         try:
             messages = to_messages(self.history.entries(conversation), self.settings.answer_language)
@@ -97,11 +98,11 @@ class Chat:
                         seconds=time.monotonic() - started,
                     )
                     if piece.left_out:
-                        note = self._say("This conversation is long; the model no longer sees its beginning.")
+                        note = later("This conversation is long; the model no longer sees its beginning.")
                     shown = [*asked, {"role": "assistant", "content": answer.text}] if answer.text else asked
                     yield replace(view, shown=shown, answer=answer)
         except MayaError as error:
-            trouble = describe_error(error, self.language)
+            trouble = error
         finally:
             if answer.text:
                 self.history.append(conversation, answer)
@@ -126,9 +127,6 @@ class Chat:
 
     def _has_picture(self, conversation: str | None) -> bool:
         return bool(conversation) and any(entry.pictures for entry in self.history.entries(conversation or ""))
-
-    def _say(self, sentence: str) -> str:
-        return translate(sentence, self.language)
 
 
 def _with_turns(entries: Sequence[Entry]) -> Iterator[tuple[dict[str, Any], int]]:

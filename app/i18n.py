@@ -118,6 +118,11 @@ class Say:
         return catalogue(self.language).ngettext(singular, plural, number).format(**values)
 
 
+def later(sentence: str) -> str:
+    """Marks a sentence of the interface, for the catalogues, that is said when its language is known."""
+    return sentence
+
+
 def translate(sentence: str, language: str) -> str:
     """A sentence of the interface in one of the ten languages."""
     return Say(language)(sentence)
@@ -176,6 +181,13 @@ def describe_error(error: MayaError, language: str) -> str:
     kind = next(kind for kind in type(error).__mro__ if kind in SENTENCES)
     limits = {"megabytes": MOST_BYTES // 1024**2, "megapixels": MOST_PIXELS // 10**6}
     return translate(SENTENCES[kind], language).format(**limits)
+
+
+def tell(notice: str | MayaError, language: str) -> str:
+    """A sentence of the interface, or trouble, in the user's language; nothing where there is none."""
+    if isinstance(notice, MayaError):
+        return describe_error(notice, language)
+    return notice and translate(notice, language)
 
 
 def preferred_language(accept_language: str) -> str:

@@ -7,9 +7,10 @@ from typing import Any
 
 import gradio as gr
 
-from app.chat import Typed, View
-from app.i18n import Say
-from app.page.conversation import Conversation
+from app.chat import EMPTY, Typed, View
+from app.i18n import tell, translate
+from app.page.conversation import Conversation, Told
+from app.page.head import GIVE_BACK, TAKE_QUESTION
 from app.page.question_box import BUSY, IDLE, QuestionBox
 from app.page.services import Services
 from app.page.updates import HIDDEN, Updates
@@ -18,21 +19,27 @@ DEAF_SECONDS = 3.0  # how long an answer is made for a browser that does not lis
 
 
 class Asking:
-    """seen: the components in which a view of an answer is shown."""
+    """seen: the components in which a view of an answer is shown. answered: the id of the conversation that the last view
+    was of, of each open page."""
 
     def __init__(self, services: Services, conversation: Conversation, question_box: QuestionBox) -> None:
         self.services, self.conversation, self.question_box = services, conversation, question_box
+        self.answered = gr.State(None)
         self.seen = [
+            self.answered,
             question_box.question,
+            question_box.returned,
             conversation.chatbot,
-            conversation.notice,
             conversation.current,
+            conversation.told,
+            conversation.notice,
             question_box.statistics,
         ]
 
     def wire(self, language: Any, then: dict[str, Any]) -> None:
         """then: the event after each answer."""
-        question, current, chatbot = self.question_box.question, self.conversation.current, self.conversation.chatbot
+        box, current, chatbot = self.question_box, self.conversation.current, self.conversation.chatbot
+        question = box.question
         # Whether a page may be given an answer is decided by `answers`: gradio would pass over a question that comes while
         # an answer that was stopped has not ended yet.
         answering: dict[str, Any] = {
@@ -41,43 +48,73 @@ class Asking:
             "trigger_mode": "multiple",
             **HIDDEN,
         }
-        asked, again = [question, current, language], [current, language]
-        taken = chatbot.example_select(self.conversation.take_example, [language], [question], **HIDDEN)
-        answers = [
-            question.submit(self.ask, asked, **answering),
-            chatbot.retry(self.retry, again, **answering),
-            chatbot.edit(self.edit, again, **answering),
-            taken.then(self.ask, asked, **answering),
+        taken = [
+            question.submit(None, [question], [question, box.asked], js=TAKE_QUESTION),
+            chatbot.example_select(self.conversation.take_example, [language], [box.asked], **HIDDEN),
         ]
-        for answer in answers:
+        asked = [one.then(self.ask, [box.asked, current, language], **answering) for one in taken]
+        again = [
+            event(fn, [current, language], **answering)
+            for event, fn in ((chatbot.retry, self.retry), (chatbot.edit, self.edit))
+        ]
+        for answer in (*asked, *again):
+            answer.then(None, [question, box.returned], [question, box.returned], js=GIVE_BACK)
+            answer.then(
+                self.settle,
+                [self.answered, current, self.conversation.told, language],
+                [question, chatbot, self.conversation.notice, box.statistics],
+                **HIDDEN,
+            )
             answer.then(**then)
+        for answer in asked:  # it did not come to the server
+            answer.failure(None, [question, box.asked], [question, box.asked], js=GIVE_BACK)
         question.stop(self.stop, outputs=[question], **HIDDEN)
 
     def ask(self, typed: Typed, conversation: str | None, code: str, request: gr.Request) -> Iterator[Updates]:
-        yield from self._show(self.services.chat(code).ask(conversation, typed), code, request)
+        yield from self._show(self.services.chat().ask(conversation, typed), code, request, typed)
 
     def retry(self, conversation: str | None, code: str, which: gr.RetryData, request: gr.Request) -> Iterator[Updates]:
-        yield from self._show(self._ask_again(conversation, code, which.index, None), code, request)
+        yield from self._show(self._ask_again(conversation, which.index, None), code, request)
 
     def edit(self, conversation: str | None, code: str, which: gr.EditData, request: gr.Request) -> Iterator[Updates]:
-        yield from self._show(self._ask_again(conversation, code, which.index, str(which.value)), code, request)
+        yield from self._show(self._ask_again(conversation, which.index, str(which.value)), code, request)
 
     def stop(self, request: gr.Request) -> Any:
         self.services.answers.stop(request.session_hash)
         return gr.update(**IDLE)
 
-    def _ask_again(self, conversation: str | None, code: str, index: Any, text: str | None) -> Generator[View]:
+    def _ask_again(self, conversation: str | None, index: Any, text: str | None) -> Generator[View]:
         if conversation:
-            chat = self.services.chat(code)
+            chat = self.services.chat()
             turn = chat.question_of(conversation, index if isinstance(index, int) else index[0])
             yield from chat.ask_again(conversation, turn, text)
 
-    def _show(self, views: Generator[View], code: str, request: gr.Request) -> Iterator[Updates]:
-        """Each view, as long as someone listens and nobody stops it."""
-        say, heard, last = Say(code), time.monotonic(), None
-        with self.services.answers.begin(request.session_hash) as answering, closing(views) as closed:
-            for view in closed if answering else ():
-                assert answering is not None
+    def settle(
+        self, answered: str | None, conversation: str | None, told: Told, code: str, request: gr.Request
+    ) -> Updates:
+        """An answer has ended. Where the page has gone to another conversation meanwhile, a browser that is behind has drawn
+        views of the answer over it: it is shown once more."""
+        busy = self.services.answers.speak(request.session_hash, code)
+        shown = {
+            self.question_box.question: gr.update(**(BUSY if busy else IDLE)),
+            self.conversation.chatbot: self.services.chat().shown(conversation),
+            **self._tell(told, code, busy=busy),
+        }
+        return dict.fromkeys(shown, gr.skip()) if answered == conversation else shown
+
+    def say_again(self, told: Told, code: str, request: gr.Request) -> Updates:
+        """What the page tells, in another language; in which an answer that is being made goes on."""
+        return self._tell(told, code, busy=self.services.answers.speak(request.session_hash, code))
+
+    def _show(self, views: Generator[View], code: str, request: gr.Request, typed: Typed = EMPTY) -> Iterator[Updates]:
+        """Each view, as long as someone listens and nobody stops it. typed: comes back where another answer goes on."""
+        unchanged = dict.fromkeys(self.seen, gr.skip())
+        heard, last = time.monotonic(), None
+        with self.services.answers.begin(request.session_hash, code) as answering, closing(views) as closed:
+            if answering is None:
+                yield unchanged | {self.question_box.returned: typed}
+                return
+            for view in closed:
                 last = view
                 if request.session_hash in self.services.listening:
                     heard = time.monotonic()
@@ -85,18 +122,31 @@ class Asking:
                     return
                 if answering.stopped:
                     break
-                with answering.sending():
-                    yield self._seen(view, BUSY, self.question_box.figures(view.answer, code) or say("Thinking…"))
-        if answering and answering.left:
-            yield dict.fromkeys(self.seen, gr.skip())  # gradio sends the last values once more as the stream ends
-        elif last and answering:
-            yield self._seen(last, IDLE, self.question_box.figures(last.answer, code))
+                with answering.sending() as wanted:
+                    yield self._seen(view, BUSY, answering.language) if wanted else unchanged
+            with answering.sending() as wanted:
+                seen = self._seen(last, IDLE, answering.language) if last and wanted else unchanged
+                yield seen
+        # gradio sends the last values once more as the stream ends: they must not bring back a conversation that was left
+        # since. Of two dictionaries on their way at once it may show the second alone, so these two stay as they are.
+        kept = (self.question_box.question, self.question_box.returned)
+        yield unchanged | {component: seen[component] for component in kept}
 
-    def _seen(self, view: View, buttons: Mapping[str, bool], figures: str) -> Updates:
+    def _seen(self, view: View, buttons: Mapping[str, bool], code: str) -> Updates:
+        told = Told(notice=view.notice, answer=view.answer)
         return {
-            self.question_box.question: gr.update(value=view.typed, **buttons),
+            self.answered: view.conversation,
+            self.question_box.question: gr.update(**buttons),
+            self.question_box.returned: view.typed,
             self.conversation.chatbot: view.shown,
-            self.conversation.notice: view.notice,
             self.conversation.current: view.conversation,
-            self.question_box.statistics: figures,
+            self.conversation.told: told,
+            **self._tell(told, code, busy=buttons is BUSY),
+        }
+
+    def _tell(self, told: Told, code: str, *, busy: bool) -> Updates:
+        figures = self.question_box.figures(told.answer, code)
+        return {
+            self.conversation.notice: tell(told.notice, code),
+            self.question_box.statistics: figures or (translate("Thinking…", code) if busy else ""),
         }

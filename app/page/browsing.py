@@ -5,11 +5,10 @@ from typing import Any
 
 import gradio as gr
 
-from app.chat import EMPTY
-from app.i18n import describe_error
-from app.page.conversation import Conversation
+from app.i18n import tell
+from app.page.conversation import NOTHING, Conversation, Told
 from app.page.conversation_list import ConversationList
-from app.page.head import CLOSE_MENU
+from app.page.head import CLOSE_MENU, EMPTY_BOX
 from app.page.question_box import IDLE, QuestionBox
 from app.page.services import Services
 from app.page.top_bar import TopBar
@@ -37,6 +36,7 @@ class Browsing:
             question_box.question,
             conversation.current,
             conversation.chatbot,
+            conversation.told,
             conversation.notice,
             question_box.statistics,
             undo_bar.bar,
@@ -56,18 +56,20 @@ class Browsing:
     @property
     def refreshing(self) -> dict[str, Any]:
         """The event that writes anew what the list and the bar above say of the conversation."""
-        outputs = [*self.conversations.listing, *self.top.heading]
-        return {**self.relisting, "fn": self.refresh, "outputs": outputs}
+        inputs, outputs = [*self.relisting["inputs"], self.top.title], [*self.conversations.listing, *self.top.heading]
+        return {**self.relisting, "fn": self.refresh, "inputs": inputs, "outputs": outputs}
 
     def wire(self) -> None:
         side, top, undo_bar = self.conversations, self.top, self.undo_bar
         current, search, language = self.conversation.current, self.conversations.search, self.top.language
         search.change(**self.relisting)
-        side.new.click(self.start_anew, [language], [side.list, *self.opened], **HIDDEN).then(None, js=CLOSE_MENU)
+        side.new.click(None, None, [self.question_box.question], js=EMPTY_BOX).then(
+            self.start_anew, [language], [side.list, *self.opened], **HIDDEN
+        ).then(None, js=CLOSE_MENU)
         side.list.input(self.open, [side.list, language], self.opened, **HIDDEN).then(None, js=CLOSE_MENU)
         side.bring.upload(self.bring_in, [side.bring, search, language], [*side.listing, *self.opened], **HIDDEN)
         for event in (top.title.submit, top.title.blur):
-            event(self.rename, [current, top.title, search, language], [*side.listing, *top.heading], **HIDDEN)
+            event(self.rename, [current, top.title, search, language], [*side.listing, top.title], **HIDDEN)
         top.delete.click(
             self.remove,
             [current, search, language],
@@ -81,8 +83,10 @@ class Browsing:
             **HIDDEN,
         )
 
-    def refresh(self, search: str, code: str, conversation: str | None) -> Updates:
-        return self.conversations.listed(search, code, conversation) | self.top.headed(conversation, code)
+    def refresh(self, search: str, code: str, conversation: str | None, title: str) -> Updates:
+        """title: as the bar has it, where someone may be changing it."""
+        updates = self.conversations.listed(search, code, conversation) | self.top.headed(conversation, code)
+        return updates | {self.top.title: gr.skip()} if title else updates
 
     def open(self, conversation: str | None, code: str, request: gr.Request) -> Updates:
         """A conversation, or an empty one; an answer that is being made is left."""
@@ -90,7 +94,8 @@ class Browsing:
         return {
             self.question_box.question: gr.update(**IDLE),
             self.conversation.current: conversation,
-            self.conversation.chatbot: self.services.chat(code).shown(conversation),
+            self.conversation.chatbot: self.services.chat().shown(conversation),
+            self.conversation.told: NOTHING,
             self.conversation.notice: "",
             self.question_box.statistics: "",
             self.undo_bar.bar: gr.update(visible=False),
@@ -98,18 +103,18 @@ class Browsing:
         }
 
     def start_anew(self, code: str, request: gr.Request) -> Updates:
-        emptied = {
-            self.conversations.list: gr.update(value=None),
-            self.question_box.question: gr.update(value=EMPTY, **IDLE),
-        }
-        return self.open(None, code, request) | emptied
+        return self.open(None, code, request) | {self.conversations.list: gr.update(value=None)}
 
     def rename(self, conversation: str | None, title: str, search: str, code: str) -> Updates:
-        """Nothing happens where the title is as it was: leaving its field must not bring an older list back."""
+        """Nothing happens where the title is as it was: leaving its field must not bring an older list back. The field
+        keeps what was typed in it; where that is nothing, the title comes back."""
+        unchanged = dict.fromkeys([*self.conversations.listing, self.top.title], gr.skip())
         if not conversation or title == self.services.history.title(conversation):
-            return dict.fromkeys([*self.conversations.listing, *self.top.heading], gr.skip())
+            return unchanged
+        if not title.strip():
+            return unchanged | {self.top.title: self.services.history.title(conversation)}
         self.services.history.rename(conversation, title)
-        return self.refresh(search, code, conversation)
+        return unchanged | self.conversations.listed(search, code, conversation)
 
     def remove(self, conversation: str, search: str, code: str, request: gr.Request) -> Updates:
         title = self.services.history.title(conversation)
@@ -126,6 +131,6 @@ class Browsing:
         try:
             conversation = self.services.history.from_json(Path(file).read_bytes())
         except MayaError as error:
-            opened = self.open(None, code, request) | {self.conversation.notice: describe_error(error, code)}
-            return opened | self.conversations.listed(search, code, None)
+            told = {self.conversation.told: Told(notice=error), self.conversation.notice: tell(error, code)}
+            return self.conversations.listed(search, code, None) | self.open(None, code, request) | told
         return self.conversations.listed(search, code, conversation) | self.open(conversation, code, request)

@@ -9,7 +9,7 @@ from app.i18n import preferred_language
 from app.models import Models
 from app.page.asking import Asking
 from app.page.browsing import Browsing
-from app.page.conversation import Conversation
+from app.page.conversation import Conversation, Told
 from app.page.conversation_list import ConversationList
 from app.page.head import APPLY, CLOSE_MENU
 from app.page.model_panel import ModelPanel
@@ -17,7 +17,7 @@ from app.page.question_box import QuestionBox
 from app.page.services import Services
 from app.page.settings_panel import SettingsPanel
 from app.page.top_bar import TopBar
-from app.page.undo_bar import UndoBar
+from app.page.undo_bar import UndoBar, said
 from app.page.updates import HIDDEN, Updates, join
 from app.page.words import Words
 from app.settings import SettingsFile
@@ -101,15 +101,21 @@ class Page:
         self.close.click(None, js=CLOSE_MENU)
 
     def _wire_language(self, blocks: gr.Blocks) -> None:
-        language, listing, heading = self.top.language, self.conversations.listing, self.top.heading
+        language, listing, search = self.top.language, self.conversations.listing, self.conversations.search
+        current, told, deleted = self.conversation.current, self.conversation.told, self.undo_bar.deleted
         # Sets: language, list and title are also among the components that say something.
         greeted = {language, *listing, *self.words.components}
-        spoken = {*listing, *heading, *self.words.components}
+        spoken = {
+            *listing,
+            self.top.actions,
+            self.conversation.notice,
+            self.question_box.statistics,
+            self.undo_bar.told,
+            *self.words.components,
+        }
         spoke = [
             blocks.load(self.greet, None, greeted, **HIDDEN),
-            language.input(
-                self.speak, [language, self.conversations.search, self.conversation.current], spoken, **HIDDEN
-            ),
+            language.input(self.speak, [language, search, current, told, deleted], spoken, **HIDDEN),
         ]
         for event in spoke:
             # The model's large libraries come last: nothing on the page waits for them.
@@ -129,11 +135,15 @@ class Page:
             self.words.say_all(code, settings),
         )
 
-    def speak(self, code: str, search: str, conversation: str | None) -> Updates:
-        """The page in another language."""
+    def speak(
+        self, code: str, search: str, conversation: str | None, told: Told, deleted: str | None, request: gr.Request
+    ) -> Updates:
+        """The page in another language. deleted: a conversation that can be brought back."""
         settings = self.services.kept.change(language=code)
         return join(
             self.conversations.listed(search, code, conversation),
-            self.top.headed(conversation, code),
+            {self.top.actions: self.top.linked(conversation, code)},
+            self.asking.say_again(told, code, request),
+            {self.undo_bar.told: said(self.services.history.title(deleted), code) if deleted else ""},
             self.words.say_all(code, settings),
         )

@@ -1,20 +1,35 @@
 """The conversation: what was asked and answered, how to begin, and notices."""
 
+from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
 
 from app.chat import Typed
+from app.history import Entry
 from app.i18n import Say
 from app.page.words import Words
 from maya_core.assets import asset_path
+from maya_core.errors import MayaError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Told:
+    """A notice, and the answer whose figures are given; whatever the language."""
+
+    notice: str | MayaError = ""
+    answer: Entry | None = None
+
+
+NOTHING = Told()
 
 
 class Conversation:
-    """current: the id of the conversation that is shown, of each open page; None before the first question."""
+    """current: the id of the conversation that is shown, of each open page; None before the first question. told: what is
+    said of it, to say it again in another language."""
 
     def __init__(self, words: Words) -> None:
-        self.current = gr.State(None)
+        self.current, self.told = gr.State(None), gr.State(NOTHING)
         self.chatbot = words.add(
             gr.Chatbot(
                 elem_id="maya-conversation",
@@ -36,7 +51,7 @@ class Conversation:
         self.notice = gr.Markdown(elem_id="maya-notice")
 
     def take_example(self, code: str, chosen: gr.SelectData) -> Typed:
-        """What an example puts into the question box."""
+        """What an example asks."""
         number = chosen.index if isinstance(chosen.index, int) else chosen.index[0]
         return _examples(Say(code))[number]
 

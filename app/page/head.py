@@ -11,6 +11,10 @@ THEME = Path(__file__).parents[1] / "theme"
 APPLY = "(code, theme) => { window.mayaSetLanguage(code); window.mayaSetTheme(theme); }"
 OPEN_MENU = "() => window.mayaMenu(true)"
 CLOSE_MENU = "() => window.mayaMenu(false)"
+EMPTY_BOX = "() => window.mayaEmpty()"
+TAKE_QUESTION = "(typed) => window.mayaTake(typed)"
+GIVE_BACK = "(typed, returned) => window.mayaGiveBack(typed, returned)"
+ADD_PHOTO = "(typed, photo) => window.mayaAddPhoto(typed, photo)"
 
 
 def page_head() -> str:

@@ -1,21 +1,23 @@
-"""Where a question is put together; and below it what the last answer took, and the camera."""
+"""Where a question is put together; and below it what the last answer took, and the camera.
+
+What is in the box changes in the browser alone, at once: the server's word would come over what was typed meanwhile.
+"""
 
 import gradio as gr
 
-from app.chat import Typed
 from app.history import Entry
 from app.i18n import Say, format_seconds, format_whole
+from app.page.head import ADD_PHOTO
 from app.page.services import Services
-from app.page.updates import HIDDEN, Updates
 from app.page.words import Words
 
-MOST_PICTURES = 4  # in a turn
 IDLE = {"submit_btn": True, "stop_btn": False}  # the question box while no answer is made
 BUSY = {"submit_btn": False, "stop_btn": True}
 
 
 class QuestionBox:
-    """The question box, statistics and the camera."""
+    """The question box, statistics and the camera. asked: what was sent, on its way to the server. returned: what comes
+    back from there because of trouble. Both are boxes, so that gradio looks after their pictures as after the box's."""
 
     def __init__(self, services: Services, words: Words) -> None:
         self.services = services
@@ -31,6 +33,7 @@ class QuestionBox:
             ),
             lambda say, _: {"placeholder": say("Add a picture and type a question"), "label": say("Question")},
         )
+        self.asked, self.returned = (gr.MultimodalTextbox(visible="hidden", file_count="multiple") for _ in range(2))
         with gr.Row(elem_id="maya-foot"):
             self.statistics = gr.Markdown(elem_id="maya-statistics")
             with words.add(
@@ -41,14 +44,8 @@ class QuestionBox:
                 )
 
     def wire(self) -> None:
-        self.camera.change(self.take_photo, [self.camera, self.question], [self.question, self.camera], **HIDDEN)
-
-    def take_photo(self, photo: str | None, typed: Typed) -> Updates:
-        """A photograph goes from the camera to the question."""
-        if not photo:
-            return {self.question: gr.skip(), self.camera: gr.skip()}
-        files = [*(typed.get("files") or ()), photo][-MOST_PICTURES:]
-        return {self.question: {"text": typed.get("text") or "", "files": files}, self.camera: None}
+        both = [self.question, self.camera]
+        self.camera.change(None, both, both, js=ADD_PHOTO)
 
     def figures(self, answer: Entry | None, code: str) -> str:
         """What an answer took, for the statistics; empty before its first token."""

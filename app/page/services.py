@@ -23,6 +23,6 @@ class Services:
     language: str | None = None
     answers: Answers = field(default_factory=Answers)
 
-    def chat(self, code: str) -> Chat:
-        """With what is chosen at this moment; notices in the language `code`."""
-        return Chat(engine=self.engine, history=self.history, settings=self.kept.load(), language=code)
+    def chat(self) -> Chat:
+        """With what is chosen at this moment."""
+        return Chat(engine=self.engine, history=self.history, settings=self.kept.load())

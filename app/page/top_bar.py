@@ -47,9 +47,13 @@ class TopBar:
         title = self.services.history.title(conversation) if conversation else ""
         return {
             self.title: gr.update(value=title, visible=there),
-            self.actions: _links(conversation, code) if conversation else "",
+            self.actions: self.linked(conversation, code),
             self.delete: gr.update(visible=there),
         }
+
+    def linked(self, conversation: str | None, code: str) -> str:
+        """Links to save a conversation; none where there is none."""
+        return _links(conversation, code) if conversation else ""
 
     def wire(self) -> None:
         self.menu.click(None, js=OPEN_MENU)

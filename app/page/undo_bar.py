@@ -18,12 +18,13 @@ class UndoBar:
 
     def offered(self, conversation: str, title: str, code: str) -> Updates:
         """To bring back a conversation that was deleted."""
-        say = Say(code)
-        return {
-            self.deleted: conversation,
-            self.told: say("“{title}” was deleted.", title=_plain(title)),
-            self.bar: gr.update(visible=True),
-        }
+        return {self.deleted: conversation, self.told: said(title, code), self.bar: gr.update(visible=True)}
+
+
+def said(title: str, code: str) -> str:
+    """That a conversation was deleted."""
+    say = Say(code)
+    return say("“{title}” was deleted.", title=_plain(title))
 
 
 def _plain(text: str) -> str:

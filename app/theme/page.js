@@ -110,6 +110,29 @@
     markAll();
   };
 
+  // The question box. Only the browser knows what is in it at this moment: what the server sent would come over what was
+  // typed in the meantime. gradio takes an update without a value as no change.
+  const MOST_PICTURES = 4; // in a turn
+  const UNCHANGED = { __type__: "update" };
+  const isEmpty = (typed) => !typed.text && !typed.files.length;
+  window.mayaEmpty = () => ({ text: "", files: [] });
+  // -> the box, and what is asked. While an answer is made, what is typed waits in the box.
+  window.mayaTake = (typed) => {
+    const busy = document.querySelector("#maya-question .stop-button");
+    return busy ? [UNCHANGED, window.mayaEmpty()] : [window.mayaEmpty(), typed];
+  };
+  // -> the box, and what is still to be given back. What the person has begun to type since then stays.
+  window.mayaGiveBack = (typed, returned) => {
+    if (isEmpty(returned)) return [UNCHANGED, UNCHANGED];
+    return [isEmpty(typed) ? returned : UNCHANGED, window.mayaEmpty()];
+  };
+  // -> the box, and the camera
+  window.mayaAddPhoto = (typed, photo) => {
+    if (!photo) return [UNCHANGED, UNCHANGED];
+    const files = [...typed.files, { ...photo, mime_type: "image/png" }].slice(-MOST_PICTURES);
+    return [{ text: typed.text, files }, null];
+  };
+
   const dark = window.matchMedia("(prefers-color-scheme: dark)");
   let theme = "system";
   const show = () => document.body.classList.toggle("dark", theme === "dark" || (theme === "system" && dark.matches));

@@ -7,7 +7,7 @@ import pytest
 from app.chat import EMPTY, Chat, to_messages
 from app.engine import OneAtATime
 from app.history import Entry, History
-from app.i18n import translate
+from app.i18n import tell, translate
 from app.settings import Settings
 from maya_core.errors import GenerationError
 from maya_core.languages import CODES, get_language
@@ -28,8 +28,8 @@ def history(tmp_path):
     return History(tmp_path / "data")
 
 
-def chat(engine, history, language="en", **settings):
-    return Chat(engine=engine, history=history, settings=Settings(**settings), language=language)
+def chat(engine, history, **settings):
+    return Chat(engine=engine, history=history, settings=Settings(**settings))
 
 
 def asked(entries):
@@ -38,7 +38,7 @@ def asked(entries):
 
 def test_the_answer_grows_piece_by_piece_and_is_kept(photo, history):
     engine = ScriptedEngine("यह ", "", "कुत्ता ", "है।")
-    views = list(chat(engine, history, "hi").ask(None, {"text": " यह क्या है? ", "files": [photo]}))
+    views = list(chat(engine, history).ask(None, {"text": " यह क्या है? ", "files": [photo]}))
     grown = ["यह क्या है?", "यह ", "यह ", "यह कुत्ता ", "यह कुत्ता है।", "यह कुत्ता है।"]
     assert [view.shown[-1]["content"] for view in views] == grown
     assert all(view.typed == EMPTY and view.notice == "" for view in views)
@@ -107,9 +107,9 @@ def test_trouble_is_told_and_nothing_is_lost(photo, tmp_path, history, language)
         ({"text": "What?", "files": []}, "Add a picture first."),
     ]
     for typed, sentence in cases:
-        [view] = chat(ScriptedEngine(), history, language).ask(None, typed)
+        [view] = chat(ScriptedEngine(), history).ask(None, typed)
         assert (view.typed, view.shown, view.conversation) == (typed, [], None)
-        assert view.notice == translate(sentence, language)
+        assert tell(view.notice, language) == translate(sentence, language)
     assert history.conversations() == []
 
 
@@ -117,10 +117,12 @@ def test_trouble_is_told_and_nothing_is_lost(photo, tmp_path, history, language)
 def test_a_question_that_the_model_could_not_answer_goes_back_into_the_box(photo, history, language):
     typed = {"text": "What?", "files": [photo]}
     engine = ScriptedEngine(trouble=GenerationError("NaN"))
-    view = list(chat(engine, history, language).ask(None, typed))[-1]
+    view = list(chat(engine, history).ask(None, typed))[-1]
     assert view.typed == typed
     assert view.shown == []
-    assert view.notice == translate("The model could not answer. Ask again, or start Maya anew.", language)
+    assert tell(view.notice, language) == translate(
+        "The model could not answer. Ask again, or start Maya anew.", language
+    )
     again = list(chat(ScriptedEngine("A dog."), history).ask(view.conversation, view.typed))[-1]
     assert [entry.text for entry in history.entries(again.conversation)] == ["What?", "A dog."]
 
@@ -177,7 +179,7 @@ def test_a_question_can_be_asked_again_and_in_other_words(photo, history):
     assert asked(engine.asked) == [("user", "other", 1)]
     assert view.typed == EMPTY
     [refused] = talk.ask_again(key, 0, "  ")
-    assert refused.notice == "Type a question first."
+    assert tell(refused.notice, "en") == "Type a question first."
     assert [entry.text for entry in history.entries(key)] == ["other", "other!"]
 
 
@@ -188,6 +190,8 @@ def test_a_conversation_too_long_for_the_model_is_answered_and_that_is_told(phot
             for piece in super().stream(messages, **options):
                 yield replace(piece, left_out=3)
 
-    *_, last = chat(Forgetful("a", "b"), history, language).ask(None, {"text": "What?", "files": [photo]})
+    *_, last = chat(Forgetful("a", "b"), history).ask(None, {"text": "What?", "files": [photo]})
     assert last.shown[-1]["content"] == "ab"
-    assert last.notice == translate("This conversation is long; the model no longer sees its beginning.", language)
+    assert tell(last.notice, language) == translate(
+        "This conversation is long; the model no longer sees its beginning.", language
+    )

@@ -31,7 +31,7 @@ from maya_core.languages import CODES, get_language
 
 TRANSLATED = [code for code in CODES if code != "en"]
 APP = Path(__file__).parents[2] / "app"
-KEYWORDS = {"say": None, "translate": None, "_say": None, "number": (1, 2)}
+KEYWORDS = {"say": None, "translate": None, "later": None, "number": (1, 2)}
 
 
 def said_by_the_app() -> set[str | tuple[str, str]]:
