@@ -15,12 +15,13 @@ Direction = Literal["ltr", "rtl"]
 
 @dataclass(frozen=True, kw_only=True)
 class Language:
-    """One language: its BCP 47 code, its ISO 15924 script, the sentence that asks for answers in it, and whether stage 1
-    trains on it."""
+    """One language: its BCP 47 code, its ISO 15924 script, the sentence that asks for answers in it, the one that tells that
+    it is used because the question's is unknown, and whether stage 1 trains on it."""
 
     code: str
     script: str
     request: str
+    unknown: str
     pretrained: bool = True
 
     @cached_property
@@ -51,16 +52,68 @@ class Language:
 
 
 LANGUAGES: tuple[Language, ...] = (
-    Language(code="en", script="Latn", request="Answer in English."),
-    Language(code="zh", script="Hans", request="请用中文回答。"),
-    Language(code="fr", script="Latn", request="Réponds en français."),
-    Language(code="es", script="Latn", request="Responde en español."),
-    Language(code="ru", script="Cyrl", request="Ответь по-русски."),
-    Language(code="hi", script="Deva", request="हिन्दी में उत्तर दो।"),
-    Language(code="ja", script="Jpan", request="日本語で答えてください。"),
-    Language(code="ar", script="Arab", request="أجب بالعربية."),
-    Language(code="bn", script="Beng", request="বাংলায় উত্তর দাও।", pretrained=False),
-    Language(code="ur", script="Arab", request="اردو میں جواب دیں۔", pretrained=False),
+    Language(
+        code="en",
+        script="Latn",
+        request="Answer in English.",
+        unknown="Maya does not know the language of this question and answers in English.",
+    ),
+    Language(
+        code="zh",
+        script="Hans",
+        request="请用中文回答。",
+        unknown="Maya 不懂这个问题所用的语言，因此用中文回答。",
+    ),
+    Language(
+        code="fr",
+        script="Latn",
+        request="Réponds en français.",
+        unknown="Maya ne connaît pas la langue de cette question et répond en français.",
+    ),
+    Language(
+        code="es",
+        script="Latn",
+        request="Responde en español.",
+        unknown="Maya no conoce el idioma de esta pregunta y responde en español.",
+    ),
+    Language(
+        code="ru",
+        script="Cyrl",
+        request="Ответь по-русски.",
+        unknown="Maya не знает языка этого вопроса и отвечает по-русски.",
+    ),
+    Language(
+        code="hi",
+        script="Deva",
+        request="हिन्दी में उत्तर दो।",
+        unknown="Maya इस सवाल की भाषा नहीं जानती, इसलिए हिन्दी में जवाब दे रही है।",
+    ),
+    Language(
+        code="ja",
+        script="Jpan",
+        request="日本語で答えてください。",
+        unknown="Maya はこの質問の言語がわからないため、日本語で答えます。",
+    ),
+    Language(
+        code="ar",
+        script="Arab",
+        request="أجب بالعربية.",
+        unknown="لا تعرف Maya لغة هذا السؤال، لذلك تجيب بالعربية.",
+    ),
+    Language(
+        code="bn",
+        script="Beng",
+        request="বাংলায় উত্তর দাও।",
+        unknown="Maya এই প্রশ্নের ভাষা জানে না, তাই বাংলায় উত্তর দিচ্ছে।",
+        pretrained=False,
+    ),
+    Language(
+        code="ur",
+        script="Arab",
+        request="اردو میں جواب دیں۔",
+        unknown="Maya اس سوال کی زبان نہیں جانتی، اس لیے اردو میں جواب دے رہی ہے۔",
+        pretrained=False,
+    ),
 )
 CODES: tuple[str, ...] = tuple(language.code for language in LANGUAGES)
 PRETRAINED_CODES: tuple[str, ...] = tuple(language.code for language in LANGUAGES if language.pretrained)

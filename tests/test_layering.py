@@ -17,7 +17,7 @@ FLOORS: tuple[dict[str, tuple[str, ...]], ...] = (
                "connectors", "maya")},
     {"weights": ("durable", "files", "hub", "adapters", "quantization", "published", "checkpoint", "export")},
     {
-        "answering": ("decoder", "sampling", "step_graph", "generation", "footprint", "session"),
+        "answering": ("language", "decoder", "sampling", "step_graph", "generation", "footprint", "session"),
         "learning": ("metrics", "losses", "optim", "record_index", "data", "records", "features", "objective", "recorder",
                      "train"),
     },
@@ -30,7 +30,7 @@ PLACES = {
     for position, file in enumerate(files)
 }
 # Big libraries that must not be loaded before someone asks for what needs them.
-HEAVY = ("torch", "transformers", "gradio", "matplotlib", "bitsandbytes", "peft", "accelerate")
+HEAVY = ("torch", "transformers", "gradio", "matplotlib", "bitsandbytes", "peft", "py3langid", "accelerate")
 
 
 def imported(file: Path) -> Iterator[str]:

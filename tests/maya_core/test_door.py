@@ -12,7 +12,7 @@ import maya_core
 
 ROOT = Path(__file__).parents[2]
 STUB = ROOT / "maya_core" / "__init__.pyi"
-HEAVY = ("torch", "transformers", "gradio", "accelerate", "bitsandbytes", "peft", "numpy", "PIL")
+HEAVY = ("torch", "transformers", "gradio", "accelerate", "bitsandbytes", "peft", "py3langid", "numpy", "PIL")
 SECONDS = 0.1  # of the processor's time, that importing the door may take
 
 AUTO = "from transformers import AutoConfig, AutoProcessor, AutoModelForImageTextToText"

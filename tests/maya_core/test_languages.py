@@ -2,6 +2,7 @@
 
 import pytest
 
+from maya_core.answering.language import answer_language
 from maya_core.languages import CODES, LANGUAGES, PRETRAINED_CODES, get_language
 
 
@@ -16,6 +17,14 @@ def test_names_and_directions():
         "hi": "हिन्दी", "ja": "日本語", "ar": "العربية", "bn": "বাংলা", "ur": "اردو",
     }  # fmt: skip
     assert [language.code for language in LANGUAGES if language.direction == "rtl"] == ["ar", "ur"]
+
+
+def test_each_says_its_sentences_in_its_own_words():
+    for sentences in ([one.request for one in LANGUAGES], [one.unknown for one in LANGUAGES]):
+        assert len(set(sentences)) == len(LANGUAGES)
+        assert all(sentence[-1] in ".。۔।" for sentence in sentences)
+    for language in LANGUAGES:
+        assert answer_language(language.unknown).code == language.code
 
 
 @pytest.mark.parametrize(
