@@ -10,9 +10,10 @@ from app.engine import Engine
 from app.history import Entry, History
 from app.i18n import later
 from app.settings import Settings
+from maya_core.answering.language import AnswerLanguage, answer_language
 from maya_core.errors import MayaError
 from maya_core.model.images import open_image
-from maya_core.model.prompt import Message, answered_in, clean_text
+from maya_core.model.prompt import Message, clean_text
 
 Shown = list[dict[str, Any]]  # gradio's messages: {"role": ..., "content": text or {"path": ...}}
 Typed = Mapping[str, Any]  # of the question box: {"text": str, "files": [path, ...]}
@@ -25,7 +26,8 @@ class View:
     """What the page shows: the conversation, a notice, and the entry whose figures it gives.
 
     conversation: its id; None before the first question. typed: a question that comes back, because of trouble.
-    notice: a sentence of the interface, or the trouble; said in the language that the page speaks when it shows it.
+    notice: a sentence of the interface, or the trouble; said in the language that the page speaks when it shows it. One
+        that tells the answer's language is said in that.
     """
 
     conversation: str | None
@@ -37,11 +39,12 @@ class View:
 
 @dataclass(frozen=True, kw_only=True)
 class Chat:
-    """An engine, and where what it says is kept."""
+    """An engine, and where what it says is kept. interface: the language that the page speaks."""
 
     engine: Engine
     history: History
     settings: Settings
+    interface: str | None = None
 
     def ask(self, conversation: str | None, typed: Typed) -> Generator[View]:
         """A question, and its answer as it comes. Trouble is told, and what was typed goes back into the box."""
@@ -85,7 +88,11 @@ class Chat:
         trouble: MayaError | None = None
         started = time.monotonic()
         try:
-            messages = to_messages(self.history.entries(conversation), self.settings.answer_language)
+            entries = self.history.entries(conversation)
+            languages = answer_languages(entries, self.settings.answer_language, self.interface)
+            note = languages[len(entries) - 1].notice
+            view = replace(view, notice=note)
+            messages = to_messages(entries, languages)
             pieces = self.engine.stream(
                 messages, temperature=self.settings.temperature, most_tokens=self.settings.most_tokens
             )
@@ -141,22 +148,36 @@ def _closable(pieces: Iterator[Any]) -> Any:
     return pieces if hasattr(pieces, "close") else (piece for piece in pieces)
 
 
-def to_messages(entries: Sequence[Entry], answer_language: str | None = None) -> tuple[Message, ...]:
+def answer_languages(
+    entries: Sequence[Entry], chosen: str | None = None, interface: str | None = None
+) -> dict[int, AnswerLanguage]:
+    """In which language each question is answered, by its turn. chosen: for all answers, whatever the questions are in."""
+    languages: dict[int, AnswerLanguage] = {}
+    before: str | None = None
+    for turn, entry in enumerate(entries):
+        if entry.role == "user":
+            languages[turn] = answer_language(entry.text, chosen=chosen, conversation=before, interface=interface)
+            before = languages[turn].code
+    return languages
+
+
+def to_messages(entries: Sequence[Entry], languages: Mapping[int, AnswerLanguage] | None = None) -> tuple[Message, ...]:
     """The turns since the newest pictures, each answer after its question; earlier pictures are not shown again.
 
     A question that was stopped before the first word of its answer is left out; its pictures go with the next one.
-    answer_language: in which to answer, whatever the questions are in. Raises ImageError.
+    languages: in which to answer the questions, by turn; none given: as they stand. Raises ImageError.
     """
     starts = [turn for turn, entry in enumerate(entries) if entry.pictures]
-    recent = list(entries[starts[-1] if starts else 0 :])
+    first = starts[-1] if starts else 0
+    recent = entries[first:]
     kept = [turn for turn, entry in enumerate(recent) if entry.role == "assistant" or _is_answered(recent, turn)]
     messages = []
     for number, turn in enumerate(kept):
         entry = recent[turn]
         pictures = entry.pictures if number else recent[0].pictures
         message = Message(role=entry.role, text=entry.text, images=tuple(map(open_image, pictures)))
-        redirected = answer_language and entry.role == "user"
-        messages.append(answered_in(message, answer_language) if redirected and answer_language else message)
+        language = (languages or {}).get(first + turn)
+        messages.append(language.asked(message) if language else message)
     return tuple(messages)
 
 

@@ -71,21 +71,21 @@ class Asking:
         question.stop(self.stop, outputs=[question], **HIDDEN)
 
     def ask(self, typed: Typed, conversation: str | None, code: str, request: gr.Request) -> Iterator[Updates]:
-        yield from self._show(self.services.chat().ask(conversation, typed), code, request, typed)
+        yield from self._show(self.services.chat(code).ask(conversation, typed), code, request, typed)
 
     def retry(self, conversation: str | None, code: str, which: gr.RetryData, request: gr.Request) -> Iterator[Updates]:
-        yield from self._show(self._ask_again(conversation, which.index, None), code, request)
+        yield from self._show(self._ask_again(conversation, which.index, None, code), code, request)
 
     def edit(self, conversation: str | None, code: str, which: gr.EditData, request: gr.Request) -> Iterator[Updates]:
-        yield from self._show(self._ask_again(conversation, which.index, str(which.value)), code, request)
+        yield from self._show(self._ask_again(conversation, which.index, str(which.value), code), code, request)
 
     def stop(self, request: gr.Request) -> Any:
         self.services.answers.stop(request.session_hash)
         return gr.update(**IDLE)
 
-    def _ask_again(self, conversation: str | None, index: Any, text: str | None) -> Generator[View]:
+    def _ask_again(self, conversation: str | None, index: Any, text: str | None, code: str) -> Generator[View]:
         if conversation:
-            chat = self.services.chat()
+            chat = self.services.chat(code)
             turn = chat.question_of(conversation, index if isinstance(index, int) else index[0])
             yield from chat.ask_again(conversation, turn, text)
 

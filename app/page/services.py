@@ -23,6 +23,6 @@ class Services:
     language: str | None = None
     answers: Answers = field(default_factory=Answers)
 
-    def chat(self) -> Chat:
-        """With what is chosen at this moment."""
-        return Chat(engine=self.engine, history=self.history, settings=self.kept.load())
+    def chat(self, interface: str | None = None) -> Chat:
+        """With what is chosen at this moment. interface: the language that the page speaks."""
+        return Chat(engine=self.engine, history=self.history, settings=self.kept.load(), interface=interface)

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from app.chat import EMPTY, Chat, to_messages
+from app.chat import EMPTY, Chat, answer_languages, to_messages
 from app.engine import OneAtATime
 from app.history import Entry, History
 from app.i18n import tell, translate
@@ -90,9 +90,45 @@ def test_the_answer_can_be_wanted_in_any_language(photo, history, code):
     engine = ScriptedEngine("…")
     talk = chat(engine, history, answer_language=code, temperature=0.5, most_tokens=64)
     key = list(talk.ask(None, {"text": "What is this?", "files": [photo]}))[-1].conversation
-    assert engine.asked[0].text == f"What is this?\n{get_language(code).request}"
+    assert engine.asked[0].text == ("What is this?" if code == "en" else f"What is this?\n{get_language(code).request}")
     assert engine.options == {"temperature": 0.5, "most_tokens": 64}
     assert history.entries(key)[0].text == "What is this?"
+
+
+@pytest.mark.parametrize("code", CODES)
+def test_a_question_that_says_too_little_is_answered_as_the_conversation_goes_on(photo, history, code):
+    opening = {"hi": "यह क्या है?", "ja": "これは何ですか？", "fr": "Qu'est-ce que c'est ?"}
+    for spoken, question in opening.items():
+        engine = ScriptedEngine("…")
+        talk = Chat(engine=engine, history=history, settings=Settings(), interface=code)
+        key = list(talk.ask(None, {"text": question, "files": [photo]}))[-1].conversation
+        list(talk.ask(key, {"text": "?", "files": [photo]}))
+        assert engine.asked[-1].text == f"?\n{get_language(spoken).request}"
+        list(talk.ask(None, {"text": "?", "files": [photo]}))
+        assert engine.asked[-1].text == f"?\n{get_language(code).request}"
+
+
+@pytest.mark.parametrize("code", CODES)
+def test_a_question_in_none_of_the_ten_is_answered_in_the_interface_s_and_that_is_told(photo, history, code):
+    engine = ScriptedEngine("a", "b")
+    typed = {"text": "Was ist das?", "files": [photo]}
+    talk = Chat(engine=engine, history=history, settings=Settings(), interface=code)
+    views = list(talk.ask(None, typed))
+    assert engine.asked[0].text == f"Was ist das?\n{get_language(code).request}"
+    assert {tell(view.notice, code) for view in views[1:]} == {get_language(code).unknown}
+    *_, again = talk.ask_again(views[-1].conversation, 0, "What is this?")
+    assert (again.notice, engine.asked[0].text) == ("", "What is this?")
+    chosen = Chat(engine=engine, history=history, settings=Settings(answer_language="ru"), interface=code)
+    assert not any(view.notice for view in chosen.ask(None, typed))
+
+
+def test_each_question_keeps_the_language_it_was_asked_for_in():
+    said = ("What is this?", "Colour?", "یہ کیا ہے؟", "ok", "yeh kya hai")
+    decided = answer_languages([Entry(role="user", text=text) for text in said], None, "hi")
+    assert [language.code for language in decided.values()] == ["en", "en", "ur", "ur", "ur"]
+    assert [language.code for language in answer_languages([Entry(role="user", text="?")], "bn", "hi").values()] == [
+        "bn"
+    ]
 
 
 @pytest.mark.parametrize("language", CODES)
@@ -166,7 +202,7 @@ def test_stopped_at_any_moment_and_twice_the_place_is_free_and_what_came_is_kept
 
 
 def test_a_question_can_be_asked_again_and_in_other_words(photo, history):
-    engine = ScriptedEngine(answer=lambda messages: [f"{messages[-1].text}!"])
+    engine = ScriptedEngine(answer=lambda messages: [f"{messages[-1].text.splitlines()[0]}!"])
     talk = chat(engine, history)
     key = list(talk.ask(None, {"text": "first", "files": [photo]}))[-1].conversation
     list(talk.ask(key, {"text": "second", "files": []}))

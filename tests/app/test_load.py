@@ -51,7 +51,7 @@ def freed(site, seconds):
 
 def test_fifty_at_once_all_end_and_none_gets_another_ones_answer(site):
     site.engine.rate = 50
-    site.engine.answer = lambda messages: [f"{messages[-1].text} ", "done"]
+    site.engine.answer = lambda messages: [f"{messages[-1].text.splitlines()[0]} ", "done"]
     ask = events_of(site)["ask"]
     told: dict[int, str] = {}
     overheads = []
