@@ -36,16 +36,20 @@ def ask(
     model: Model = None,
     max_new_tokens: int = 256,
     temperature: float = 0.0,
+    answer_in: str | None = None,
 ) -> None:
-    """Ask a question about a picture; the answer comes in the question's language, word by word.
+    """Ask a question about a picture; the answer comes in the question's language or another, word by word.
 
     Args:
         picture: the file of the picture
         question: in one of Maya's ten languages
         max_new_tokens: longest answer
         temperature: 0 gives the likeliest answer, more gives more varied ones
+        answer_in: language of the answer, one of en, zh, fr, es, ru, hi, ja, ar, bn, ur; the question's if not given
     """
+    from maya_core.answering.language import answer_language
     from maya_core.answering.session import load_best
+    from maya_core.languages import get_language
     from maya_core.model.config import GenerationOptions
     from maya_core.model.images import open_image
 
@@ -53,12 +57,16 @@ def ask(
         raise MayaError(f"temperature must be a finite number, not {temperature}.")
     try:
         options = GenerationOptions(max_new_tokens=max_new_tokens, temperature=temperature)
+        chosen = get_language(answer_in).code if answer_in is not None else None
     except ValueError as error:
         raise MayaError(str(error)) from None
     image = open_image(picture)
     session = load_best(model)
     message = session.processor.user_message(question, [image])
-    for piece in session.stream([message], options):
+    language = answer_language(question, chosen=chosen, interface=_spoken())
+    if language.notice:
+        print(language.notice, file=sys.stderr)
+    for piece in session.stream([language.asked(message)], options):
         print(piece, end="", flush=True)
     print()
 
@@ -251,6 +259,18 @@ def _written(folder: Path) -> None:
 
     share(folder)
     print(folder)
+
+
+def _spoken() -> str | None:
+    """Which of the ten languages the terminal speaks, by its locale; None where it is none of them."""
+    from babel import default_locale
+
+    from maya_core.languages import get_language
+
+    try:
+        return get_language(default_locale("LC_MESSAGES") or "").code
+    except ValueError:
+        return None
 
 
 def _embedded() -> Path:

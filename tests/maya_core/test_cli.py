@@ -10,7 +10,9 @@ import pytest
 import torch
 
 import maya_core.cli as cli
+from maya_core.answering.session import ChatSession
 from maya_core.assets import asset_path
+from maya_core.languages import CODES, get_language
 from maya_core.weights.checkpoint import load_model, save_model
 from tests.tiny import picture, tiny_session
 
@@ -39,6 +41,59 @@ def test_ask_prints_the_answer(folder, monkeypatch, capsys):
     assert said.strip()
 
 
+@pytest.fixture
+def asked(folder, monkeypatch, capsys):
+    """What the model is asked, and what is told beside the answer, when a terminal of some locale asks a question."""
+
+    def ask(question, locale, *arguments):
+        for name in ("LANGUAGE", "LC_ALL", "LC_MESSAGES"):
+            monkeypatch.delenv(name, raising=False)
+        monkeypatch.setenv("LANG", locale)
+        seen = []
+        monkeypatch.setattr(ChatSession, "stream", lambda self, messages, options: iter(seen.append(messages) or ["…"]))
+        monkeypatch.setattr(sys, "argv", ["maya", "ask", str(folder.parent / "photo.png"), question, *arguments])
+        monkeypatch.setattr("maya_core.answering.session.load_best", lambda model: tiny_session())
+        cli.main()
+        said = capsys.readouterr()
+        assert said.out == "…\n"
+        return seen[0][-1].text, said.err
+
+    return ask
+
+
+@pytest.mark.parametrize(
+    ("question", "locale", "arguments", "code"),
+    [
+        ("What is this?", "hi_IN.UTF-8", (), None),
+        ("What is this?", "hi_IN.UTF-8", ("--answer-in", "ur"), "ur"),
+        ("What is this?", "C", ("--answer-in", "en"), None),
+        ("?", "hi_IN.UTF-8", (), "hi"),
+        ("?", "hi_IN.UTF-8", ("--answer-in", "ja"), "ja"),
+        ("?", "de_DE.UTF-8", (), "en"),
+        ("?", "C", (), "en"),
+        ("yeh kya hai", "C.UTF-8", (), "hi"),
+        ("yeh kya hai", "ur_PK.UTF-8", (), "ur"),
+    ],
+)
+def test_ask_asks_for_a_language_only_where_the_question_does_not_say_it(asked, question, locale, arguments, code):
+    wanted = f"{question}\n{get_language(code).request}" if code else question
+    assert asked(question, locale, *arguments) == (wanted, "")
+
+
+@pytest.mark.parametrize("code", CODES)
+def test_ask_tells_that_it_does_not_know_a_language_in_that_of_the_terminal(asked, code):
+    language = get_language(code)
+    assert asked("Was ist das?", f"{code}.UTF-8") == (f"Was ist das?\n{language.request}", f"{language.unknown}\n")
+    assert asked("Was ist das?", "C", "--answer-in", code) == (f"Was ist das?\n{language.request}", "")
+
+
+def test_help_names_the_languages(capsys, monkeypatch):
+    with pytest.raises(SystemExit):
+        maya(monkeypatch, capsys, "ask", "--help")
+    said = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    assert ", ".join(CODES) in said
+
+
 def test_info_names_the_parts(folder, monkeypatch, capsys):
     said = maya(monkeypatch, capsys, "info", "--model", folder)
     assert all(word in said for word in ("random-maya", "vision tower", "connector", "language model", "visual tokens"))
@@ -62,6 +117,7 @@ def test_convert_and_export_write_models(folder, monkeypatch, capsys, tmp_path):
         (("ask", "{photo}", "What?", "--temperature", "-1"), "temperature must be 0 or more"),
         (("ask", "{photo}", "What?", "--temperature", "nan"), "temperature must be a finite number"),
         (("ask", "{photo}", "What?", "--temperature", "inf"), "temperature must be a finite number"),
+        (("ask", "{photo}", "What?", "--answer-in", "de"), "'de' is not one of Maya's languages; choose one of en, zh"),
     ],
 )
 def test_trouble_is_one_sentence_and_status_2(folder, monkeypatch, capsys, arguments, sentence):
