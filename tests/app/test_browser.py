@@ -393,7 +393,7 @@ def test_what_is_asked_while_a_stopped_answer_has_not_ended_is_answered(open_pag
     slow, free = threading.Event(), threading.Event()
 
     def answer(messages):
-        if messages[-1].text == "slow":
+        if messages[-1].text.splitlines()[0] == "slow":
             slow.set()
             assert free.wait(30)
         return [messages[-1].text.upper()]
@@ -413,13 +413,13 @@ def test_what_is_asked_while_a_stopped_answer_has_not_ended_is_answered(open_pag
 
 
 def test_a_question_is_asked_again_edited_and_copied(open_page, site):
-    site.engine.answer = lambda messages: [f"**{messages[-1].text}** {len(messages)}"]
+    site.engine.answer = lambda messages: [f"**{messages[-1].text.splitlines()[0]}** {len(messages)}"]
     page = open_page(site, "en")
     ask(page, "first", ROOT / "assets" / "examples" / "1.png")
     ask(page, "second")
     page.get_by_label("Copy the message").last.click()
     assert page.evaluate("navigator.clipboard.readText()") == "**second** 3"
-    site.engine.answer = lambda messages: [f"again {messages[-1].text}"]
+    site.engine.answer = lambda messages: [f"again {messages[-1].text.splitlines()[0]}"]
     page.get_by_label("Ask again").last.click()
     page.get_by_text("again second").wait_for()
     finished(page)
