@@ -15,7 +15,9 @@
     │   ├── CheckpointNotFound     no such folder or repository, or files are missing from it
     │   ├── CheckpointMismatch     keys are missing, unexpected or misshapen
     │   ├── CheckpointUnsafe       loading it would run foreign code
+    │   ├── TokenizerMissing       it came without what reads and writes words
     │   └── ModelTooLarge          there is not enough memory for it
+    ├── DestinationError           a model cannot be written where it was to go
     ├── DownloadError              a model cannot be fetched
     │   ├── RepositoryGated        its licence must be accepted first
     │   ├── DiskFull               there is no space for it
@@ -92,8 +94,16 @@ class CheckpointUnsafe(CheckpointError):
     """Loading it would run code that came with the weights."""
 
 
+class TokenizerMissing(CheckpointError):
+    """It came without the tokenizer of its language model."""
+
+
 class ModelTooLarge(CheckpointError):
     """There is not enough memory for it in any form; the message names both numbers."""
+
+
+class DestinationError(MayaError):
+    """A model cannot be written where it was to go: something else is there, or nothing may be."""
 
 
 class DownloadError(MayaError):
@@ -105,7 +115,7 @@ class RepositoryGated(DownloadError):
 
 
 class DiskFull(DownloadError):
-    """There is no space for the model."""
+    """There is no space for the model, fetched or written; the message says how much is missing."""
 
 
 class DownloadInterrupted(DownloadError):

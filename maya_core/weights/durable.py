@@ -56,7 +56,7 @@ def commit(parent: Path, step: int, write: Callable[[Path], None], *, keep: int 
         share(fresh)
         _seal(fresh, step)
         os.replace(fresh, target)
-        _sync(parent)
+        sync(parent)
         verify(target)
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
@@ -120,6 +120,17 @@ def digest(file: Path) -> str:
         return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
+def sync(path: Path) -> None:
+    """Have the disk hold what was written to a file, or what a folder lists."""
+    if os.name == "nt" and path.is_dir():
+        return  # Windows syncs a folder by itself and lets nobody ask for it
+    descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 @contextmanager
 def exclusive(folder: Path) -> Iterator[None]:
     """Hold `folder` for this process; a second one gets RunBusy. The system frees it when the process ends, however."""
@@ -135,27 +146,16 @@ def _seal(folder: Path, step: int) -> None:
     """Sync all files, then write manifest and marker, each synced."""
     files = sorted(folder.iterdir())
     for file in files:
-        _sync(file)
+        sync(file)
     content = {"step": step, "files": {f.name: {"bytes": f.stat().st_size, "sha256": digest(f)} for f in files}}
     _write(folder / MANIFEST, json.dumps(content, indent=1))
     _write(folder / MARKER, digest(folder / MANIFEST))
-    _sync(folder)
+    sync(folder)
 
 
 def _write(file: Path, text: str) -> None:
     file.write_text(text)
-    _sync(file)
-
-
-def _sync(path: Path) -> None:
-    """Have the disk hold what was written to a file, or what a folder lists."""
-    if os.name == "nt" and path.is_dir():
-        return  # Windows syncs a folder by itself and lets nobody ask for it
-    descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    sync(file)
 
 
 def _remove(folder: Path) -> None:
