@@ -17,6 +17,9 @@ from maya_core.errors import MayaError
 if TYPE_CHECKING:
     from maya_core.model.config import MayaConfig
 
+Overwrite = Annotated[
+    bool, tyro.conf.arg(help="replace another model that is at the destination; other files there stay")
+]
 Model = Annotated[
     str | None,
     tyro.conf.arg(
@@ -73,16 +76,18 @@ def ask(
 
 @app.command
 def info(model: Model = None) -> None:
-    """Say what a model is: its parts, its sizes, its prompt format."""
+    """Say what a model is: its parts, its sizes, its prompt format; or what is wrong with its files."""
     from rich.console import Console
     from rich.table import Table
 
     from maya_core.model.maya import parameter_counts
-    from maya_core.weights.checkpoint import load_config
+    from maya_core.weights.checkpoint import is_quantized, load_config, load_processor, require_whole, stored_dtype
     from maya_core.weights.hub import local_folder
 
     folder = local_folder(model or _embedded())
     config = load_config(folder)
+    require_whole(folder)
+    four_bit = ", the language model's layers in 4 bits (NF4)" if is_quantized(folder) else ""
     counts = parameter_counts(config)
     table = Table(show_header=False)
     rows = {
@@ -92,11 +97,13 @@ def info(model: Model = None) -> None:
         "picture": f"{config.image_size} px, {_visual_tokens(config)} visual tokens",
         "context": f"{config.text.max_position_embeddings} tokens",
         "prompt format": config.prompt_format,
+        "weights": str(stored_dtype(folder)).removeprefix("torch.") + four_bit,
         "on disk": f"{sum(file.stat().st_size for file in folder.rglob('*') if file.is_file()) / 1e6:,.1f} MB",
     }
     for name, value in rows.items():
         table.add_row(name, value)
     Console().print(table)
+    load_processor(folder).require_tokenizer()
 
 
 @app.command
@@ -167,33 +174,38 @@ def download(repository: tyro.conf.Positional[str] = PUBLISHED, as_json: bool = 
 
 @app.command
 def convert(
-    source: tyro.conf.Positional[str], destination: tyro.conf.Positional[Path], projector: Path | None = None
+    source: tyro.conf.Positional[str],
+    destination: tyro.conf.Positional[Path],
+    projector: Path | None = None,
+    overwrite: Overwrite = False,
 ) -> None:
-    """Write a published checkpoint in Maya's own layout.
+    """Write a published checkpoint, or an adapter with the model that it belongs to, in Maya's own layout.
 
     Args:
         source: folder or repository of the checkpoint
-        destination: the folder to write
+        destination: the folder to write, a new or an empty one
         projector: a stage-1 mm_projector.bin to put in
     """
     from maya_core.weights.export import convert as write
 
-    write(source, destination, projector=projector)
-    _written(destination)
+    write(source, destination, projector=projector, overwrite=overwrite)
+    print(destination)
 
 
 @app.command
-def quantize(source: tyro.conf.Positional[str], destination: tyro.conf.Positional[Path]) -> None:
+def quantize(
+    source: tyro.conf.Positional[str], destination: tyro.conf.Positional[Path], overwrite: Overwrite = False
+) -> None:
     """Write a model with its language model's layers in four bits (NF4), which loads faster and needs a third of the memory.
 
     Args:
         source: folder or repository of the model
-        destination: the folder to write
+        destination: the folder to write, a new or an empty one
     """
     from maya_core.weights.export import quantize_checkpoint
 
-    quantize_checkpoint(source, destination)
-    _written(destination)
+    quantize_checkpoint(source, destination, overwrite=overwrite)
+    print(destination)
 
 
 @app.command
@@ -201,18 +213,19 @@ def export(
     source: tyro.conf.Positional[str],
     destination: tyro.conf.Positional[Path],
     format: Literal["llava"] = "llava",  # the flag's name
+    overwrite: Overwrite = False,
 ) -> None:
     """Write a model for use without Maya: `llava` is a class of transformers itself.
 
     Args:
         source: folder or repository of the model
-        destination: the folder to write
+        destination: the folder to write, a new or an empty one
         format: the layout to write
     """
     from maya_core.weights.export import export_llava
 
-    export_llava(source, destination)
-    _written(destination)
+    export_llava(source, destination, overwrite=overwrite)
+    print(destination)
 
 
 def main() -> None:
@@ -251,14 +264,6 @@ def interruptible() -> Iterator[None]:
     if left.code == INTERRUPTED:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # what is left to do is short
     raise left
-
-
-def _written(folder: Path) -> None:
-    """What the commands that write a model end with."""
-    from maya_core.weights.durable import share
-
-    share(folder)
-    print(folder)
 
 
 def _spoken() -> str | None:

@@ -18,7 +18,14 @@ from torch import Tensor
 from transformers import AutoProcessor, BatchFeature, PreTrainedTokenizerFast, ProcessorMixin
 from transformers.utils import cached_file
 
-from maya_core.errors import CheckpointNotFound, PromptEmpty, PromptError, PromptTooLong
+from maya_core.errors import (
+    CheckpointMismatch,
+    CheckpointNotFound,
+    PromptEmpty,
+    PromptError,
+    PromptTooLong,
+    TokenizerMissing,
+)
 from maya_core.model.config import MayaConfig
 from maya_core.model.images import as_rgb, open_image, pad_to_square
 from maya_core.model.layout import BatchLayout
@@ -228,9 +235,9 @@ class MayaProcessor(ProcessorMixin):
         return self._control_ids[name]
 
     def require_tokenizer(self) -> PreTrainedTokenizerFast:
-        """The tokenizer; CheckpointNotFound where the checkpoint came without one."""
+        """The tokenizer; TokenizerMissing where the checkpoint came without one."""
         if self.tokenizer is None:
-            raise CheckpointNotFound(
+            raise TokenizerMissing(
                 "This checkpoint has no tokenizer.json; copy the tokenizer files of its language model into its folder."
             )
         return self.tokenizer
@@ -456,10 +463,17 @@ def _pictures(encoded: Sequence[Encoded]) -> list[Picture]:
 
 
 def load_tokenizer(folder: Path) -> PreTrainedTokenizerFast | None:
-    """The tokenizer of a folder, from tokenizer.json alone (no code, no network); None where there is none."""
+    """The tokenizer of a folder, from tokenizer.json alone (no code, no network); None where there is none.
+
+    Raises CheckpointMismatch where it is damaged.
+    """
     file = folder / "tokenizer.json"
     if not file.is_file():
         return None
+    try:
+        json.loads(file.read_bytes())
+    except ValueError:  # the tokenizers package says so by a bare Exception
+        raise CheckpointMismatch("tokenizer.json is damaged or cut off; get it again.") from None
     tokenizer = PreTrainedTokenizerFast(tokenizer_file=str(file), padding_side="left")
     known = tokenizer.get_added_vocab()
     for role, token in SPECIAL_TOKENS.items():

@@ -5,8 +5,7 @@ An adapter's folder holds what peft's does, with the connector among its tensors
 `peft.PeftModel.from_pretrained` reads it too.
 """
 
-import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from maya_core.errors import CheckpointMismatch, CheckpointNotFound
+from maya_core.weights.destination import written
+from maya_core.weights.files import Header, header_of, read_json, refuse_pickles
 
 ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 TARGETS = r"language_model\.model\.layers\.\d+\.(self_attn|mlp)\.\w+_proj"  # every linear layer of the decoder
@@ -53,9 +54,26 @@ def _peft_config(settings: LoraSettings, **more: Any) -> Any:
     )
 
 
-def save_adapter(trained: Mapping[str, Tensor], settings: LoraSettings, folder: Path, *, base: str) -> None:
-    """Write adapters and connector. trained: by name in the model. base: folder or repository of what lies under them."""
-    folder.mkdir(parents=True, exist_ok=True)
+def save_adapter(
+    trained: Mapping[str, Tensor], settings: LoraSettings, folder: str | Path, *, base: str, overwrite: bool = False
+) -> None:
+    """Write adapters and connector. trained: by name in the model. base: folder or repository of what lies under them.
+
+    overwrite: put it in the place of another model. Raises DestinationError or DiskFull.
+    """
+    needed = sum(tensor.nbytes for tensor in trained.values())
+
+    def verify(fresh: Path) -> None:
+        _read_config(fresh)
+        shapes = {name: header.shape for name, header in _headers(fresh).items()}
+        assert shapes == {name.replace(".default.", "."): tuple(tensor.shape) for name, tensor in trained.items()}
+
+    with written(folder, verify, overwrite=overwrite, needed=needed) as fresh:
+        write_adapter(trained, settings, fresh, base=base)
+
+
+def write_adapter(trained: Mapping[str, Tensor], settings: LoraSettings, folder: Path, *, base: str) -> None:
+    """As `save_adapter`, into a folder that is ours already."""
     tensors = {_PREFIX + name.replace(".default.", "."): tensor.contiguous() for name, tensor in trained.items()}
     save_file(tensors, folder / ADAPTER_WEIGHTS)
     config = _peft_config(settings, base_model_name_or_path=base, modules_to_save=["connector"], inference_mode=True)
@@ -72,44 +90,61 @@ def base_of(folder: Path) -> str:
 
 
 def merged(folder: Path, tensors: Iterator[tuple[str, Tensor]]) -> Iterator[tuple[str, Tensor]]:
-    """The tensors of the base, by our names, with the adapter in `folder` added to them.
-
-    Raises CheckpointMismatch where an adapter's tensor fits nothing.
-    """
+    """The tensors of the base, by our names, with the adapter in `folder`, which fits them, added to them."""
     config = _read_config(folder)
     stored = {name.removeprefix(_PREFIX): tensor for name, tensor in load_file(folder / ADAPTER_WEIGHTS).items()}
-    used: set[str] = set()
     for name, tensor in tensors:
-        if name in stored:
-            used.add(name)
-            yield name, stored[name]
-            continue
         stem = name.removesuffix(".weight")
-        if stem + _A in stored:
-            used |= {stem + _A, stem + _B}
+        if name in stored:
+            yield name, stored[name]
+        elif stem + _A in stored:
             yield name, _with_update(tensor, stored[stem + _A], stored[stem + _B], config)
         else:
             yield name, tensor
-    if stored.keys() - used:
+
+
+def require_fit(folder: Path, base: Mapping[str, Sequence[int]]) -> None:
+    """Raise CheckpointMismatch where the adapter in `folder` is damaged, or of another model than one with such weights; no
+    weights are read."""
+    stored, rank = _headers(folder), _read_config(folder)["r"]
+    wanted: dict[str, tuple[int, ...]] = {name: tuple(base[name]) for name in stored if name in base}
+    for name, shape in base.items():
+        stem = name.removesuffix(".weight")
+        if stem + _A in stored or stem + _B in stored:
+            wanted |= {stem + _A: (rank, shape[1]), stem + _B: (shape[0], rank)}
+    if strange := stored.keys() - wanted.keys():
         raise CheckpointMismatch(
-            f"{len(stored.keys() - used)} tensors of the adapter in {folder.name} fit nothing in its base, such as "
-            f"{min(stored.keys() - used)}; it belongs to another model."
+            f"{len(strange)} tensors of the adapter in {folder.name} fit nothing in its base, such as {min(strange)}; "
+            "it belongs to another model."
         )
+    for name, shape in wanted.items():
+        if name not in stored:
+            raise CheckpointMismatch(f"{ADAPTER_WEIGHTS} in {folder.name} lacks {name}; get it again.")
+        if stored[name].shape != shape:
+            raise CheckpointMismatch(
+                f"{name} of the adapter in {folder.name} is {list(stored[name].shape)}, its base takes {list(shape)}."
+            )
+
+
+def _headers(folder: Path) -> dict[str, Header]:
+    file = folder / ADAPTER_WEIGHTS
+    if not file.is_file():
+        refuse_pickles(folder)
+        raise CheckpointNotFound(f"{ADAPTER_WEIGHTS} is missing from {folder.name}; get a whole copy.")
+    return {name.removeprefix(_PREFIX): header for name, header in header_of(file).items()}
 
 
 def _with_update(weight: Tensor, a_RI: Tensor, b_OR: Tensor, config: Mapping[str, Any]) -> Tensor:
     rank = config["r"]
     scale = config["lora_alpha"] / (rank**0.5 if config.get("use_rslora") else rank)
     update: Tensor = scale * (b_OR.float() @ a_RI.float())
-    if update.shape != weight.shape:
-        raise CheckpointMismatch(
-            f"An adapter is for weights of {list(update.shape)}, its base has {list(weight.shape)}."
-        )
     return torch.add(weight.float(), update).to(weight.dtype)
 
 
 def _read_config(folder: Path) -> dict[str, Any]:
-    config: dict[str, Any] = json.loads((folder / ADAPTER_CONFIG).read_text("utf-8"))
-    if config.get("peft_type") != "LORA" or not config.get("base_model_name_or_path"):
+    config = read_json(folder / ADAPTER_CONFIG)
+    numbers = config.get("r"), config.get("lora_alpha")
+    is_lora = config.get("peft_type") == "LORA" and all(isinstance(number, int | float) for number in numbers)
+    if not is_lora or not config.get("base_model_name_or_path"):
         raise CheckpointNotFound(f"{folder.name} holds no LoRA adapter that names its base model.")
     return config

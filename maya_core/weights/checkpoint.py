@@ -5,12 +5,13 @@
 
 A folder with a LoRA adapter is read as its base with the adapter merged in.
 
-Loading is strict: a key that is missing, unexpected or misshapen is named, and nothing is ever filled with random
-weights.
+Loading is strict: before weights are read, the headers of their files are; a key that is missing, unexpected or misshapen
+is named, and nothing is ever filled with random weights.
 """
 
-import os
-import shutil
+import math
+from collections import Counter
+from collections.abc import Iterable
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -27,9 +28,12 @@ from maya_core.model.maya import MayaForConditionalGeneration
 from maya_core.model.processor import ImagePreparation, MayaProcessor, image_token_id_of, load_tokenizer
 from maya_core.model.towers import tower_class
 from maya_core.weights import adapters
+from maya_core.weights.destination import written
 from maya_core.weights.files import (
+    Reader,
     Tensors,
     first_existing,
+    headers_in,
     learnt_tensors_in,
     read_config,
     read_json,
@@ -44,9 +48,14 @@ from maya_core.weights.quantization import (
     Quantization,
     assembled,
     dequantized,
+    four_bit_groups,
+    stored_bytes,
+    stored_parts,
 )
 
 _HEAD = "language_model.lm_head.weight"
+_DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
+Shapes = dict[str, tuple[int, ...]]
 
 
 # --- loading ---
@@ -66,11 +75,10 @@ def load_model(
     Raises CheckpointNotFound, CheckpointMismatch or CheckpointUnsafe; DownloadError for a repository.
     """
     folder = local_folder(path_or_repo)
-    config = load_config(folder)
-    with init_empty_weights():
-        model: MayaForConditionalGeneration = MayaForConditionalGeneration(config)
+    model = _empty(load_config(folder))
+    _require_whole(folder, model)
     four_bit = quantization == "nf4" or is_quantized(folder)
-    _fill(model, _tensors(folder), dtype, torch.device(device), source=folder, four_bit=four_bit)
+    _fill(model, _tensors(folder), dtype, torch.device(device), four_bit=four_bit)
     model.to(device)  # the computed buffers; weights are there already
     model.eval()
     return model
@@ -93,7 +101,19 @@ def _processor(config: MayaConfig, preprocessor: Path | None, tokenizer_folder: 
 
 def _under_adapter(folder: Path) -> Path:
     """The folder itself, or that of the model which the adapter in it belongs to."""
-    return local_folder(adapters.base_of(folder)) if adapters.is_adapter(folder) else folder
+    if not adapters.is_adapter(folder):
+        return folder
+    try:
+        base = local_folder(adapters.base_of(folder))
+    except CheckpointNotFound as absent:
+        raise CheckpointNotFound(
+            f"{folder.name} is an adapter, and what it belongs to is not where {adapters.ADAPTER_CONFIG} says: {absent}"
+        ) from None
+    if adapters.is_adapter(base):
+        raise CheckpointMismatch(
+            f"{folder.name} is an adapter on an adapter; `maya convert` makes a whole model of {base.name} first."
+        )
+    return base
 
 
 def load_config(folder: Path) -> MayaConfig:
@@ -111,49 +131,35 @@ def load_config(folder: Path) -> MayaConfig:
     )
 
 
+def _empty(config: MayaConfig) -> MayaForConditionalGeneration:
+    with init_empty_weights():
+        model: MayaForConditionalGeneration = MayaForConditionalGeneration(config)
+    return model
+
+
 def _fill(
     model: MayaForConditionalGeneration,
     tensors: Tensors,
     dtype: torch.dtype,
     device: torch.device,
     *,
-    source: Path,
     four_bit: bool = False,
 ) -> None:
-    """Put every tensor in its place, one at a time; refuse what is missing, unexpected or misshapen, by name.
+    """Put every tensor in its place, one at a time; all of them fit.
 
     four_bit: the decoder's linear layers are so, in the file already or from now on.
     """
     tied = model.config.text.tie_word_embeddings
-    expected = {
-        name: tuple(tensor.shape) for name, tensor in model.state_dict().items() if not (tied and name == _HEAD)
-    }
-    found: set[str] = set()
-    unexpected: list[str] = []
-    misshapen: list[str] = []
     four_bit_weights = FourBitWeights(model, device) if four_bit else ()
     for name, tensor in assembled(tensors, device) if four_bit else tensors:
         if tied and name == _HEAD:
             continue  # a copy of the table
-        if name not in expected:
-            unexpected.append(name)
-        elif tuple(tensor.shape) != expected[name]:
-            misshapen.append(f"{name} is {list(tensor.shape)}, should be {list(expected[name])}")
-        else:
-            found.add(name)
-            if isinstance(four_bit_weights, FourBitWeights) and name in four_bit_weights:
-                four_bit_weights.take(name, tensor)
-                continue
-            assert isinstance(tensor, Tensor)
-            owner, _, attribute = name.rpartition(".")
-            setattr(model.get_submodule(owner), attribute, torch.nn.Parameter(tensor.to(device, dtype), not four_bit))
-    missing = sorted(expected.keys() - found - {text.split(" ")[0] for text in misshapen})
-    problems = {"missing": missing, "unexpected": sorted(unexpected), "misshapen": sorted(misshapen)}
-    if any(problems.values()):
-        said = "; ".join(f"{len(names)} {kind}: {some_of(names)}" for kind, names in problems.items() if names)
-        raise CheckpointMismatch(
-            f"The weights in {source.name} do not fit their config.json ({said}); get a whole copy."
-        )
+        if isinstance(four_bit_weights, FourBitWeights) and name in four_bit_weights:
+            four_bit_weights.take(name, tensor)
+            continue
+        assert isinstance(tensor, Tensor)
+        owner, _, attribute = name.rpartition(".")
+        setattr(model.get_submodule(owner), attribute, torch.nn.Parameter(tensor.to(device, dtype), not four_bit))
     model.tie_weights()
 
 
@@ -164,9 +170,103 @@ def _tensors(folder: Path) -> Tensors:
         tensors = _tensors(base)
         yield from adapters.merged(folder, dequantized(tensors) if is_quantized(base) else tensors)
         return
+    yield from _stored(folder, tensors_in)
+
+
+def _stored(folder: Path, read: Reader) -> Iterable[tuple[str, Any]]:
+    """What a folder that holds no adapter has, by our names."""
     fields = read_config(folder)
     is_published = fields.get("model_type") == PUBLISHED_TYPE
-    yield from published_tensors(folder, fields) if is_published else tensors_in(folder)
+    return published_tensors(folder, fields, read) if is_published else read(folder)
+
+
+# --- what is there, from headers alone ---
+
+
+def require_whole(path_or_repo: str | Path) -> None:
+    """Raise unless every weight that a checkpoint's config.json asks for is there, with its shape; no weights are read.
+
+    Raises CheckpointNotFound, CheckpointMismatch or CheckpointUnsafe; DownloadError for a repository.
+    """
+    folder = local_folder(path_or_repo)
+    _require_whole(folder, _empty(load_config(folder)))
+
+
+def _require_whole(folder: Path, model: MayaForConditionalGeneration) -> None:
+    if adapters.is_adapter(folder):
+        _require_whole(_under_adapter(folder), model)
+        adapters.require_fit(folder, _shapes(model))
+        return
+    _require_fit(_stored(folder, headers_in), model, source=folder, four_bit=is_quantized(folder))
+
+
+def _require_fit(
+    stored: Iterable[tuple[str, Any]], model: MayaForConditionalGeneration, *, source: Path, four_bit: bool = False
+) -> None:
+    """Refuse what is missing, unexpected or misshapen, by name. stored: tensors or their headers."""
+    expected: dict[str, tuple[int, ...] | None] = dict(_shapes(model))
+    if four_bit:
+        for name in _four_bit_names(model):
+            expected |= stored_parts(name, expected[name] or ())
+    found = {name: tuple(tensor.shape) for name, tensor in stored}
+    if model.config.text.tie_word_embeddings:
+        found.pop(_HEAD, None)  # a copy of the table
+    problems = {
+        "missing": [name for name in expected if name not in found],
+        "unexpected": [name for name in found if name not in expected],
+        "misshapen": [
+            f"{name} is {list(found[name])}, should be {list(shape)}"
+            for name, shape in expected.items()
+            if shape is not None and found.get(name, shape) != shape
+        ],
+    }
+    if any(problems.values()):
+        said = "; ".join(f"{len(names)} {kind}: {some_of(sorted(names))}" for kind, names in problems.items() if names)
+        raise CheckpointMismatch(
+            f"The weights in {source.name} do not fit their config.json ({said}); get a whole copy."
+        )
+
+
+def _shapes(model: MayaForConditionalGeneration) -> Shapes:
+    """Of every tensor that is stored for a model in which nothing is quantised."""
+    tied = model.config.text.tie_word_embeddings
+    return {name: tuple(tensor.shape) for name, tensor in model.state_dict().items() if not (tied and name == _HEAD)}
+
+
+def _four_bit_names(model: MayaForConditionalGeneration) -> list[str]:
+    paths = {module: path for path, module in model.named_modules()}
+    return [f"{paths[getattr(owner, name)]}.weight" for group in four_bit_groups(model) for owner, name in group]
+
+
+def bytes_on_disk(path_or_repo: str | Path, dtype: torch.dtype, *, four_bit: bool = False) -> int:
+    """About what a checkpoint takes as `save_model` writes it: weights in `dtype`, and its tokenizer."""
+    folder = local_folder(path_or_repo)
+    model = _empty(load_config(folder))
+    shapes = _shapes(model)
+    quantized = [shapes.pop(name) for name in _four_bit_names(model)] if four_bit else []
+    tokenizer = first_existing(_under_adapter(folder) / "tokenizer.json")
+    return (
+        sum(math.prod(shape) for shape in shapes.values()) * dtype.itemsize
+        + sum(map(stored_bytes, quantized))
+        + (tokenizer.stat().st_size if tokenizer else 0)
+    )
+
+
+def places_of(path_or_repo: str | Path) -> list[Path]:
+    """Every folder that a checkpoint is read from: its own, that of an adapter's base, that of a tower outside."""
+    folder = local_folder(path_or_repo)
+    base = _under_adapter(folder)
+    tower = local_tower(base, read_config(base))
+    return list(dict.fromkeys([folder, base, *([tower] if tower.is_dir() else [])]))
+
+
+def stored_dtype(path_or_repo: str | Path) -> torch.dtype:
+    """The number format that most of a checkpoint's weights have, of those that are not in four bits."""
+    numbers: Counter[str] = Counter()
+    for name, header in headers_in(_under_adapter(local_folder(path_or_repo))):
+        if header.dtype in _DTYPES and ".weight." not in name:  # no part of a quantised matrix
+            numbers[header.dtype] += math.prod(header.shape)
+    return _DTYPES[numbers.most_common(1)[0][0]] if numbers else torch.float32
 
 
 # --- a new model from a tower and a language model ---
@@ -180,7 +280,7 @@ def assemble(
 
     config: further fields of MayaConfig. Raises CheckpointNotFound, CheckpointMismatch or DownloadError.
     """
-    tower_folder, language_folder = local_folder(tower), local_folder(language_model)
+    tower_folder, language_folder = _plain(tower), _plain(language_model)
     text = read_config(language_folder)
     if text.get("model_type") != CohereConfig.model_type:
         raise CheckpointMismatch(
@@ -197,10 +297,28 @@ def assemble(
     )
     model: MayaForConditionalGeneration = MayaForConditionalGeneration(model_config)
     connector = {f"connector.{name}": tensor for name, tensor in model.connector.state_dict().items()}
-    tensors = chain(_tower_tensors(tower_folder, model_config), _language_tensors(language_folder), connector.items())
-    _fill(model, tensors, dtype, torch.device("cpu"), source=language_folder)
+
+    def stored(read: Reader) -> Iterable[tuple[str, Any]]:
+        tower, words = _tower_tensors(tower_folder, model_config, read), _language_tensors(language_folder, read)
+        return chain(tower, words, connector.items())
+
+    _require_fit(stored(headers_in), model, source=language_folder)
+    _fill(model, iter(stored(tensors_in)), dtype, torch.device("cpu"))
     preprocessor = first_existing(tower_folder / "preprocessor_config.json")
     return model, _processor(model_config, preprocessor, language_folder)
+
+
+def _plain(path_or_repo: str | Path) -> Path:
+    """The folder of a part for a new model; neither an adapter, nor quantised, nor a Maya already."""
+    folder = local_folder(path_or_repo)
+    if adapters.is_adapter(folder):
+        raise CheckpointMismatch(f"{folder.name} is an adapter; a new Maya is made of whole models.")
+    fields = read_config(folder)
+    if "quantization_config" in fields:
+        raise CheckpointMismatch(f"{folder.name} is quantised; a new Maya is made of weights as they were before.")
+    if fields.get("model_type") in (MayaConfig.model_type, PUBLISHED_TYPE):
+        raise CheckpointMismatch(f"{folder.name} is a Maya already; a new one is made of a tower and a language model.")
+    return folder
 
 
 def _tower_config(folder: Path) -> dict[str, Any]:
@@ -219,16 +337,16 @@ def _tower_config(folder: Path) -> dict[str, Any]:
     return config
 
 
-def _tower_tensors(folder: Path, config: MayaConfig) -> Tensors:
+def _tower_tensors(folder: Path, config: MayaConfig, read: Reader) -> Iterable[tuple[str, Any]]:
     """A tower's tensors under our names."""
     own_name = tower_class(config.vision).own_name
-    for stored, tensor in learnt_tensors_in(folder):
+    for stored, tensor in learnt_tensors_in(folder, read):
         if (name := own_name(stored)) is not None:
             yield f"vision_tower.{name}", tensor
 
 
-def _language_tensors(folder: Path) -> Tensors:
-    return ((f"language_model.{name}", tensor) for name, tensor in learnt_tensors_in(folder))
+def _language_tensors(folder: Path, read: Reader) -> Iterable[tuple[str, Any]]:
+    return ((f"language_model.{name}", tensor) for name, tensor in learnt_tensors_in(folder, read))
 
 
 # --- saving ---
@@ -240,26 +358,41 @@ def save_model(
     folder: str | Path,
     *,
     dtype: torch.dtype | None = None,
+    overwrite: bool = False,
 ) -> None:
-    """Write model and processor in our layout (weights in `dtype` where given); a folder already there is replaced.
+    """Write model and processor in our layout into a new or an empty folder, weights in `dtype` where given.
 
-    Other files of a replaced folder (a model card, say) are kept.
+    overwrite: put it in the place of another model; other files there (a model card, say) are kept.
+    Raises DestinationError or DiskFull, and what was there stays.
     """
-    folder = Path(folder)
-    fresh = folder.with_name(folder.name + ".new")
-    shutil.rmtree(fresh, ignore_errors=True)
-    fresh.mkdir(parents=True)
-    state = {name: _own(tensor.detach()) for name, tensor in model.state_dict().items()}
-    if model.config.text.tie_word_embeddings:
-        del state[_HEAD]
-    if dtype is not None:
-        state = {name: tensor.to(dtype) for name, tensor in state.items()}
+    needed = sum(tensor.nbytes for tensor in _state(model, dtype, device="meta").values())
+    with written(folder, require_whole, overwrite=overwrite, needed=needed) as fresh:
+        write_model(model, processor, fresh, dtype=dtype)
+
+
+def write_model(
+    model: MayaForConditionalGeneration, processor: MayaProcessor, folder: Path, *, dtype: torch.dtype | None = None
+) -> None:
+    """As `save_model`, into a folder that is ours already."""
+    state = {name: _own(tensor) for name, tensor in _state(model, dtype).items()}
     model.config.architectures = [type(model).__name__]
     model.config.dtype = dtype or model.dtype
-    model.config.save_pretrained(fresh)
-    save_torch_state_dict(state, fresh)
-    processor.save_pretrained(fresh)
-    _replace_folder(fresh, folder)
+    model.config.save_pretrained(folder)
+    save_torch_state_dict(state, folder)
+    processor.save_pretrained(folder)
+
+
+def _state(
+    model: MayaForConditionalGeneration, dtype: torch.dtype | None, device: str | None = None
+) -> dict[str, Tensor]:
+    """What is stored of a model: a tied table once, what is quantised as it is."""
+    state: dict[str, Tensor] = {name: tensor.detach().to(device) for name, tensor in model.state_dict().items()}
+    if model.config.text.tie_word_embeddings:
+        del state[_HEAD]
+    if dtype is None:
+        return state
+    is_part = {part for name in _four_bit_names(model) if f"{name}.absmax" in state for part in stored_parts(name, ())}
+    return {name: tensor if name in is_part else tensor.to(dtype) for name, tensor in state.items()}
 
 
 def _own(tensor: Tensor) -> Tensor:
@@ -276,24 +409,3 @@ def is_quantized(folder: Path) -> bool:
             "take the weights as they were before it."
         )
     return stored is not None
-
-
-def _replace_folder(fresh: Path, folder: Path) -> None:
-    if folder.exists():
-        written = {file.name for file in fresh.iterdir()}
-        for file in folder.iterdir():
-            if file.name not in written and file.is_file() and not file.name.startswith("model"):
-                shutil.copy2(file, fresh / file.name)
-        old = folder.with_name(folder.name + ".old")
-        shutil.rmtree(old, ignore_errors=True)
-        os.replace(folder, old)
-        os.replace(fresh, folder)
-        shutil.rmtree(old)
-    else:
-        os.replace(fresh, folder)
-
-
-def stored_dtype(path_or_repo: str | Path) -> torch.dtype:
-    """The number format of a checkpoint's weights."""
-    folder = _under_adapter(local_folder(path_or_repo))
-    return next(tensor.dtype for name, tensor in tensors_in(folder) if name.endswith("norm.weight"))

@@ -1,4 +1,7 @@
-"""Writing a checkpoint in another form: in our layout, in four bits, or for transformers' own `llava`."""
+"""Writing a checkpoint in another form: in our layout, in four bits, or for transformers' own `llava`.
+
+All of them read the headers of their source, and look at their destination and its disk, before anything that takes long.
+"""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,13 +15,17 @@ from maya_core.model.config import MayaConfig, PhotographTowerConfig
 from maya_core.model.processor import MayaProcessor
 from maya_core.model.prompt import IMAGE, MAYA_V1_SYSTEM
 from maya_core.weights.checkpoint import (
+    bytes_on_disk,
     is_quantized,
     load_config,
     load_model,
     load_processor,
+    places_of,
+    require_whole,
     save_model,
     stored_dtype,
 )
+from maya_core.weights.destination import claim, written
 from maya_core.weights.hub import local_folder
 from maya_core.weights.published import load_connector
 
@@ -72,46 +79,69 @@ _MAYA_V1 = r"""
 _TEMPLATES = {"chat": _SAID + _CHAT, "maya-v1": _SAID + _MAYA_V1.replace("$SYSTEM", MAYA_V1_SYSTEM)}
 
 
-def convert(source: str | Path, destination: str | Path, *, projector: Path | None = None) -> None:
+def convert(
+    source: str | Path, destination: str | Path, *, projector: Path | None = None, overwrite: bool = False
+) -> None:
     """Read a checkpoint in either layout and write it in ours, in its own precision.
 
-    projector: a stage-1 `mm_projector.bin` whose weights replace the connector's.
+    projector: a stage-1 `mm_projector.bin` whose weights replace the connector's. overwrite: another model that is at
+    `destination` is replaced. Raises DestinationError or DiskFull, and what `load_model` does.
     """
+    claim(destination, overwrite=overwrite)  # before anything is fetched
     folder = local_folder(source)
-    model = load_model(folder, dtype=stored_dtype(folder))
+    require_whole(folder)
+    dtype = stored_dtype(folder)
+    needed = bytes_on_disk(folder, dtype, four_bit=is_quantized(folder))
+    claim(destination, sources=places_of(folder), overwrite=overwrite, needed=needed)
+    model = load_model(folder, dtype=dtype)
     if projector is not None:
         load_connector(model, projector)
-    save_model(model, load_processor(folder), destination)
+    save_model(model, load_processor(folder), destination, overwrite=overwrite)
 
 
-def quantize_checkpoint(source: str | Path, destination: str | Path) -> None:
-    """Read a checkpoint in either layout and write it in ours with the decoder's linear layers in four bits.
+def quantize_checkpoint(source: str | Path, destination: str | Path, *, overwrite: bool = False) -> None:
+    """Read a checkpoint in either layout and write it in ours with the decoder's linear layers in four bits, and nothing in
+    more than 16.
 
-    Raises CheckpointError where it is so already.
+    overwrite: another model that is at `destination` is replaced. Raises CheckpointError where it is so already,
+    DestinationError or DiskFull, and what `load_model` does.
     """
+    claim(destination, overwrite=overwrite)
     folder = local_folder(source)
     if is_quantized(folder):
         raise CheckpointError(f"{folder.name} is in four bits already; use it as it is.")
+    require_whole(folder)
+    dtype = stored_dtype(folder)
+    if dtype.itemsize > 2:
+        dtype = torch.bfloat16  # what it computes in
+    needed = bytes_on_disk(folder, dtype, four_bit=True)
+    claim(destination, sources=places_of(folder), overwrite=overwrite, needed=needed)
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    model = load_model(folder, dtype=stored_dtype(folder), device=device, quantization="nf4")
-    save_model(model, load_processor(folder), destination)
+    model = load_model(folder, dtype=dtype, device=device, quantization="nf4")
+    save_model(model, load_processor(folder), destination, overwrite=overwrite)
 
 
-def export_llava(source: str | Path, destination: str | Path) -> None:
+def export_llava(source: str | Path, destination: str | Path, *, overwrite: bool = False) -> None:
     """Write a checkpoint as transformers' own `llava`, which its stock classes load: the same prompts, pixels and logits.
 
     That class never applies Cohere's `logit_scale`, so it is folded into the final norm, whose only weight is a
-    factor. Raises CheckpointError for four bits, and for a tower or a connector that `llava` does not have.
+    factor. overwrite: another model that is at `destination` is replaced. Raises CheckpointError for four bits, and for a
+    tower or a connector that `llava` does not have; DestinationError or DiskFull, and what `load_model` does.
     """
     from transformers import LlavaForConditionalGeneration
 
+    claim(destination, overwrite=overwrite)
     folder = local_folder(source)
     config = load_config(folder)
     if is_quantized(folder):
         raise CheckpointError(f"{folder.name} is in four bits; export the model that it was made from.")
     if reason := _what_llava_lacks(config):
         raise CheckpointError(f"transformers' llava {reason}; it cannot be exported.")
-    model, processor = load_model(folder, dtype=stored_dtype(folder)), load_processor(folder)
+    require_whole(folder)
+    dtype = stored_dtype(folder)
+    needed = bytes_on_disk(folder, dtype)
+    claim(destination, sources=places_of(folder), overwrite=overwrite, needed=needed)
+    model, processor = load_model(folder, dtype=dtype), load_processor(folder)
     exported_config = _llava_config(config, _image_token(processor)[1])
     with init_empty_weights():
         exported = LlavaForConditionalGeneration(exported_config)
@@ -120,8 +150,17 @@ def export_llava(source: str | Path, destination: str | Path) -> None:
     exported.load_state_dict(state, strict=True, assign=True)
     exported.tie_weights()
     exported.generation_config = model.generation_config
-    exported.save_pretrained(destination)
-    _save_llava_processor(processor, Path(destination))
+    with written(destination, _require_whole_llava, overwrite=overwrite, needed=needed) as fresh:
+        exported.save_pretrained(fresh)
+        _save_llava_processor(processor, fresh)
+
+
+def _require_whole_llava(folder: Path) -> None:
+    """Raise AssertionError where the stock class lacks weights in `folder`; it reads no more than headers of them."""
+    from transformers import LlavaForConditionalGeneration
+
+    _, found = LlavaForConditionalGeneration.from_pretrained(folder, device_map="meta", output_loading_info=True)
+    assert not any(found.values()), found
 
 
 def _what_llava_lacks(config: MayaConfig) -> str | None:

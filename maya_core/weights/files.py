@@ -2,16 +2,22 @@
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from maya_core.errors import CheckpointMismatch, CheckpointNotFound
+from maya_core.errors import CheckpointMismatch, CheckpointNotFound, CheckpointUnsafe
+from maya_core.weights.destination import is_half_written
 
 Tensors = Iterator[tuple[str, Tensor]]
+WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
+PROJECTOR = "mm_projector.bin"  # the one pickle that is read
+_PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
+_POINTER = b"version https://git-lfs"
 
 # tensors that older files carry and that are computed, not learnt
 _COMPUTED = re.compile(r"(rotary_emb\.inv_freq|embeddings\.position_ids)$")
@@ -21,6 +27,8 @@ def read_config(folder: Path) -> dict[str, Any]:
     """A folder's config.json. Raises CheckpointNotFound where there is none, CheckpointMismatch where it is no object."""
     file = folder / "config.json"
     if not file.is_file():
+        if is_half_written(folder):
+            raise CheckpointNotFound(f"{folder.name} was not written to its end; give the command again that wrote it.")
         raise CheckpointNotFound(f"There is no config.json in {folder.name}; it is not a model's folder.")
     return read_json(file)
 
@@ -41,44 +49,107 @@ def first_existing(*files: Path) -> Path | None:
     return next((file for file in files if file.is_file()), None)
 
 
+class Header(NamedTuple):
+    """What a file says of a tensor. dtype: in safetensors' words."""
+
+    shape: tuple[int, ...]
+    dtype: str
+
+
+Reader = Callable[[Path], Iterator[tuple[str, Any]]]  # `tensors_in`, or `headers_in`
+
+
 def tensors_in(folder: Path) -> Tensors:
     """Every tensor of a folder, by its name there, read one at a time."""
     for file in weight_files(folder):
-        try:
-            with safe_open(file, framework="pt") as tensors:
-                for name in tensors.keys():  # noqa: SIM118  (a safe_open handle is no mapping)
-                    yield name, tensors.get_tensor(name)
-        except SafetensorError as error:
-            raise CheckpointMismatch(f"{file.name} is damaged or cut off ({error}); get it again.") from None
+        with _opened(file) as tensors:
+            for name in tensors.keys():  # noqa: SIM118  (a safe_open handle is no mapping)
+                yield name, tensors.get_tensor(name)
 
 
-def learnt_tensors_in(folder: Path) -> Tensors:
-    """As `tensors_in`, but for what older files carry although it is computed."""
-    return ((name, tensor) for name, tensor in tensors_in(folder) if not _COMPUTED.search(name))
+def headers_in(folder: Path) -> Iterator[tuple[str, Header]]:
+    """What the files of a folder say of their tensors; no weights are read.
+
+    Raises CheckpointNotFound, CheckpointUnsafe or CheckpointMismatch where a file is missing, cut off, or without what the
+    index says of it.
+    """
+    files = weight_files(folder)
+    found = {file.name: header_of(file) for file in files}
+    if (folder / INDEX).is_file():
+        for file in files:
+            named = {name for name, place in _places(folder).items() if place == file.name}
+            if lacking := sorted(named - found[file.name].keys()):
+                raise CheckpointMismatch(
+                    f"{file.name} has other content than {INDEX} says, without {some_of(lacking, 2)}; get both again."
+                )
+    for tensors in found.values():
+        yield from tensors.items()
+
+
+def header_of(file: Path) -> dict[str, Header]:
+    """What a file says of its tensors. Raises CheckpointMismatch where it is not as long as it should be."""
+    with _opened(file) as tensors:
+        parts = {name: tensors.get_slice(name) for name in tensors.keys()}  # noqa: SIM118
+        return {name: Header(tuple(part.get_shape()), part.get_dtype()) for name, part in parts.items()}
+
+
+@contextmanager
+def _opened(file: Path) -> Iterator[Any]:
+    try:
+        with safe_open(file, framework="pt") as tensors:
+            yield tensors
+    except SafetensorError as error:
+        with file.open("rb") as opened:
+            if opened.read(len(_POINTER)) == _POINTER:
+                raise CheckpointMismatch(
+                    f"{file.name} is what git keeps in the place of a large file; `git lfs pull` fetches it."
+                ) from None
+        raise CheckpointMismatch(f"{file.name} is damaged or cut off ({error}); get it again.") from None
+    except OSError as error:
+        raise CheckpointMismatch(f"{file.name} cannot be read ({error.strerror or error}); get it again.") from None
+
+
+def learnt_tensors_in(folder: Path, read: Reader = tensors_in) -> Iterator[tuple[str, Any]]:
+    """As `read` gives them, but for what older files carry although it is computed."""
+    return ((name, tensor) for name, tensor in read(folder) if not _COMPUTED.search(name))
 
 
 def tensor_names(folder: Path) -> list[str]:
     """The names of a folder's tensors; no tensor is read."""
-    index = folder / "model.safetensors.index.json"
-    if index.is_file():
-        return list(read_json(index).get("weight_map", {}))
-    names: list[str] = []
-    for file in weight_files(folder):
-        with safe_open(file, framework="pt") as tensors:
-            names += tensors.keys()
-    return names
+    if (folder / INDEX).is_file():
+        return list(_places(folder))
+    return [name for file in weight_files(folder) for name in header_of(file)]
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """The files of a folder's weights. Raises CheckpointNotFound where one is missing."""
-    index = folder / "model.safetensors.index.json"
-    names = sorted(set(read_json(index).get("weight_map", {}).values())) if index.is_file() else ["model.safetensors"]
+    """The files of a folder's weights. Raises CheckpointNotFound where one is missing, CheckpointUnsafe where there are
+    only pickles."""
+    names = sorted(set(_places(folder).values())) if (folder / INDEX).is_file() else [WEIGHTS]
     absent = [name for name in names if Path(name).name != name or not (folder / name).is_file()]
     if absent or not names:
+        refuse_pickles(folder)
         raise CheckpointNotFound(
             f"{some_of(absent) or 'every weight file'} is missing from {folder.name}; get a whole copy."
         )
     return [folder / name for name in names]
+
+
+def refuse_pickles(folder: Path) -> None:
+    """Raise CheckpointUnsafe where a folder's weights are there, but not as safetensors."""
+    pickles = sorted(file.name for file in folder.iterdir() if file.suffix in _PICKLES and file.name != PROJECTOR)
+    if pickles and not any(folder.glob("*.safetensors")):
+        raise CheckpointUnsafe(
+            f"The weights in {folder.name} are pickles ({some_of(pickles, 2)}), which can run code and are not read; "
+            "get them as safetensors."
+        )
+
+
+def _places(folder: Path) -> dict[str, str]:
+    """The file of each tensor, as the index says."""
+    places = read_json(folder / INDEX).get("weight_map")
+    if not isinstance(places, dict) or not all(isinstance(file, str) for file in places.values()):
+        raise CheckpointMismatch(f"{INDEX} does not say which tensor is in which file; get it again.")
+    return places
 
 
 def some_of(names: list[str], most: int = 8) -> str:

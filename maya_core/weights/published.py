@@ -6,7 +6,7 @@ The one pickle, `mm_projector.bin`, is read with weights_only.
 
 import pickle
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from maya_core.errors import CheckpointError, CheckpointMismatch
 from maya_core.model.config import PUBLISHED_VISION, MayaConfig, fields_of
 from maya_core.model.maya import MayaForConditionalGeneration
 from maya_core.model.processor import image_token_id_of, load_tokenizer
-from maya_core.weights.files import Tensors, learnt_tensors_in, read_json, some_of, tensor_names
+from maya_core.weights.files import PROJECTOR, Reader, learnt_tensors_in, read_json, some_of, tensor_names, tensors_in
 
 PUBLISHED_TYPE = "llava_cohere"
 PUBLISHED_TOWER = "google/siglip-base-patch16-256-multilingual"
@@ -33,17 +33,17 @@ _PUBLISHED_NAMES: tuple[tuple[re.Pattern[str], str], ...] = (
 )
 
 
-def published_tensors(folder: Path, fields: dict[str, Any]) -> Tensors:
-    """Every learnt tensor of a checkpoint in this layout under our names. fields: of its config.json."""
+def published_tensors(folder: Path, fields: dict[str, Any], read: Reader = tensors_in) -> Iterator[tuple[str, Any]]:
+    """Every learnt tensor of a checkpoint in this layout under our names, or its header. fields: of its config.json."""
     seen: set[str] = set()
-    for published, tensor in learnt_tensors_in(folder):
+    for published, tensor in learnt_tensors_in(folder, read):
         name = our_name(published)
         seen.add(name)
         yield name, tensor
-    if not any(name.startswith("connector.") for name in seen) and (folder / "mm_projector.bin").is_file():
-        yield from read_stage1_projector(folder / "mm_projector.bin").items()
+    if not any(name.startswith("connector.") for name in seen) and (folder / PROJECTOR).is_file():
+        yield from read_stage1_projector(folder / PROJECTOR).items()
     if _vision_is_outside(folder, fields):
-        for name, tensor in learnt_tensors_in(local_tower(folder, fields)):
+        for name, tensor in learnt_tensors_in(local_tower(folder, fields), read):
             if name.startswith("vision_model."):
                 yield "vision_tower." + name.removeprefix("vision_model."), tensor
 

@@ -8,6 +8,7 @@ only then can they be read as one again, because the second quantisation has one
 """
 
 import logging
+import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from copy import copy
@@ -159,6 +160,26 @@ def is_four_bit(layer: Any) -> bool:
 # --- checkpoints ---
 
 
+def stored_parts(name: str, shape: Sequence[int]) -> dict[str, tuple[int, ...] | None]:
+    """Shapes of the tensors that a file holds for a quantised matrix; None where it depends on words."""
+    numbers = math.prod(shape)
+    scales = -(-numbers // BLOCK)
+    return {
+        name: (-(-numbers // 2), 1),
+        f"{name}.absmax": (scales,),
+        f"{name}.nested_absmax": (-(-scales // NESTED_BLOCK),),
+        f"{name}.quant_map": (16,),
+        f"{name}.nested_quant_map": (256,),
+        f"{name}.quant_state.bitsandbytes__nf4": None,
+    }
+
+
+def stored_bytes(shape: Sequence[int]) -> int:
+    """About how many bytes of a file a quantised matrix takes."""
+    numbers = math.prod(shape)
+    return numbers // 2 + numbers // BLOCK + 4 * numbers // (BLOCK * NESTED_BLOCK) + 4 * (16 + 256) + 256
+
+
 class Quantized(NamedTuple):
     """A matrix in four bits. data: (N, 1) bytes; state: bitsandbytes' scales."""
 
@@ -226,7 +247,12 @@ class FourBitWeights:
     def take(self, name: str, weight: Tensor | Quantized) -> None:
         """A weight; quantised with those of the same input as soon as they are all there."""
         if isinstance(weight, Quantized):
-            put_weight(self._layers[name], *weight)
+            layer = self._layers[name]
+            if weight.shape != (layer.out_features, layer.in_features):
+                raise CheckpointMismatch(
+                    f"{name} is {list(weight.shape)}, should be {[layer.out_features, layer.in_features]}; get a whole copy."
+                )
+            put_weight(layer, *weight)
             return
         self._waiting[name] = weight
         names = self._groups[name]
