@@ -4,8 +4,10 @@ A commit is pinned the first time a repository is used (or given as `owner/name@
 is loaded ever after.
 """
 
+import errno
 import io
 import json
+import os
 import re
 import shutil
 from collections.abc import Callable
@@ -84,6 +86,10 @@ def fetch(source: str, *, pins: Path | None = None, report: Report | None = None
     except (RepositoryNotFoundError, RevisionNotFoundError, EntryNotFoundError):
         raise CheckpointNotFound(f"There is no repository {repo} at that commit on the hub; check the name.") from None
     except (HfHubHTTPError, httpx.HTTPError, OSError) as error:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise DiskFull(
+                f"The disk filled up as {repo} was fetched; make room, and the same command continues where it stopped."
+            ) from None
         raise DownloadInterrupted(
             f"Fetching {repo} stopped ({type(error).__name__}); what has come is kept, the same command continues."
         ) from error
@@ -154,5 +160,7 @@ def _pinned(repo: str, pins: Path) -> str:
         assert sha is not None
         known[repo] = sha
         pins.parent.mkdir(parents=True, exist_ok=True)
-        pins.write_text(json.dumps(known, indent=2) + "\n")
+        fresh = pins.with_name(f"{pins.name}.{os.getpid()}.new")
+        fresh.write_text(json.dumps(known, indent=2) + "\n")
+        os.replace(fresh, pins)
     return known[repo]

@@ -70,7 +70,8 @@ def answer(status: int) -> httpx.Response:
         (RepositoryNotFoundError("no", response=answer(404)), CheckpointNotFound, "check the name"),
         (LocalEntryNotFoundError("no"), DownloadInterrupted, "connect to the network"),
         (httpx.ReadTimeout("slow"), DownloadInterrupted, "same command continues"),
-        (OSError(28, "No space left"), DownloadInterrupted, "same command continues"),
+        (OSError(5, "Input/output error"), DownloadInterrupted, "same command continues"),
+        (OSError(28, "No space left"), DiskFull, "make room"),
     ],
 )
 def test_each_trouble_is_one_sentence(scripted, trouble, expected, says):
