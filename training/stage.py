@@ -7,6 +7,7 @@ the first one speaks and saves.
 import argparse
 import json
 import logging
+import os
 import sys
 from collections.abc import Mapping
 from contextlib import nullcontext
@@ -36,7 +37,17 @@ from maya_core.model.config import MayaConfig
 from maya_core.model.maya import MayaForConditionalGeneration
 from maya_core.model.processor import MayaProcessor
 from maya_core.weights import adapters, durable
-from maya_core.weights.checkpoint import assemble, load_model, load_processor, save_model, stored_dtype
+from maya_core.weights.checkpoint import (
+    assemble,
+    is_quantized,
+    load_model,
+    load_processor,
+    places_of,
+    require_whole,
+    stored_dtype,
+    write_model,
+)
+from maya_core.weights.destination import RECIPE, claim, written
 from maya_core.weights.hub import local_folder
 from maya_core.weights.quantization import quantize
 from training.estimate import REACHED, Lengths, free_memory, look_at, matrix_speed, memory, step_flops
@@ -62,6 +73,9 @@ class StageOptions:
     features: Annotated[
         Path | None, tyro.conf.arg(help="folder where what the resting tower sees is kept, to be computed but once")
     ] = None
+    overwrite: Annotated[bool, tyro.conf.arg(help="replace another model that is at OUT; other files there stay")] = (
+        False
+    )
     check: Annotated[bool, tyro.conf.arg(help="check every record before the first step")] = True
     dry_run: Annotated[bool, tyro.conf.arg(help="tell what the run will take, and stop")] = False
     recipe: tyro.conf.OmitArgPrefixes[Recipe] = field(default_factory=finetune)
@@ -73,6 +87,23 @@ class StageOptions:
     def run_dir(self) -> Path:
         return self.run or self.out.with_name(self.out.name + ".run")
 
+    @property
+    def replaces(self) -> bool:
+        """Whether what is at `out` may be replaced: as the user says, or because an earlier part of this run made it."""
+        if self.overwrite:
+            return True
+        try:
+            recipe = json.loads((self.out / RECIPE).read_text("utf-8"))
+        except (OSError, ValueError):
+            return False
+        return isinstance(recipe, dict) and recipe.get("run") == self.run_from_out
+
+    @property
+    def run_from_out(self) -> str:
+        """`run_dir` as `out` names it, so that both can be moved together."""
+        run, out = self.run_dir.resolve(), self.out.resolve()
+        return os.path.relpath(run, out) if run.anchor == out.anchor else str(run)
+
 
 def run_stage(options: StageOptions) -> None:
     """The whole stage. Raises MayaError for what the user can mend, before the first step where that can be known."""
@@ -82,6 +113,7 @@ def run_stage(options: StageOptions) -> None:
     _check_options(options)
     dataset = _open_data(options, console)
     model, processor = load_base(options)
+    _check_room(options, model)
     shaped = _shaped(processor, recipe)
     collator = ConversationCollator(shaped, prompt_format=recipe.prompt_format, max_length=recipe.max_length)
     if options.features is not None and TOWER in recipe.train.learning_rates:
@@ -153,6 +185,30 @@ def _check_options(options: StageOptions) -> None:
         raise MayaError(
             "A language model in four bits cannot train itself; take --recipe qlora, or leave --four-bit out."
         )
+    if model is not None and LANGUAGE_MODEL in rates and is_quantized(local_folder(model)):
+        raise MayaError(
+            f"{Path(model).name} is in four bits, where a language model cannot train itself; take --recipe qlora, or give "
+            "--model as it was before."
+        )
+    for name, folder in (("--run", options.run_dir), ("--features", options.features)):
+        if folder is not None and options.out.resolve() in (folder.resolve(), *folder.resolve().parents):
+            raise MayaError(f"{name} is or lies in --out, where the result alone goes; give it a folder of its own.")
+    claim(options.out, sources=_read_from(options), overwrite=options.replaces)
+
+
+def _read_from(options: StageOptions) -> list[Path]:
+    """Folders of the models that the new one is made from, as far as they are on this computer."""
+    given = [Path(part).expanduser() for part in (options.tower, options.language_model) if part is not None]
+    if options.model is not None and Path(options.model).expanduser().is_dir():
+        given += places_of(options.model)
+    return [folder for folder in given if folder.is_dir()]
+
+
+def _check_room(options: StageOptions, model: MayaForConditionalGeneration) -> None:
+    """DiskFull where the disk has no room for the result."""
+    if options.recipe.lora is None:
+        size = _result_dtype(options).itemsize * sum(parameter.numel() for parameter in model.parameters())
+        claim(options.out, overwrite=options.replaces, needed=size)
 
 
 def _open_data(options: StageOptions, console: Console) -> ConversationFiles:
@@ -304,24 +360,28 @@ def save_result(options: StageOptions) -> None:
         name.removeprefix("model."): tensor for name, tensor in load_file(found.folder / "weights.safetensors").items()
     }
     recipe = options.recipe
-    if recipe.lora is not None:
-        assert options.model is not None
-        base = Path(options.model).resolve() if Path(options.model).is_dir() else options.model
-        adapters.save_adapter(learnt, recipe.lora, options.out, base=str(base))
-    else:
-        _save_whole(options, learnt)
-    durable.share(options.out)
-    (options.out / "recipe.json").write_text(json.dumps(asdict(recipe), indent=2) + "\n")
+    with written(options.out, require_whole, overwrite=options.replaces) as fresh:
+        if recipe.lora is not None:
+            assert options.model is not None
+            base = Path(options.model).resolve() if Path(options.model).is_dir() else options.model
+            adapters.write_adapter(learnt, recipe.lora, fresh, base=str(base))
+        else:
+            _write_whole(options, learnt, fresh)
+        content = {"run": options.run_from_out} | asdict(recipe)
+        (fresh / RECIPE).write_text(json.dumps(content, indent=2) + "\n")
 
 
-def _save_whole(options: StageOptions, learnt: Mapping[str, Tensor]) -> None:
+def _write_whole(options: StageOptions, learnt: Mapping[str, Tensor], folder: Path) -> None:
     model, processor = load_base(options)
-    state: dict[str, Any] = model.state_dict()
-    dtype = stored_dtype(options.model or options.language_model or "")
-    state |= {name: tensor.to(dtype) for name, tensor in learnt.items()}
-    model.load_state_dict(state, assign=True)
+    dtype = _result_dtype(options)
+    changed = model.load_state_dict({n: tensor.to(dtype) for n, tensor in learnt.items()}, strict=False, assign=True)
+    assert not changed.unexpected_keys, changed.unexpected_keys
     model.tie_weights()
-    save_model(model, processor, options.out, dtype=dtype)
+    write_model(model, processor, folder, dtype=dtype)
+
+
+def _result_dtype(options: StageOptions) -> torch.dtype:
+    return stored_dtype(options.model or options.language_model or "")
 
 
 # --- the command ---

@@ -263,6 +263,43 @@ def test_options_that_contradict_each_other_are_named(tune, tmp_path):
     assert "--four-bit" in sentence("--four-bit")
 
 
+def test_a_result_takes_nothing_away(tune, base, tmp_path):
+    def sentence(*flags: str, **options) -> str:
+        status, printed, _ = tune(*flags, **options)
+        assert status == 1
+        assert not printed.out
+        [said] = printed.err.splitlines()
+        return said
+
+    (tmp_path / "out" / "photos").mkdir(parents=True)
+    assert "out is not empty and no model that Maya wrote (photos)" in sentence("--overwrite")
+    (tmp_path / "out" / "photos").rmdir()
+    for flags in (("--run", str(tmp_path / "out")), ("--features", str(tmp_path / "out" / "seen"))):
+        assert f"{flags[0]} is or lies in --out" in sentence(*flags)
+    before = {file.name: file.read_bytes() for file in base.iterdir()}
+    assert "is itself what is read" in sentence("--out", str(base), "--overwrite")
+    assert {file.name: file.read_bytes() for file in base.iterdir()} == before
+    assert tune()[0] == 0
+    assert "out holds a model already" in sentence("--run", str(tmp_path / "another"))
+    (tmp_path / "out" / "notes.txt").write_text("mine")
+    status, printed, out = tune("--steps", "4", "--run", str(tmp_path / "another"), "--overwrite")
+    assert status == 0, printed.err
+    assert (out / "notes.txt").read_text() == "mine"
+
+
+def test_a_connector_trains_on_four_bits_and_a_language_model_does_not(tune, base, tmp_path):
+    pytest.importorskip("bitsandbytes")
+    from maya_core.weights.export import quantize_checkpoint
+
+    quantize_checkpoint(base, tmp_path / "small")
+    status, printed, out = tune(model=tmp_path / "small")
+    assert status == 1
+    assert "small is in four bits" in printed.err
+    status, printed, out = tune(model=tmp_path / "small", command=pretrain.main)
+    assert status == 0, printed.err
+    assert {name.split(".")[0] for name in changed(tmp_path / "small", out)} == {"connector"}
+
+
 def test_no_adapter_lies_on_another(tune, base, tmp_path):
     from maya_core.weights.adapters import save_adapter
 
@@ -310,7 +347,7 @@ def test_an_adapter_comes_from_the_seed_alone(tune, recipe, tmp_path):
     def adapter(name: str, seed: int) -> bytes:
         torch.seed()  # whatever was drawn before
         flags = ["--rank", "4", "--optimizer", "adamw", "--seed", str(seed), "--run", str(tmp_path / name)]
-        status, printed, out = tune("--recipe", recipe, *flags)
+        status, printed, out = tune("--recipe", recipe, "--overwrite", *flags)
         assert status == 0, printed.err
         return (out / "adapter_model.safetensors").read_bytes()
 

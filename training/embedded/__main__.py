@@ -27,6 +27,7 @@ from maya_core.learning.train import TrainConfig, train
 from maya_core.model.maya import MayaForConditionalGeneration
 from maya_core.model.processor import ImagePreparation, MayaProcessor
 from maya_core.weights.checkpoint import load_model, load_processor, save_model
+from maya_core.weights.destination import claim
 from training.embedded.grounding import (
     align_patches,
     attend_to_likeness,
@@ -163,6 +164,8 @@ def minutes_of(stages: Sequence[str], options: EmbeddedOptions) -> dict[str, flo
 def main() -> None:
     logging.basicConfig(level=logging.INFO)
     options = tyro.cli(EmbeddedOptions, description=__doc__)
+    out = options.out or asset_path("maya-tiny")
+    claim(out, overwrite=True)
     if options.model is None:
         model, processor = learn_to_answer(options)
         minutes = minutes_of(FIRST_STAGES, options)
@@ -172,8 +175,7 @@ def main() -> None:
         minutes = {stage: before[stage] for stage in FIRST_STAGES}
     improve(model, processor, options)
     minutes |= minutes_of(LAST_STAGES, options)
-    out = options.out or asset_path("maya-tiny")
-    save_model(model, processor, out, dtype=torch.bfloat16)
+    save_model(model, processor, out, dtype=torch.bfloat16, overwrite=True)
     report = {
         "parameters": model.num_parameters(),
         "minutes": minutes | {"all": round(sum(minutes.values()), 1)},

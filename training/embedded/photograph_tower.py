@@ -26,6 +26,7 @@ from maya_core.model.config import PhotographTowerConfig
 from maya_core.model.towers.efficientnet_lite import EfficientNetLite, folded
 from maya_core.model.towers.nanodet import NanoDet
 from maya_core.model.towers.photograph import PhotographTower
+from maya_core.weights.durable import share
 
 FOLDER = "photograph-tower"
 PREPROCESSOR = {
@@ -142,7 +143,7 @@ def main(
     tensors |= {f"detector.{name}": tensor for name, tensor in detector.items()}
     weights = folder / "model.safetensors"
     save_file({name: tensor.half().contiguous() for name, tensor in tensors.items()}, weights)
-    weights.chmod(0o644)  # safetensors gives a file to its owner alone
+    share(folder)
     PhotographTowerConfig().save_pretrained(folder)
     (folder / "preprocessor_config.json").write_text(json.dumps(PREPROCESSOR, indent=2) + "\n")
     print(folder)
