@@ -5,6 +5,7 @@ A wording has slots: `{FORM}` for a thing (`{FORM1}` and `{FORM2}` for two), by 
 `[m:...|f:...]` gives what agrees with the (first) thing's gender.
 """
 
+import random
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -12,6 +13,9 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any, Literal, get_args
 
+from babel.lists import format_list
+
+from maya_core.languages import get_language
 from training.photo_vqa.things import HERE, Name
 
 Family = Literal[
@@ -29,6 +33,9 @@ SIDES = ("left", "right", "top", "bottom", "middle")
 
 _SLOT = re.compile(r"\{(\w+)\}")
 _AGREEING = re.compile(r"\[((?:\w+:[^|\]]*\|)*\w+:[^|\]]*)\]")
+# A slot, words that agree, a character of a script that is written without spaces, any other word; each with the space
+# before it.
+_PARTS = re.compile(r"\s*(?:\{\w+\}|\[[^\]]*\]|[\u3040-\u30ff\u3400-\u9fff]|[^\s{\[\u3040-\u30ff\u3400-\u9fff]+)")
 _CASED = ("en", "fr", "es", "ru")
 _INDEFINITE = {
     "en": "a",
@@ -78,21 +85,45 @@ class Phrases:
         """One of the sentences of `said`."""
         return self.question(self.said[name], *([thing] if thing else []))
 
+    def indefinite(self, thing: Name) -> str:
+        """What something is, inside a sentence: "a dog"."""
+        return thing[_INDEFINITE.get(self.language, "name")]
+
     def named(self, thing: Name) -> str:
         """What something is, as an answer: "A dog"."""
-        return self.as_answer(thing[_INDEFINITE.get(self.language, "name")])
+        return self.as_answer(self.indefinite(thing))
+
+    @property
+    def begins_large(self) -> bool:
+        """Whether a sentence begins with a capital letter."""
+        return self.language in _CASED
 
     def as_answer(self, text: str) -> str:
-        """With a capital letter where the language begins a sentence so."""
-        return text[:1].upper() + text[1:] if self.language in _CASED else text
+        """As a sentence begins."""
+        return text[:1].upper() + text[1:] if self.begins_large else text
+
+    def listed(self, parts: Sequence[str]) -> str:
+        """Things, each as inside a sentence, as one answer, as the language writes a list."""
+        return self.as_answer(format_list(parts, locale=get_language(self.language).locale))
+
+    def several(self, number: int, thing: Name) -> str:
+        """How many there are, one to ten, inside a sentence: "two dogs"."""
+        return _COUNTED.get(self.language, _plural)(self, number, thing)
 
     def counted(self, number: int, thing: Name) -> str:
-        """How many there are, one to ten, as an answer: "Two dogs"."""
-        return self.as_answer(_COUNTED.get(self.language, _plural)(self, number, thing))
+        """How many there are, as an answer: "Two dogs"."""
+        return self.as_answer(self.several(number, thing))
 
     def number(self, number: int, gender: str = "") -> str:
         """The word for one to ten before a noun."""
         return (self.numbers.get(gender) or self.numbers.get("") or self.numbers["m"])[number - 1]
+
+
+def gender_of(thing: Name) -> str:
+    """As numbers agree with it; empty where they do not."""
+    if "un" in thing.forms and "gender" not in thing.forms:  # French says it by the article
+        return "f" if thing["un"].startswith("une ") else "m"
+    return thing.forms.get("gender", "")
 
 
 def _agreeing(variants: str, thing: Name) -> str:
@@ -100,18 +131,31 @@ def _agreeing(variants: str, thing: Name) -> str:
     return chosen.get(thing["gender"], chosen.get("m", ""))
 
 
+def parts_of(wording: str) -> list[str]:
+    """The words of a wording, slots among them."""
+    return _PARTS.findall(wording)
+
+
+def without_words(wording: str, share: float, rng: random.Random) -> str:
+    """A wording with each of its words (where none are marked by spaces: its characters) left out with chance `share`; the
+    whole wording where nothing would be left. Slots stay."""
+    if not share:
+        return wording
+    kept = (part for part in parts_of(wording) if "{" in part or rng.random() >= share)
+    return "".join(kept).strip() or wording
+
+
 # --- how many: what each language does with a number and a noun ---
 
 
 def _plural(phrases: Phrases, number: int, thing: Name) -> str:
-    gender = thing.forms.get("gender", "")
-    return f"{phrases.number(number, gender)} {thing['name' if number == 1 else 'plural']}"
+    return f"{phrases.number(number, gender_of(thing))} {thing['name' if number == 1 else 'plural']}"
 
 
 def _french(phrases: Phrases, number: int, thing: Name) -> str:
     if number == 1:
         return thing["un"]
-    return f"{phrases.number(number, 'f' if thing['un'].startswith('une ') else 'm')} {thing['plural']}"
+    return f"{phrases.number(number, gender_of(thing))} {thing['plural']}"
 
 
 def _spanish(phrases: Phrases, number: int, thing: Name) -> str:

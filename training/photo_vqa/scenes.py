@@ -1,4 +1,4 @@
-"""Scenes: photographs of which it is known what they show, alone or several on one picture.
+"""Scenes: pictures of which it is known what they show: a photograph, several on one ground, or drawings of EmojiVQA.
 
 Photographs are of your own choice and lie in two folders: `caltech`, with a folder for each class of Caltech-101, and
 `coco`, with `images` and YOLO `labels` as ultralytics' COCO128 has them. None comes with Maya.
@@ -6,22 +6,28 @@ Photographs are of your own choice and lie in two folders: `caltech`, with a fol
 
 import random
 import zlib
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cache
-from itertools import groupby
 from pathlib import Path
 from typing import Literal, get_args
 
-from PIL import Image
+import numpy as np
+from PIL import Image, ImageOps
 
 from maya_core.model.images import open_image
+from training.emoji_vqa import scenes as emoji
+from training.emoji_vqa.vocabulary import load_vocabulary
+from training.photo_vqa.colours import main_colour
 from training.photo_vqa.things import load_things
 
-Split = Literal["train", "test"]
+Split = Literal["train", "calibration", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)
-TESTED = 5  # one photograph in this many is for the test
+# Of a file's name, by its remainder: a fifth of the photographs is for the test, and one for learning to doubt.
+_SPLIT_OF: tuple[Split, ...] = ("test", "calibration", "train", "train", "train")
 NOTHING = "BACKGROUND_Google"  # Caltech's folder of photographs of none of its classes
+UNKNOWN = ("snoopy", "garfield")  # and classes that no thing is
 
 # COCO's classes, in the order of their numbers.
 COCO = (
@@ -35,22 +41,32 @@ COCO = (
     "hair drier", "toothbrush",
 )  # fmt: skip
 
+SIDE = 384  # px of a picture that is put together
+LEAST_KEPT = 0.5  # of a thing's box: with less of it in a crop, it is not asked about
+
 
 @dataclass(frozen=True, kw_only=True)
 class Seen:
-    """A thing in a picture. x, y: its middle; width, height: its size; all in shares of the picture's."""
+    """A thing in a picture. x, y: its middle; width, height: its size; all in shares of the picture's. colour: of
+    colours.COLOURS, empty where it has none that is clear."""
 
     thing: str
     x: float = 0.5
     y: float = 0.5
     width: float = 1.0
     height: float = 1.0
+    colour: str = ""
 
     @property
     def cell(self) -> int:
         """In a grid of three by three, row by row."""
         row, column = (min(2, int(3 * share)) for share in (self.y, self.x))
         return 3 * row + column
+
+    @property
+    def box(self) -> tuple[float, float, float, float]:
+        """left, top, right, bottom"""
+        return self.x - self.width / 2, self.y - self.height / 2, self.x + self.width / 2, self.y + self.height / 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,54 +80,226 @@ class Photograph:
     @property
     def split(self) -> Split:
         """By the file's name, so that it stays in its split whatever else is there."""
-        return "train" if zlib.crc32(f"{self.file.parent.name}/{self.file.name}".encode()) % TESTED else "test"
+        return _SPLIT_OF[zlib.crc32(f"{self.file.parent.name}/{self.file.name}".encode()) % len(_SPLIT_OF)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Piece:
+    """A part of a photograph, laid into a box of the picture. Both boxes: left, top, width, height, in shares."""
+
+    photograph: Photograph
+    box: tuple[float, float, float, float] = (0.0, 0.0, 1.0, 1.0)
+    crop: tuple[float, float, float, float] = (0.0, 0.0, 1.0, 1.0)
+    flipped: bool = False
+
+    def things(self) -> Iterator[Seen]:
+        """What it brings into the picture, and where."""
+        for seen in self.photograph.things:
+            x = 1 - seen.x if self.flipped else seen.x
+            left, top, right, bottom = replace(seen, x=x).box
+            from_x, from_y, across, down = self.crop
+            cut = (max(left, from_x), max(top, from_y), min(right, from_x + across), min(bottom, from_y + down))
+            width, height = max(0.0, cut[2] - cut[0]), max(0.0, cut[3] - cut[1])
+            if width * height < LEAST_KEPT * seen.width * seen.height:
+                continue
+            ratio = (self.box[2] / across, self.box[3] / down)
+            yield Seen(
+                thing=seen.thing,
+                x=self.box[0] + ((cut[0] + cut[2]) / 2 - from_x) * ratio[0],
+                y=self.box[1] + ((cut[1] + cut[3]) / 2 - from_y) * ratio[1],
+                width=width * ratio[0],
+                height=height * ratio[1],
+            )
+
+    def picture(self) -> Image.Image:
+        """What is laid into the box, in its own size."""
+        whole = open_image(self.photograph.file)
+        if self.flipped:
+            whole = ImageOps.mirror(whole)
+        left, top, width, height = self.crop
+        box = (left * whole.width, top * whole.height, (left + width) * whole.width, (top + height) * whole.height)
+        return whole if self.crop == (0.0, 0.0, 1.0, 1.0) else whole.crop(tuple(round(side) for side in box))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Scene:
-    """A picture before it is put together. photographs: one, or four in two rows. things: as they lie in the whole."""
+    """A picture before it is put together, and what is known of it.
 
-    photographs: tuple[Photograph, ...]
-    things: tuple[Seen, ...]
-    lists_all: bool
+    pieces: one that fills it keeps its own proportions. tint: of the ground, RGB. drawing: of EmojiVQA, instead of pieces.
+    things: as they lie in the whole. lists_all: of COCO's classes no others are there. are_counted: no more of the things
+    that are known are there. ground: its colour, empty where it has none that is clear. perhaps: what its
+    one thing is taken for, where one cannot be sure.
+    """
 
-    def render(self, side: int = 512) -> Image.Image:
-        """An RGB picture: the photograph as it is, or `side` px square."""
-        if len(self.photographs) == 1:
-            return open_image(self.photographs[0].file)
-        whole, half = Image.new("RGB", (side, side)), side // 2
-        for number, photograph in enumerate(self.photographs):
-            row, column = divmod(number, 2)
-            whole.paste(open_image(photograph.file).resize((half, half)), (column * half, row * half))
+    pieces: tuple[Piece, ...] = ()
+    tint: tuple[int, int, int] = (128, 128, 128)
+    drawing: emoji.Scene | None = field(default=None, compare=False)
+    things: tuple[Seen, ...] = ()
+    lists_all: bool = False
+    are_counted: bool = False
+    ground: str = ""
+    perhaps: str = ""
+
+    def render(self, side: int = SIDE) -> Image.Image:
+        """An RGB picture: the photograph in its own size, or `side` px square."""
+        if self.drawing:
+            return emoji.render(replace(self.drawing, side=side))
+        if len(self.pieces) == 1 and self.pieces[0].box == (0.0, 0.0, 1.0, 1.0):
+            return self.pieces[0].picture()
+        whole = Image.new("RGB", (side, side), self.tint)
+        for piece in self.pieces:
+            left, top, width, height = (round(share * side) for share in piece.box)
+            whole.paste(
+                piece.picture().resize((width, height), Image.Resampling.BICUBIC, reducing_gap=2.0), (left, top)
+            )
         return whole
 
-
-def alone(photograph: Photograph) -> Scene:
-    return Scene(photographs=(photograph,), things=photograph.things, lists_all=photograph.lists_all)
-
-
-def mosaic(photographs: tuple[Photograph, ...]) -> Scene:
-    """Four photographs of one thing each, in two rows."""
-    assert len(photographs) == 4
-    things = []
-    for number, photograph in enumerate(photographs):
-        row, column = divmod(number, 2)
-        [seen] = photograph.things
-        things.append(Seen(thing=seen.thing, x=0.25 + column / 2, y=0.25 + row / 2, width=0.5, height=0.5))
-    return Scene(photographs=photographs, things=tuple(things), lists_all=False)
+    def with_colours(self, picture: Image.Image) -> "Scene":
+        """The same scene, with the colours that its picture shows."""
+        pixels = np.asarray(picture.convert("RGB").resize((96, 96), Image.Resampling.BOX))
+        ground = self.ground or _colour_around(pixels)
+        return replace(
+            self,
+            things=tuple(replace(seen, colour=_colour_in(pixels, seen, ground)) for seen in self.things),
+            ground=ground,
+        )
 
 
-def mosaics(photographs: tuple[Photograph, ...], number: int, seed: int) -> Iterator[Scene]:
-    """So many pictures of four photographs, of which some may show the same thing."""
-    rng = random.Random(f"mosaic/{seed}")
-    single = [photograph for photograph in photographs if len(photograph.things) == 1 and not photograph.lists_all]
-    by_thing = {thing: list(some) for thing, some in groupby(single, key=lambda one: one.things[0].thing)}
-    for _ in range(number):
-        chosen = rng.sample(sorted(by_thing), 4)
-        if rng.random() < 0.4:
-            chosen[1] = chosen[0]
-            rng.shuffle(chosen)
-        yield mosaic(tuple(rng.choice(by_thing[thing]) for thing in chosen))
+def _colour_in(pixels_HWC: np.ndarray, seen: Seen, ground: str) -> str:
+    """Of the middle of a thing, but for what of the ground is seen there."""
+    side = len(pixels_HWC)
+    shrunk = replace(seen, width=0.7 * seen.width, height=0.7 * seen.height)
+    left, top, right, bottom = (min(side, max(0, round(share * side))) for share in shrunk.box)
+    return main_colour(pixels_HWC[top : max(bottom, top + 1), left : max(right, left + 1)], least=0.5, but=ground)
+
+
+def _colour_around(pixels_HWC: np.ndarray) -> str:
+    """Of a picture's edge, an eighth of its side wide."""
+    edge = len(pixels_HWC) // 8
+    inner = np.ones(pixels_HWC.shape[:2], dtype=bool)
+    inner[edge:-edge, edge:-edge] = False
+    return main_colour(pixels_HWC[inner], least=0.7)
+
+
+# --- kinds of scenes ---
+
+
+def alone(photograph: Photograph, rng: random.Random | None = None) -> Scene:
+    """A photograph as it is; with `rng`, perhaps mirrored, and most of it."""
+    piece = Piece(photograph=photograph)
+    if rng:
+        sides = (rng.uniform(0.75, 1), rng.uniform(0.75, 1))
+        crop = (rng.uniform(0, 1 - sides[0]), rng.uniform(0, 1 - sides[1]), *sides)
+        piece = replace(piece, crop=crop if rng.random() < 0.7 else piece.crop, flipped=rng.random() < 0.5)
+    return Scene(
+        pieces=(piece,),
+        things=tuple(piece.things()),
+        lists_all=photograph.lists_all,
+        are_counted=photograph.lists_all,
+    )
+
+
+def mosaic(photographs: Sequence[Photograph]) -> Scene:
+    """Four photographs, in two rows."""
+    boxes = [(column / 2, row / 2, 0.5, 0.5) for row in range(2) for column in range(2)]
+    return _laid([Piece(photograph=one, box=box) for one, box in zip(photographs, boxes, strict=True)])
+
+
+def pasted(photographs: Sequence[Photograph], rng: random.Random) -> Scene:
+    """Photographs of several sizes on a coloured ground."""
+    colour = rng.choice(list(emoji.COLOURS))
+    tint = tuple(min(255, max(0, part + rng.randint(-12, 12))) for part in emoji.COLOURS[colour])
+    pieces: list[Piece] = []
+    for photograph in photographs:
+        for _ in range(30):
+            width, height = (rng.uniform(0.25, 0.8 if len(photographs) == 1 else 0.5) for _ in range(2))
+            box = (rng.uniform(0, 1 - width), rng.uniform(0, 1 - height), width, height)
+            if not any(_overlap(box, other.box) for other in pieces):
+                pieces.append(Piece(photograph=photograph, box=box, flipped=rng.random() < 0.5))
+                break
+    return replace(_laid(pieces), tint=tint, ground=colour)
+
+
+def _laid(pieces: Sequence[Piece]) -> Scene:
+    things = tuple(seen for piece in pieces for seen in piece.things())
+    return Scene(pieces=tuple(pieces), things=things, are_counted=all(piece.photograph.things for piece in pieces))
+
+
+def _overlap(one: tuple[float, ...], other: tuple[float, ...]) -> bool:
+    return all(one[side] < other[side] + other[side + 2] and other[side] < one[side] + one[side + 2] for side in (0, 1))
+
+
+def drawn(drawing: emoji.Scene) -> Scene:
+    """A scene of EmojiVQA. Drawings that are none of our things are not among its things, and then nothing is counted."""
+    known = _by_emoji()
+    ids = [load_vocabulary()[thing.concept].id for thing in drawing.things]
+    things = tuple(
+        Seen(thing=known[name], x=thing.x, y=thing.y, width=thing.size, height=thing.size)
+        for name, thing in zip(ids, drawing.things, strict=True)
+        if name in known
+    )
+    return Scene(drawing=drawing, things=things, are_counted=len(things) == len(ids), ground=drawing.colour)
+
+
+class Scenes:
+    """Endless scenes: number `index` is the same whenever the photographs are. emoji_split: of the drawings.
+
+    Raises ValueError where there are no photographs.
+    """
+
+    def __init__(self, photographs: Sequence[Photograph], emoji_split: emoji.Split = "train") -> None:
+        if not photographs:
+            raise ValueError("There are no photographs in these folders; see training/photo_vqa/README.md.")
+        self.emoji_split = emoji_split
+        self.single: dict[str, list[Photograph]] = defaultdict(list)  # those of one thing, by thing
+        for one in photographs:
+            if len(one.things) == 1 and not one.lists_all:
+                self.single[one.things[0].thing].append(one)
+        self.listed = [one for one in photographs if one.lists_all]
+        self.unknown = [one for one in photographs if not one.things and not one.lists_all]
+
+    def __getitem__(self, index: int) -> Scene:
+        rng = random.Random(f"photo-vqa/{index}")
+        kind = rng.choices(("alone", "listed", "mosaic", "pasted", "drawn"), weights=(27, 11, 15, 15, 32))[0]
+        single, listed, unknown = self.single, self.listed, self.unknown
+        if kind == "drawn" or not single:
+            number = rng.choices((None, 1, 9), weights=(6, 3, 1))[0]
+            return drawn(emoji.make_scene(self.emoji_split, index, size=SIDE, number=number))
+        if kind == "listed" and listed:
+            return alone(rng.choice(listed), rng)
+        if kind in ("alone", "listed"):
+            if unknown and rng.random() < 0.1:
+                return alone(rng.choice(unknown), rng)
+            return alone(_of_things(single, [rng.choice(list(single))], rng)[0], rng)
+        number = 4 if kind == "mosaic" else rng.randint(1, 4)
+        chosen = _some_alike(sorted(single), number, rng)
+        photographs = _of_things(single, chosen, rng)
+        return mosaic(photographs) if kind == "mosaic" else pasted(photographs, rng)
+
+
+def _of_things(
+    single: Mapping[str, Sequence[Photograph]], things: Sequence[str], rng: random.Random
+) -> list[Photograph]:
+    return [rng.choice(single[thing]) for thing in things]
+
+
+def _some_alike(things: Sequence[str], number: int, rng: random.Random) -> list[str]:
+    """So many things, of which some may be the same."""
+    chosen = rng.choices(things, k=number)
+    if number > 1 and rng.random() < 0.5:
+        alike = rng.randint(2, number)
+        chosen[:alike] = [chosen[0]] * alike
+        rng.shuffle(chosen)
+    return chosen
+
+
+# --- photographs in folders ---
+
+
+def photographs(caltech_folder: Path | None, coco_folder: Path | None, split: Split) -> tuple[Photograph, ...]:
+    """Those of a split, of both folders or one."""
+    found = [*(caltech(caltech_folder) if caltech_folder else ()), *(coco(coco_folder) if coco_folder else ())]
+    return tuple(photograph for photograph in found if photograph.split == split)
 
 
 def caltech(folder: Path) -> Iterator[Photograph]:
@@ -119,7 +307,7 @@ def caltech(folder: Path) -> Iterator[Photograph]:
     known = _by_caltech()
     for file in sorted(folder.glob("*/*.jpg")):
         name = file.parent.name
-        if name == NOTHING:
+        if name == NOTHING or name in UNKNOWN:
             yield Photograph(file=file, things=(), lists_all=False)
         elif name in known:
             yield Photograph(file=file, things=(Seen(thing=known[name]),), lists_all=False)
@@ -149,3 +337,8 @@ def _by_caltech() -> Mapping[str, str]:
             if name not in found or thing.parent:
                 found[name] = thing.id
     return found
+
+
+@cache
+def _by_emoji() -> Mapping[str, str]:
+    return {name: thing.id for thing in load_things().values() for name in thing.emoji}

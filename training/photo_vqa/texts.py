@@ -1,0 +1,53 @@
+"""What conversations about photographs are made of, for a tokenizer and for a table of words."""
+
+import re
+from collections.abc import Iterator
+from itertools import chain
+
+from training.photo_vqa.phrases import load_phrases, parts_of
+from training.photo_vqa.things import load_names
+
+# Forms of a name that are its own words: not an article before it, not a measure word.
+INFLECTED = ("name", "plural", "gen", "acc", "nom_pl", "gen_pl", "obl", "obl_plural", "def", "dual", "latin")
+_AGREEING = re.compile(r"\w+:([^|\]]*)")
+
+
+def is_spaced(language: str) -> bool:
+    """Whether a language sets a space before a word."""
+    return language not in ("zh", "ja")
+
+
+def forms_of(language: str) -> dict[str, list[str]]:
+    """The forms of all names, in the order of the things: by inflection, and `also` for what else most are called."""
+    names = list(load_names(language).values())
+    forms = {form: [name[form] for name in names] for form in INFLECTED if form in names[0].forms}
+    return forms | {"also": [name.also[0] if name.also else name["name"] for name in names]}
+
+
+def sentences(language: str) -> Iterator[str]:
+    """Names and parts of sentences, about as often as they should count.
+
+    Sentences come in parts: were they whole, what is written without spaces would become one token, and a question that
+    differs in one word would have nothing in common with it.
+    """
+    phrases = load_phrases(language)
+    before = ("", " ") if is_spaced(language) else ("",)
+    for form, names in forms_of(language).items():
+        for name in names:
+            yield from [space + name for space in before] * (24 if form == "name" else 8 if form != "also" else 2)
+    for name in load_names(language).values():
+        yield from (space + other for space in before for other in name.also)
+    for wordings in phrases.asked.values():
+        for wording in wordings.train:
+            yield from _plain_parts(wording)
+    said = [*phrases.said.values(), *phrases.places, *phrases.sides, *phrases.colours.values(), *phrases.kinds.values()]
+    for text in chain(said, *phrases.numbers.values()):
+        yield from [*_plain_parts(text), *_plain_parts(phrases.as_answer(text))] * 20
+
+
+def _plain_parts(text: str) -> Iterator[str]:
+    for part in parts_of(text):
+        if "[" in part:
+            yield from _AGREEING.findall(part)
+        elif "{" not in part:
+            yield part
