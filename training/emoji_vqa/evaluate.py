@@ -33,7 +33,8 @@ class Scores:
     def add(self, question: Question, given: str) -> None:
         key = (question.language, question.family)
         self.asked[key] += 1
-        self.right[key] += exact_match(given, question.answer, question.language)
+        wanted = (question.answer, *question.accepted)
+        self.right[key] += any(exact_match(given, one, question.language) for one in wanted)
 
     @property
     def languages(self) -> list[str]:

@@ -1,20 +1,20 @@
-"""Questions about scenes and their answers, in ten languages. The words lie in `phrases/*.toml`, one file a language."""
+"""Questions about scenes and their answers, in ten languages. Their wordings lie in `phrases/*.toml`, one file a language;
+names, and what answers say, are those of the world of photographs, so that a drawing is called what a photograph is."""
 
 import random
-import re
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal, NamedTuple, get_args
 
-from babel.lists import format_list
-
-from maya_core.languages import get_language
-from training.emoji_vqa.scenes import CELLS, COLOURS, Scene, Split, Thing
-from training.emoji_vqa.vocabulary import CATEGORIES, load_vocabulary
+from training.emoji_vqa.scenes import Scene, Split, Thing
+from training.emoji_vqa.vocabulary import load_vocabulary
+from training.photo_vqa.phrases import load_phrases as answers_of
+from training.photo_vqa.phrases import parts_of, without_words
+from training.photo_vqa.things import Name, load_names, load_things
 
 Family = Literal["name", "place", "where", "exists", "count_all", "count", "colour", "category", "relation", "describe"]
 FAMILIES: tuple[Family, ...] = get_args(Family)
@@ -28,44 +28,30 @@ CLEAR_RATIO = 1.2  # of sizes
 
 @dataclass(frozen=True, kw_only=True)
 class Phrases:
-    """What one language needs to ask and to answer. wordings: by kind of question, the last one never trained; later: more
-    of some kinds, of words that the tokenizer may not know, for the last stage of training."""
+    """How one language asks. wordings: by kind of question, the last one never trained; later: more of some kinds."""
 
     wordings: Mapping[str, tuple[str, ...]]
     later: Mapping[str, tuple[str, ...]]
-    places: tuple[str, ...]
-    yes: str
-    no: str
-    colours: Mapping[str, str]
-    categories: Mapping[str, str]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Question:
-    """One question in `language` with the answer that its scene gives."""
+    """One question in `language` with the answer that its scene gives. accepted: answers that say the same."""
 
     family: Family
     language: str
     text: str
     answer: str
+    accepted: tuple[str, ...] = ()
 
 
 @cache
 def load_phrases(language: str) -> Phrases:
     fields = tomllib.loads((Path(__file__).parent / "phrases" / f"{language}.toml").read_text("utf-8"))
-    phrases = Phrases(
+    return Phrases(
         wordings={kind: tuple(wordings) for kind, wordings in fields["questions"].items()},
         later={kind: tuple(wordings) for kind, wordings in fields["later"].items()},
-        places=tuple(fields["places"]),
-        yes=fields["yes"],
-        no=fields["no"],
-        colours=fields["colours"],
-        categories=fields["categories"],
     )
-    assert len(phrases.places) == CELLS
-    assert set(phrases.colours) == set(COLOURS)
-    assert set(phrases.categories) == set(CATEGORIES)
-    return phrases
 
 
 def is_spaced(language: str) -> bool:
@@ -73,8 +59,32 @@ def is_spaced(language: str) -> bool:
     return any(" " in wording for wording in load_phrases(language).wordings["name"])
 
 
+@cache
+def thing_of(concept: int) -> str:
+    """The id of the thing that a drawing shows."""
+    return {name: thing.id for thing in load_things().values() for name in thing.emoji}[load_vocabulary()[concept].id]
+
+
+def name_of(concept: int, language: str) -> Name:
+    return load_names(language)[thing_of(concept)]
+
+
 def concept_name(concept: int, language: str) -> str:
-    return load_vocabulary()[concept].names[language]
+    return name_of(concept, language)["name"]
+
+
+def naming(concept: int, language: str) -> "Said":
+    """An answer that names a thing, and others that do."""
+    name = name_of(concept, language)
+    said = answers_of(language).named(name)
+    return Said(said, (name["name"], *name.also, load_vocabulary()[concept].names[language]))
+
+
+class Said(NamedTuple):
+    """An answer, and others that say the same."""
+
+    answer: str
+    accepted: tuple[str, ...] = ()
 
 
 # --- which questions a scene allows ---
@@ -150,7 +160,7 @@ def ask(
     same_chance = random.Random()
     same_chance.setstate(rng.getstate())
     kind, fields, _ = _ASKERS[family](scene, language, rng)
-    _, _, answer = _ASKERS[family](scene, answer_language, same_chance)
+    _, _, said = _ASKERS[family](scene, answer_language, same_chance)
     phrases = load_phrases(language)
     choice = phrases.wordings[kind][-1:] if held_out else phrases.wordings[kind][:-1]
     if kind == "describe" and not held_out:
@@ -158,74 +168,70 @@ def ask(
     if later and not held_out:
         choice += phrases.later.get(kind, ())
     text = without_words(rng.choice(choice), dropped, rng).format(**fields)
-    return Question(family=family, language=language, text=text, answer=answer)
+    return Question(family=family, language=language, text=text, answer=said.answer, accepted=said.accepted)
 
 
-def without_words(wording: str, share: float, rng: random.Random) -> str:
-    """A wording with each of its words (where none are marked by spaces: its characters) left out with chance `share`; the
-    whole wording where nothing would be left."""
-    if not share:
-        return wording
-    kept = (part for part in _PARTS.findall(wording) if "{" in part or rng.random() >= share)
-    return "".join(kept).strip() or wording
+def _name(scene: Scene, language: str, _: random.Random) -> "Asked":
+    return "name", {}, naming(scene.concepts[0], language)
 
 
-# A field, a character of a script that is written without spaces, any other word; each with the space before it.
-_PARTS = re.compile(r"\s*(?:\{\w+\}|[\u3040-\u30ff\u3400-\u9fff]|[^\s{\u3040-\u30ff\u3400-\u9fff]+)")
-
-
-def _name(scene: Scene, language: str, _: random.Random) -> tuple[str, dict[str, str], str]:
-    return "name", {}, concept_name(scene.concepts[0], language)
-
-
-def _place(scene: Scene, language: str, rng: random.Random) -> tuple[str, dict[str, str], str]:
+def _place(scene: Scene, language: str, rng: random.Random) -> "Asked":
     thing = rng.choice(scene.things)
-    return "place", {"place": load_phrases(language).places[thing.cell]}, concept_name(thing.concept, language)
+    return "place", {"place": answers_of(language).places[thing.cell]}, naming(thing.concept, language)
 
 
-def _where(scene: Scene, language: str, rng: random.Random) -> tuple[str, dict[str, str], str]:
+def _where(scene: Scene, language: str, rng: random.Random) -> "Asked":
     thing = rng.choice(_single(scene))
-    return "where", {"name": concept_name(thing.concept, language)}, load_phrases(language).places[thing.cell]
+    phrases = answers_of(language)
+    said = Said(phrases.as_answer(phrases.places[thing.cell]))
+    return "where", {"name": concept_name(thing.concept, language)}, said
 
 
-def _exists(scene: Scene, language: str, rng: random.Random) -> tuple[str, dict[str, str], str]:
-    phrases = load_phrases(language)
-    if rng.random() < 0.5:
-        return "exists", {"name": concept_name(rng.choice(scene.concepts), language)}, phrases.yes
-    absent = rng.choice([concept for concept in range(len(load_vocabulary())) if concept not in scene.concepts])
-    return "exists", {"name": concept_name(absent, language)}, phrases.no
+def _exists(scene: Scene, language: str, rng: random.Random) -> "Asked":
+    is_there = rng.random() < 0.5
+    absent = [concept for concept in range(len(load_vocabulary())) if concept not in scene.concepts]
+    concept = rng.choice(scene.concepts if is_there else absent)
+    phrases, name = answers_of(language), name_of(concept, language)
+    said = phrases.sentence("there" if is_there else "not_there", name)
+    return "exists", {"name": name["name"]}, Said(said, (phrases.said["yes" if is_there else "no"],))
 
 
-def _count_all(scene: Scene, language: str, _: random.Random) -> tuple[str, dict[str, str], str]:
-    return "count_all", {}, str(len(scene.things))
+def _count_all(scene: Scene, language: str, _: random.Random) -> "Asked":
+    return "count_all", {}, Said(str(len(scene.things)))
 
 
-def _count(scene: Scene, language: str, rng: random.Random) -> tuple[str, dict[str, str], str]:
+def _count(scene: Scene, language: str, rng: random.Random) -> "Asked":
     concept = rng.choice(scene.concepts)
-    return "count", {"name": concept_name(concept, language)}, str(scene.concepts.count(concept))
+    number, name = scene.concepts.count(concept), name_of(concept, language)
+    return "count", {"name": name["name"]}, Said(answers_of(language).counted(number, name), (str(number),))
 
 
-def _colour(scene: Scene, language: str, _: random.Random) -> tuple[str, dict[str, str], str]:
-    return "colour", {}, load_phrases(language).colours[scene.colour]
+def _colour(scene: Scene, language: str, _: random.Random) -> "Asked":
+    phrases = answers_of(language)
+    return "colour", {}, Said(phrases.as_answer(phrases.colours[scene.colour]))
 
 
-def _category(scene: Scene, language: str, _: random.Random) -> tuple[str, dict[str, str], str]:
-    return "category", {}, load_phrases(language).categories[load_vocabulary()[scene.concepts[0]].category]
+def _category(scene: Scene, language: str, _: random.Random) -> "Asked":
+    phrases = answers_of(language)
+    return "category", {}, Said(phrases.as_answer(phrases.kinds[load_things()[thing_of(scene.concepts[0])].kind]))
 
 
-def _relation(scene: Scene, language: str, rng: random.Random) -> tuple[str, dict[str, str], str]:
+def _relation(scene: Scene, language: str, rng: random.Random) -> "Asked":
     relation, one, other = rng.choice(_relations(scene))
-    answer = concept_name(one.concept, language)
-    names = [answer, concept_name(other.concept, language)]
+    names = [concept_name(one.concept, language), concept_name(other.concept, language)]
     rng.shuffle(names)
-    return relation, dict(zip("ab", names, strict=True)), answer
+    return relation, dict(zip("ab", names, strict=True)), naming(one.concept, language)
 
 
-def _describe(scene: Scene, language: str, _: random.Random) -> tuple[str, dict[str, str], str]:
-    return "describe", {}, caption(scene, language)
+def _describe(scene: Scene, language: str, _: random.Random) -> "Asked":
+    concepts = [thing.concept for thing in sorted(scene.things, key=lambda thing: thing.x)]
+    plain = [concept_name(concept, language) for concept in concepts]
+    return "describe", {}, Said(caption(scene, language), (answers_of(language).listed(plain),))
 
 
-_ASKERS: Mapping[Family, Callable[[Scene, str, random.Random], tuple[str, dict[str, str], str]]] = {
+Asked = tuple[str, dict[str, str], Said]  # kind of wording, what its slots hold, answer
+
+_ASKERS: Mapping[Family, Callable[[Scene, str, random.Random], Asked]] = {
     "name": _name,
     "place": _place,
     "where": _where,
@@ -241,27 +247,16 @@ _ASKERS: Mapping[Family, Callable[[Scene, str, random.Random], tuple[str, dict[s
 
 def caption(scene: Scene, language: str) -> str:
     """Everything in the scene from left to right, as the language writes a list."""
-    names = [concept_name(thing.concept, language) for thing in sorted(scene.things, key=lambda thing: thing.x)]
-    return format_list(names, locale=get_language(language).locale)
+    phrases = answers_of(language)
+    things = sorted(scene.things, key=lambda thing: thing.x)
+    return phrases.listed([phrases.indefinite(name_of(thing.concept, language)) for thing in things])
 
 
 # --- for the tokenizer ---
 
 
 def sentences(language: str) -> Iterator[str]:
-    """What a training conversation in a language is made of, about as often as it is used there.
-
-    Wordings and lists come in parts: were they whole, what is written without spaces would become one token, and a question
-    that differs in one word would have nothing in common with it.
-    """
-    phrases, locale = load_phrases(language), get_language(language).locale
-    parts = [
-        part for wordings in phrases.wordings.values() for wording in wordings[:-1] for part in _PARTS.findall(wording)
-    ]
-    before = ("", " ") if is_spaced(language) else ("",)
-    names = [concept.names[language] for concept in load_vocabulary()]
-    answers = [*phrases.colours.values(), *phrases.categories.values(), phrases.yes, phrases.no, *map(str, range(10))]
-    lists = [format_list(["1", "2", "3", "4"][:number], locale=locale) for number in (2, 3, 4)]
-    yield from (space + name for space in before for name in names * 4)
-    yield from (space + place for space in before for place in phrases.places * 20)
-    yield from [*(part for part in parts if "{" not in part), *answers, *lists] * 20
+    """The parts of a language's wordings, for a tokenizer: see `photo_vqa.texts.sentences`."""
+    for wordings in load_phrases(language).wordings.values():
+        for wording in wordings[:-1]:
+            yield from (part for part in parts_of(wording) if "{" not in part)
