@@ -205,6 +205,11 @@ class PackedCollator(Collator):
         return len(prepared.columns["input_ids"])
 
     def collate(self, prepared: Sequence[PreparedPack]) -> Batch:
+        pictures = [picture for one in prepared for picture in one.pictures]
+        return self.stacked(prepared) | {"pixel_values": self.processor.pixel_values(pictures)}
+
+    def stacked(self, prepared: Sequence[PreparedPack]) -> Batch:
+        """The batch but for its pictures."""
         longest = max(self.length(one) for one in prepared)
         pad = self.processor.config.text.pad_token_id or 0
         padding = {"input_ids": pad, "labels": IGNORED, "position_ids": 0, "languages": -1, "branch": -1}
@@ -212,9 +217,7 @@ class PackedCollator(Collator):
             name: torch.tensor([one.columns[name] + [value] * (longest - self.length(one)) for one in prepared])
             for name, value in padding.items()
         }
-        visible = _visible(stacked.pop("branch"))
-        pictures = [picture for one in prepared for picture in one.pictures]
-        return stacked | {"visible": visible, "pixel_values": self.processor.pixel_values(pictures)}
+        return stacked | {"visible": _visible(stacked.pop("branch"))}
 
     def _pack(self, sample: PackedSample) -> dict[str, list[int]]:
         """Ids, labels, positions, languages and branches (0: the picture's, which all share) of one sample."""

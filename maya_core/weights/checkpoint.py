@@ -275,8 +275,8 @@ def stored_dtype(path_or_repo: str | Path) -> torch.dtype:
 def assemble(
     tower: str | Path, language_model: str | Path, *, dtype: torch.dtype = torch.float32, **config: Any
 ) -> tuple[MayaForConditionalGeneration, MayaProcessor]:
-    """A Maya before its first training: a vision tower (SigLIP, SigLIP 2 of fixed resolution, CLIP, DINOv2) and a Cohere
-    model, each a folder or a repository, and an untrained connector between them.
+    """A Maya before its first training: a vision tower (SigLIP, SigLIP 2 of fixed resolution, CLIP, DINOv2, or that of
+    another Maya) and a Cohere model, each a folder or a repository, and an untrained connector between them.
 
     config: further fields of MayaConfig. Raises CheckpointNotFound, CheckpointMismatch or DownloadError.
     """
@@ -338,11 +338,15 @@ def _tower_config(folder: Path) -> dict[str, Any]:
 
 
 def _tower_tensors(folder: Path, config: MayaConfig, read: Reader) -> Iterable[tuple[str, Any]]:
-    """A tower's tensors under our names."""
-    own_name = tower_class(config.vision).own_name
+    """A tower's tensors under our names, from a folder of its own or from a Maya's."""
+    own_name, of_maya = tower_class(config.vision).own_name, "vision_tower."
+    is_maya = read_config(folder).get("model_type") == MayaConfig.model_type
     for stored, tensor in learnt_tensors_in(folder, read):
-        if (name := own_name(stored)) is not None:
-            yield f"vision_tower.{name}", tensor
+        if is_maya:
+            if stored.startswith(of_maya):
+                yield stored, tensor
+        elif (name := own_name(stored)) is not None:
+            yield f"{of_maya}{name}", tensor
 
 
 def _language_tensors(folder: Path, read: Reader) -> Iterable[tuple[str, Any]]:

@@ -31,7 +31,6 @@ class PhotographTower(PreTrainedModel):
     config_class = PhotographTowerConfig
     config: PhotographTowerConfig
     main_input_name = "pixel_values"
-    _keys_to_ignore_on_load_unexpected: ClassVar[list[str]] = [r"^imagenet\."]
     mean: ClassVar[Colours] = MEAN
     std: ClassVar[Colours] = STD
 
@@ -44,6 +43,9 @@ class PhotographTower(PreTrainedModel):
     def features(self, pixel_values_ICHW: Tensor, *, layers: int) -> Tensor:
         assert layers == self.config.num_hidden_layers, "a photograph tower is read at its last layer"
         height, width = (side // self.config.patch_size for side in pixel_values_ICHW.shape[-2:])
+        pixel_values_ICHW = pixel_values_ICHW.contiguous(
+            memory_format=torch.channels_last
+        )  # three times as fast on a CPU
         cells, quarters = (height, width), (FINER * height, FINER * width)
         looks_IChw = adaptive_avg_pool2d(self.classifier(pixel_values_ICHW), cells)
         shares_ICHW = pixel_values_ICHW * self.std[0] + self.mean[0]  # 0 to 1
@@ -65,7 +67,7 @@ class PhotographTower(PreTrainedModel):
 
     @classmethod
     def own_name(cls, stored: str) -> str | None:
-        return None if stored.startswith("imagenet.") else stored
+        return stored
 
 
 def _things(maps_CHW: tuple[Tensor, ...], quarters: tuple[int, int], pixels: torch.Size) -> Tensor:

@@ -6,7 +6,6 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from maya_core.learning.objective import AnswerObjective
 
 from maya_core.errors import DataError, ImageUnreadable, PromptTooLong
 from maya_core.languages import CODES
@@ -20,6 +19,7 @@ from maya_core.learning.data import (
     sample_index,
     step_indices,
 )
+from maya_core.learning.objective import AnswerObjective
 from maya_core.model.processor import IGNORED
 from maya_core.model.prompt import Message
 from tests.tiny import SENTENCES, picture, tiny_session

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from maya_core.learning.objective import AnswerObjective
 from PIL import Image
 
 from maya_core.errors import DataError, ImageUnreadable
 from maya_core.learning.data import ConversationCollator, Sample
 from maya_core.learning.features import FeatureStore
+from maya_core.learning.objective import AnswerObjective
 from maya_core.learning.train import TrainConfig, train
 from maya_core.model.prompt import Message
 from tests.tiny import SENTENCES, tiny_session

@@ -2,9 +2,9 @@
 
 import pytest
 import torch
-from maya_core.learning.objective import AnswerObjective
 
 from maya_core.learning.data import ConversationCollator, PackedCollator, PackedSample, Sample
+from maya_core.learning.objective import AnswerObjective
 from maya_core.model.prompt import Message
 from tests.tiny import SENTENCES, picture, tiny_session
 

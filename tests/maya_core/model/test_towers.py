@@ -23,7 +23,7 @@ from transformers import (
 )
 
 from maya_core.answering.session import ChatSession, load_session
-from maya_core.assets import asset_path
+from maya_core.assets import EMBEDDED, asset_path
 from maya_core.errors import CheckpointMismatch
 from maya_core.learning.data import ConversationCollator, Sample
 from maya_core.learning.objective import AnswerObjective
@@ -245,7 +245,9 @@ def test_a_clip_tower_is_exported_to_stock_llava(name, tmp_path):
 
 @pytest.fixture(scope="module")
 def photograph_tower() -> PhotographTower:
-    return PhotographTower.from_pretrained(asset_path("photograph-tower"), dtype=torch.float32).eval()
+    tower = load_model(asset_path(EMBEDDED)).vision_tower
+    assert isinstance(tower, PhotographTower)
+    return tower
 
 
 def expected_of(network):
@@ -254,8 +256,8 @@ def expected_of(network):
 
 def test_the_classifier_is_the_original_network(photograph_tower):
     """Weights in float16: what it gives is the original's but for their rounding."""
-    with safe_open(asset_path("photograph-tower") / "model.safetensors", framework="pt") as stored:
-        weight_KD, bias_K = (stored.get_tensor(f"imagenet.{name}").float() for name in ("weight", "bias"))
+    with safe_open(asset_path("photograph-tower") / "imagenet.safetensors", framework="pt") as stored:
+        weight_KD, bias_K = (stored.get_tensor(name).float() for name in ("weight", "bias"))
     preparation = ImagePreparation(size=260, mean=photograph_tower.mean, std=photograph_tower.std)
     for name, wanted in expected_of("efficientnet-lite2"):
         seen = preparation.pixels(open_image(FIXTURES / "maya-llava-tiny" / name))[None]
@@ -333,13 +335,13 @@ def test_a_batch_norm_is_folded_into_the_convolution_before_it():
 
 
 def test_the_photograph_tower_in_a_maya(tmp_path, folders):
-    model, processor = assemble(asset_path("photograph-tower"), folders[2], prompt_format="chat")
+    model, processor = assemble(asset_path(EMBEDDED), folders[2], prompt_format="chat")
     assert (processor.preparation.size, processor.image_slots) == (384, 36)
     session = ChatSession(model, processor)
     save_model(model, processor, tmp_path / "whole")
     again = ChatSession(load_model(tmp_path / "whole"), load_processor(tmp_path / "whole"))
     assert again.token_ids(QUESTION, OPTIONS) == session.token_ids(QUESTION, OPTIONS)
-    model, processor = assemble(asset_path("photograph-tower"), folders[2], prompt_format="chat")
+    model, processor = assemble(asset_path(EMBEDDED), folders[2], prompt_format="chat")
     before = model.vision_tower.state_dict()["classifier.stem.convolution.weight"].clone()
     config = TrainConfig(steps=1, batch_size=1, learning_rates={"model.vision_tower": 1e-3}, bf16=False, workers=0)
     sample = Sample(messages=(*QUESTION, Message(role="assistant", text="A dog.")))

@@ -9,7 +9,7 @@ from tokenizers import Tokenizer
 from transformers import AutoProcessor, LlavaForConditionalGeneration, LlavaProcessor, PreTrainedTokenizerFast, pipeline
 
 import maya_core.cli as cli
-from maya_core.answering.session import ChatSession, load_session
+from maya_core.answering.session import ChatSession
 from maya_core.assets import asset_path
 from maya_core.errors import CheckpointError
 from maya_core.model.config import GenerationOptions
@@ -107,10 +107,11 @@ def test_a_tokenizer_without_an_image_token(spare_rows, tmp_path):
         torch.testing.assert_close(model(**theirs).logits, session.model(**ours).logits, atol=1e-4, rtol=1e-4)
 
 
-def test_a_stock_pipeline_answers_as_the_embedded_maya(tmp_path):
-    session = load_session()
-    export_llava(asset_path("maya-tiny"), tmp_path)
-    pipe = pipeline("image-text-to-text", model=str(tmp_path), dtype=torch.float32, device="cpu")
+def test_a_stock_pipeline_answers_as_our_session(tmp_path):
+    session = tiny_session()
+    save_model(session.model, session.processor, tmp_path / "ours")
+    export_llava(tmp_path / "ours", tmp_path / "llava")
+    pipe = pipeline("image-text-to-text", model=str(tmp_path / "llava"), dtype=torch.float32, device="cpu")
     questions = ("What is this?", "यह क्या है?", "ما هذا؟")
     options = GenerationOptions(max_new_tokens=24)
     for question, file in zip(questions, EXAMPLES, strict=True):
