@@ -89,29 +89,22 @@ def unfreeze_layers(layers: int = 4) -> Recipe:
 
 # --- the embedded model ---
 
-TINY_IMAGE_SIZE = 128
 _TINY_TABLE = "model.language_model.model.embed_tokens"
-# The first layer's queries and keys start where words find their patches (`grounding.look_by_names`), and move slowly.
+# The first layer's queries and keys start where words find their cells (`grounding.look_by_names`), and move slowly.
 _TINY_LOOKS = tuple(f"model.language_model.model.layers.0.self_attn.{part}_proj" for part in "qk")
 _TINY_LANGUAGE_MODEL: Mapping[str, float] = {
     "model.language_model": 1.5e-3,
     "places": 2e-2,
+    "cells.nothing": 1e-3,
     **dict.fromkeys(_TINY_LOOKS, 3e-4),
 }
 
 
 def tiny_model(*, vocab_size: int, image_token_id: int, end_id: int, bos_id: int, pad_id: int) -> MayaConfig:
-    """The embedded model: the published architecture with every size made small (about 8 M parameters)."""
+    """The embedded model: the photograph tower, and the published architecture with every size made small."""
     return MayaConfig(
-        vision_config={
-            "hidden_size": 192,
-            "intermediate_size": 768,
-            "num_hidden_layers": 6,
-            "num_attention_heads": 3,
-            "image_size": TINY_IMAGE_SIZE,
-            "patch_size": 16,
-            "vision_use_head": False,
-        },
+        vision_config={"model_type": "photograph_tower"},
+        connector_config={"hidden_size": 1024},
         text_config={
             "vocab_size": vocab_size,
             "hidden_size": 256,
@@ -133,54 +126,34 @@ def tiny_model(*, vocab_size: int, image_token_id: int, end_id: int, bos_id: int
     )
 
 
-def tiny_tower(*, steps: int = 2000) -> TrainConfig:
-    """The tower alone, from nothing: which emoji lies on which patch."""
-    return TrainConfig(
-        steps=steps,
-        batch_size=48,
-        learning_rates={"tower": 1e-2, "head": 1e-2, "place": 1e-2, "table": 1e-2, "balance": 5e-2},
-        muon_rates={"tower": 2e-2},
-        weight_decay=0.01,
-        betas=(0.9, 0.98),
-        seed=1,
-    )
-
-
-def tiny_tower_large(*, steps: int = 800) -> TrainConfig:
-    """The tower again, at half the speed: a large emoji lies on many patches, and each shows only a detail of it."""
-    small = tiny_tower()
-    halved = {part: rate / 2 for part, rate in small.learning_rates.items()}
-    return replace(small, steps=steps, learning_rates=halved, muon_rates={"tower": 1e-2}, seed=2)
-
-
-def tiny_words(*, steps: int = 100) -> TrainConfig:
+def tiny_words(*, steps: int = 120) -> TrainConfig:
     """The language model's table of words, on which words mean the same."""
     return TrainConfig(
         steps=steps,
         batch_size=340,
-        learning_rates={"model.language_model.model.embed_tokens": 1e-2, "meanings": 1e-2, "languages": 1e-2},
+        learning_rates={_TINY_TABLE: 1e-2, "meanings": 1e-2, "languages": 1e-2},
         betas=(0.9, 0.98),
         seed=4,
     )
 
 
-def tiny_connector(*, steps: int = 200) -> TrainConfig:
-    """Stage 1: the connector alone, on patches and words for them."""
+def tiny_connector(*, steps: int = 600) -> TrainConfig:
+    """Stage 1: the connector alone, on cells and words for them."""
     return TrainConfig(
         steps=steps,
         batch_size=64,
-        learning_rates={"model.connector": 5e-3},
+        learning_rates={"model.connector": 2e-3, "nothing": 1e-2},
         betas=(0.9, 0.98),
         seed=5,
     )
 
 
-def tiny_grounding(*, steps: int = 200) -> TrainConfig:
-    """Connector and table of words, on patches and words for them: names of things that look alike come closer."""
+def tiny_grounding(*, steps: int = 300) -> TrainConfig:
+    """Connector and table of words, on cells and words for them: names of things that look alike come closer."""
     return TrainConfig(
         steps=steps,
         batch_size=64,
-        learning_rates={"model.connector": 3e-3, "model.language_model.model.embed_tokens": 6e-3},
+        learning_rates={"model.connector": 1e-3, _TINY_TABLE: 4e-3, "nothing": 4e-3},
         betas=(0.9, 0.98),
         seed=7,
     )
@@ -188,7 +161,7 @@ def tiny_grounding(*, steps: int = 200) -> TrainConfig:
 
 def tiny_pointing(*, steps: int = 100) -> TrainConfig:
     """The language model's layers alone: with the table moving, the first steps, which are about how answers are written,
-    would undo what words and patches have in common."""
+    would undo what words and cells have in common."""
     return TrainConfig(
         steps=steps,
         batch_size=20,
@@ -202,25 +175,13 @@ def tiny_pointing(*, steps: int = 100) -> TrainConfig:
 
 def tiny_answers(*, steps: int = 2800) -> TrainConfig:
     """Stage 2: language model and, slowly, the connector, on questions of every kind. The tower rests."""
-    rates = _TINY_LANGUAGE_MODEL | {_TINY_TABLE: 1e-3, "model.connector": 3e-4}
+    rates = _TINY_LANGUAGE_MODEL | {_TINY_TABLE: 1e-3, "model.connector": 2e-4}
     return replace(tiny_pointing(steps=steps), learning_rates=rates, seed=3)
 
 
-def tiny_looking(*, steps: int = 1200) -> TrainConfig:
-    """Tower and connector, on patches and the words for them; the words rest where the language model knows them."""
-    return TrainConfig(
-        steps=steps,
-        batch_size=48,
-        learning_rates={"model.vision_tower": 3e-3, "model.connector": 1e-3},
-        muon_rates={"model.vision_tower": 1e-2},
-        weight_decay=0.01,
-        betas=(0.9, 0.98),
-        seed=9,
-    )
-
-
-def tiny_refining(*, steps: int = 1100) -> TrainConfig:
-    """Stage 2 again, at two thirds of the speed: what is seen better now has to be said, in more wordings."""
+def tiny_doubting(*, steps: int = 300) -> TrainConfig:
+    """Stage 2 once more, at a third of the speed, with photographs that were taken for something else (R-Tuning, arXiv
+    2311.09677): there the model learns to say that it is not sure."""
     answers = tiny_answers()
-    rates = {part: rate * 2 / 3 for part, rate in answers.learning_rates.items()}
-    return replace(answers, steps=steps, learning_rates=rates, muon_rates={"model.language_model": 5e-3}, seed=10)
+    rates = {part: rate / 3 for part, rate in answers.learning_rates.items()}
+    return replace(answers, steps=steps, learning_rates=rates, muon_rates={"model.language_model": 2.5e-3}, seed=10)

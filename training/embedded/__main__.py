@@ -1,86 +1,101 @@
-"""Train the embedded Maya from nothing: `python -m training.embedded`.
+"""Train the embedded Maya: `python -m training.embedded --caltech FOLDER --coco FOLDER`.
 
-Nine stages: the tower alone, on many small emoji and their names in eight languages, then on few and large ones; the
-language model's table of words, in ten; the connector alone, in eight; connector and table, in ten; the language model's
-layers, on where the things that words name lie; connector and language model on questions of every kind, in ten; then tower
-and connector on the words that the language model knows by now; and once more on questions, in further wordings. Every
-stage is seeded and resumes where it stopped; the result is written to `assets/maya-tiny` (or --out).
+The tower rests: it sees some ten thousand scenes of photographs and drawings once. Then, by the paper's two stages and what
+a small language model needs before them: its table of words, in ten languages; the connector alone, in eight; connector and
+table, in ten; the language model's layers, on where the things that words name lie; connector and language model on
+questions of every kind, in ten; and once more with photographs that it took for something else, so that it learns to doubt.
+Every stage is seeded and resumes where it stopped; the result is written to `assets/maya-tiny` (or --out).
 
-With --model, the last two stages alone go on from that one.
+training/photo_vqa/README.md says where photographs are to be had.
 """
 
 import json
 import logging
 import platform
 import subprocess
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
 import torch
 import tyro
+from safetensors.torch import load_file
+from torch import Tensor
 
 from maya_core.assets import asset_path
 from maya_core.languages import CODES, PRETRAINED_CODES
 from maya_core.learning.train import TrainConfig, train
 from maya_core.model.maya import MayaForConditionalGeneration
 from maya_core.model.processor import ImagePreparation, MayaProcessor
-from maya_core.weights.checkpoint import load_model, load_processor, save_model
+from maya_core.model.towers.efficientnet_lite import FEATURES
+from maya_core.weights.checkpoint import save_model
 from maya_core.weights.destination import claim
 from training.embedded.grounding import (
-    align_patches,
+    CellObjective,
+    MeaningCollator,
+    Meanings,
+    WordVectors,
     attend_to_likeness,
+    grid_of,
     look_by_names,
     match_spread,
-    standardise_features,
-    train_words,
+    start_at_the_classifier,
+    taken_for,
+    word_objective,
+    words_of,
 )
-from training.embedded.pointing import PointingCollator, PointingObjective, PointingQuestions
-from training.embedded.sight import SCENES, train_tower, untrained_tower
+from training.embedded.looking import Both, CellCollator, Looking, LookingCollator
+from training.embedded.pointing import PointingObjective
+from training.embedded.seen import SeenScenes
+from training.embedded.simulated import Simulator, classifier, inside
 from training.embedded.tokenizer import train_tokenizer
-from training.emoji_vqa.dataset import COMPARISONS_FIRST, WEAKEST_FIRST, EmojiQuestions
+from training.photo_vqa.scenes import Scenes, alone, photographs
 from training.progress import printer
 from training.recipes import (
     tiny_answers,
     tiny_connector,
+    tiny_doubting,
     tiny_grounding,
-    tiny_looking,
     tiny_model,
     tiny_pointing,
-    tiny_refining,
-    tiny_tower,
-    tiny_tower_large,
     tiny_words,
 )
 
 TRAINING_REPORT = "training.json"
-FIRST_STAGES = ("tower", "tower-large", "words", "connector", "grounding", "pointing", "answers")
-LAST_STAGES = ("looking", "refining")
+STAGES = ("words", "connector", "grounding", "pointing", "answers", "doubting")
+FIRST = 256  # scenes that tell how loud the tower is
 
 
 @dataclass(frozen=True, kw_only=True)
 class EmbeddedOptions:
-    """Train the embedded Maya from nothing."""
+    """Train the embedded Maya."""
 
-    model: Annotated[Path | None, tyro.conf.arg(help="an embedded Maya to go on from, by the last two stages")] = None
-    run: Annotated[Path, tyro.conf.arg(help="folder of the run: checkpoints, records")] = Path("runs/embedded")
+    caltech: Annotated[Path | None, tyro.conf.arg(help="folder of Caltech-101: one folder a class")] = None
+    coco: Annotated[Path | None, tyro.conf.arg(help="folder of COCO: `images` and YOLO `labels`")] = None
+    tower: Annotated[
+        Path | None,
+        tyro.conf.arg(help="folder of a photograph tower, or a Maya's with one; assets/maya-tiny if not given"),
+    ] = None
+    run: Annotated[Path, tyro.conf.arg(help="folder of the run: features, checkpoints, records")] = Path(
+        "runs/embedded"
+    )
     out: Annotated[Path | None, tyro.conf.arg(help="where the model goes; assets/maya-tiny if not given")] = None
-    tower_steps: int = 2000
-    large_steps: int = 800
-    word_steps: int = 100
-    connector_steps: int = 200
-    grounding_steps: int = 200
+    scenes: Annotated[int, tyro.conf.arg(help="how many the tower sees")] = 12000
+    word_steps: int = 120
+    connector_steps: int = 600
+    grounding_steps: int = 300
     pointing_steps: int = 100
     answer_steps: int = 2800
-    looking_steps: int = 1200
-    refining_steps: int = 1100
-    vocabulary: Annotated[int, tyro.conf.arg(help="most entries of the tokenizer")] = 16384
+    doubt_steps: int = 300
+    vocabulary: Annotated[int, tyro.conf.arg(help="most entries of the tokenizer")] = 20480
     workers: int = 1
 
 
-def untrained(vocabulary: int) -> tuple[MayaForConditionalGeneration, MayaProcessor]:
-    """The model before any training, and its processor with a tokenizer of at most `vocabulary` entries."""
+def untrained(vocabulary: int, tower: Path) -> tuple[MayaForConditionalGeneration, MayaProcessor]:
+    """The model before any training, but with a tower that sees, and its processor with a tokenizer of at most
+    `vocabulary` entries."""
     tokenizer = train_tokenizer(vocabulary)
     ids = tokenizer.get_added_vocab()
     config = tiny_model(
@@ -92,73 +107,98 @@ def untrained(vocabulary: int) -> tuple[MayaForConditionalGeneration, MayaProces
     )
     torch.manual_seed(0)
     model = MayaForConditionalGeneration(config)
+    model.vision_tower.load_state_dict(tower_of(tower))
     attend_to_likeness(model)
-    return model, MayaProcessor(config, ImagePreparation(size=config.image_size), tokenizer)
+    return model.eval(), MayaProcessor(config, ImagePreparation.of(config), tokenizer)
 
 
-QUESTIONS = EmojiQuestions(split="train", size=SCENES, weights=COMPARISONS_FIRST, dropped=0.1)
+def tower_of(folder: Path) -> dict[str, Tensor]:
+    """A photograph tower's weights in float32, from a folder of its own or of a Maya that has one."""
+    stored = load_file(folder / "model.safetensors")
+    own = {name.removeprefix("vision_tower."): tensor.float() for name, tensor in stored.items()}
+    return {name: tensor for name, tensor in own.items() if name.startswith(("classifier.", "detector."))}
 
 
-def answer(
-    objective: PointingObjective,
-    processor: MayaProcessor,
-    questions: EmojiQuestions,
-    config: TrainConfig,
-    run_dir: Path,
-    *,
-    names: int = 12,
-) -> None:
-    """Conversations, and beside them names whose places are asked for: so many a scene."""
-    shapes = objective.model.config
-    questions = replace(questions, image_size=shapes.image_size)
-    pointing = PointingQuestions(questions=questions, names=names, grid=shapes.image_size // shapes.patch_size)
-    train(objective, pointing, PointingCollator(processor), config, run_dir, on_record=printer(run_dir.name))
+@dataclass
+class _Making:
+    """A model under way, with what it learns from."""
+
+    options: EmbeddedOptions
+    model: MayaForConditionalGeneration
+    processor: MayaProcessor
+    seen: SeenScenes
+
+    def __post_init__(self) -> None:
+        self.grid = grid_of(self.model)
+        self.simulator = Simulator.of(looks_of(self.seen, self.grid), classifier(), self.grid)
+        self.first_BCD = torch.stack([self.seen.features(index) for index in range(min(FIRST, len(self.seen)))])
+
+    def run(self) -> None:
+        """All stages."""
+        options = self.options
+        objective = word_objective(self.model, self.processor)
+        meanings = Meanings(objective.meanings.num_embeddings)
+        self.stage("words", objective, meanings, MeaningCollator(), tiny_words(steps=options.word_steps))
+        start_at_the_classifier(self.model.connector, self.first_BCD)
+        cells = Looking(seen=self.seen, simulator=self.simulator, grid=self.grid)
+        for name, languages, config in (
+            ("connector", PRETRAINED_CODES, tiny_connector(steps=options.connector_steps)),
+            ("grounding", CODES, tiny_grounding(steps=options.grounding_steps)),
+        ):
+            alike = CellObjective(self.model, words_of(self.processor, languages))
+            self.stage(name, alike, replace(cells, seed=len(languages)), CellCollator(), config)
+        match_spread(self.model, self.first_BCD)
+        look_by_names(self.model, words_of(self.processor, CODES), self.first_BCD)
+        torch.manual_seed(0)
+        pointing = PointingObjective(self.model, self.processor)
+        asking = replace(cells, conversations=4, names=16)
+        collator = LookingCollator(self.processor)
+        self.stage("pointing", pointing, asking, collator, tiny_pointing(steps=options.pointing_steps))
+        asking = replace(cells, conversations=10, names=8, seed=3)
+        self.stage("answers", pointing, asking, collator, tiny_answers(steps=options.answer_steps))
+
+        doubting = Both(replace(asking, unknown=0.15, seed=10), self.calibration(asking), one_in=4)
+        self.stage("doubting", pointing, doubting, collator, tiny_doubting(steps=options.doubt_steps))
+
+    def calibration(self, asking: Looking) -> Looking:
+        """Photographs that no stage has read, with what they are taken for where that is wrong."""
+        options = self.options
+        scenes = [alone(one) for one in photographs(options.caltech, None, "calibration")]
+        seen = SeenScenes(scenes, options.run / "calibration", self.seen.shape, len(scenes))
+        seen.fill(self.model, self.processor.preparation, workers=2)
+        things = WordVectors(words_of(self.processor, CODES)[0])
+        features_BCD = torch.stack([seen.features(index) for index in range(len(seen))])
+        taken = taken_for(self.model, things, features_BCD)
+        perhaps = {
+            index: guess
+            for index, (scene, guess) in enumerate(zip(scenes, taken, strict=True))
+            if scene.things and scene.things[0].thing != guess
+        }
+        return replace(asking, seen=seen, perhaps=perhaps, seed=11)
+
+    def stage(
+        self, name: str, objective: torch.nn.Module, dataset: object, collator: object, config: TrainConfig
+    ) -> None:
+        config = replace(config, workers=self.options.workers)
+        train(objective, dataset, collator, config, self.options.run / name, on_record=printer(name))  # type: ignore[arg-type]
 
 
-def learn_to_answer(options: EmbeddedOptions) -> tuple[MayaForConditionalGeneration, MayaProcessor]:
-    """The first stages, from nothing to questions of every kind."""
-    model, processor = untrained(options.vocabulary)
-
-    def with_workers(config: TrainConfig) -> TrainConfig:
-        return replace(config, workers=options.workers)
-
-    small = with_workers(tiny_tower(steps=options.tower_steps))
-    large = with_workers(tiny_tower_large(steps=options.large_steps))
-    sight = untrained_tower(model.config.vision, processor, small.seed)
-    train_tower(sight, processor, small, options.run / "tower", crowded=0.6, alone=0.0)
-    train_tower(sight, processor, large, options.run / "tower-large", crowded=0.25, alone=0.5)
-    model.vision_tower.load_state_dict(sight.tower.state_dict())
-    train_words(model, processor, with_workers(tiny_words(steps=options.word_steps)), options.run / "words")
-    standardise_features(model, processor)
-    connector_config = with_workers(tiny_connector(steps=options.connector_steps))
-    align_patches(model, processor, PRETRAINED_CODES, connector_config, options.run / "connector")
-    grounding_config = with_workers(tiny_grounding(steps=options.grounding_steps))
-    align_patches(model, processor, CODES, grounding_config, options.run / "grounding")
-    match_spread(model, processor)
-    look_by_names(model, processor)
-    torch.manual_seed(0)
-    objective = PointingObjective(model, processor)
-    pointing_config = with_workers(tiny_pointing(steps=options.pointing_steps))
-    few = replace(QUESTIONS, conversations=4)
-    answer(objective, processor, few, pointing_config, options.run / "pointing", names=24)
-    answers_config = with_workers(tiny_answers(steps=options.answer_steps))
-    answer(objective, processor, QUESTIONS, answers_config, options.run / "answers")
-    return model, processor
+def looks_of(seen: SeenScenes, grid: int) -> Mapping[str, Tensor]:
+    """Of things that photographs show alone or in a mosaic: the classifier's features of their cells (cells, L)."""
+    looks: dict[str, list[Tensor]] = defaultdict(list)
+    for index in range(len(seen)):
+        scene = seen.scenes[index]
+        if not scene.pieces or scene.lists_all:
+            continue
+        for thing in scene.things:
+            if thing.width >= 0.45 and thing.height >= 0.45 and len(looks[thing.thing]) < 40:
+                cells_P = inside(thing, grid, share=0.7)
+                looks[thing.thing].append(seen.features(index)[cells_P, :FEATURES].float())
+    return {thing: torch.cat(cells) for thing, cells in looks.items() if cells}
 
 
-def improve(model: MayaForConditionalGeneration, processor: MayaProcessor, options: EmbeddedOptions) -> None:
-    """The last stages: see better, then say what is seen."""
-    looking = replace(tiny_looking(steps=options.looking_steps), workers=options.workers)
-    align_patches(model, processor, CODES, looking, options.run / "looking", alone=0.5)
-    torch.manual_seed(0)
-    objective = PointingObjective(model, processor)
-    refining = replace(tiny_refining(steps=options.refining_steps), workers=options.workers)
-    questions = replace(QUESTIONS, weights=WEAKEST_FIRST, later=True)
-    answer(objective, processor, questions, refining, options.run / "refining")
-
-
-def minutes_of(stages: Sequence[str], options: EmbeddedOptions) -> dict[str, float]:
-    return {stage: round(_seconds(options.run / stage) / 60, 1) for stage in stages}
+def minutes_of(options: EmbeddedOptions) -> dict[str, float]:
+    return {stage: round(_seconds(options.run / stage) / 60, 1) for stage in STAGES}
 
 
 def main() -> None:
@@ -166,16 +206,14 @@ def main() -> None:
     options = tyro.cli(EmbeddedOptions, description=__doc__)
     out = options.out or asset_path("maya-tiny")
     claim(out, overwrite=True)
-    if options.model is None:
-        model, processor = learn_to_answer(options)
-        minutes = minutes_of(FIRST_STAGES, options)
-    else:
-        model, processor = load_model(options.model, dtype=torch.float32), load_processor(options.model)
-        before = json.loads((options.model / TRAINING_REPORT).read_text())["minutes"]
-        minutes = {stage: before[stage] for stage in FIRST_STAGES}
-    improve(model, processor, options)
-    minutes |= minutes_of(LAST_STAGES, options)
-    save_model(model, processor, out, dtype=torch.bfloat16, overwrite=True)
+    model, processor = untrained(options.vocabulary, options.tower or asset_path("maya-tiny"))
+    shape = (grid_of(model) ** 2, model.config.vision.hidden_size)
+    scenes = Scenes(photographs(options.caltech, options.coco, "train"))
+    seen = SeenScenes(scenes, options.run / "seen", shape, options.scenes)
+    seen.fill(model, processor.preparation, workers=2, on_done=lambda done: print(f"seen {done}", flush=True))
+    _Making(options, model, processor, seen).run()
+    save_model(model, processor, out, dtype=torch.float16, overwrite=True)
+    minutes = minutes_of(options)
     report = {
         "parameters": model.num_parameters(),
         "minutes": minutes | {"all": round(sum(minutes.values()), 1)},

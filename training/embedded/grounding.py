@@ -1,12 +1,13 @@
-"""The language model's words and the connector's patches brought together, before any sentence: stages `words`,
-`connector` and `grounding`; and how the language model starts, so that it can look things up from the first step.
+"""The language model's words and the connector's cells brought together, before any sentence: stages `words`, `connector`
+and `grounding`; and how connector and language model start, so that they can look things up from the first step.
+
+Shape letters: F forms of words, W words, E text width, C cells, P places or principal directions, H hidden width.
 """
 
 import math
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from itertools import chain
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -14,26 +15,66 @@ from torch import Tensor, nn
 from maya_core.languages import CODES
 from maya_core.learning.data import Batch, Collator
 from maya_core.learning.losses import LossSum
-from maya_core.learning.train import TrainConfig, train
+from maya_core.model.connectors import MLPConnector
 from maya_core.model.maya import MayaForConditionalGeneration
 from maya_core.model.processor import MayaProcessor
-from training.embedded.sight import EmojiScenes, SceneCollator, WordVectors, names_of, things_of, token_ids
-from training.emoji_vqa.questions import load_phrases, sentences
-from training.emoji_vqa.scenes import CELLS, make_scene, render
-from training.emoji_vqa.vocabulary import CATEGORIES, load_vocabulary
-from training.progress import printer
+from maya_core.model.towers.efficientnet_lite import FEATURES
+from training.embedded.looking import NOTHING, PLACES
+from training.embedded.simulated import classifier
+from training.photo_vqa.phrases import COLOURS, load_phrases
+from training.photo_vqa.texts import forms_of, is_spaced, sentences
+from training.photo_vqa.things import KINDS, load_things
 
-FORMS_A_STEP = 5  # of twenty: ten languages, with a space before the word and without
+FORMS_A_STEP = 4  # of all forms of words
+Words = list[list[list[int]]]  # token ids by form and word
+
+
+class WordVectors(nn.Module):
+    """Table of embeddings (V, E) -> vectors of words (F, W, E), each the mean of its tokens."""
+
+    def __init__(self, words: Words) -> None:
+        super().__init__()
+        flat = [list(word) for form in words for word in form]
+        starts = torch.tensor([0] + [len(word) for word in flat[:-1]]).cumsum(0)
+        self.forms = len(words)
+        self.ids: Tensor
+        self.starts: Tensor
+        self.register_buffer("ids", torch.tensor([token for word in flat for token in word]), persistent=False)
+        self.register_buffer("starts", starts, persistent=False)
+
+    def __len__(self) -> int:
+        """Words in a form."""
+        return len(self.starts) // self.forms
+
+    def forward(self, table_VE: Tensor) -> Tensor:
+        words_WE = nn.functional.embedding_bag(self.ids, table_VE, self.starts, mode="mean")
+        return words_WE.unflatten(0, (self.forms, -1))
+
+    def some(self, table_VE: Tensor, number: int) -> Tensor:
+        """A few of the forms, by chance: over the steps all are met, at a fraction of the work."""
+        ends = torch.cat([self.starts, self.starts.new_tensor([len(self.ids)])])
+        words, chosen = len(self), torch.randperm(self.forms)[:number].tolist()
+        ids, starts, read = [], [], 0
+        for form in chosen:
+            first, last = int(ends[form * words]), int(ends[(form + 1) * words])
+            ids.append(self.ids[first:last])
+            starts.append(self.starts[form * words : (form + 1) * words] - first + read)
+            read += last - first
+        words_WE = nn.functional.embedding_bag(torch.cat(ids), table_VE, torch.cat(starts), mode="mean")
+        return words_WE.unflatten(0, (len(chosen), -1))
+
+
+# --- words ---
 
 
 class Meanings:
-    """The things and places that have words: sample `index` is its own number."""
+    """Numbers of all that has words: things, then colours, kinds and places."""
 
-    def __init__(self, things: int) -> None:
-        self.things = things
+    def __init__(self, number: int) -> None:
+        self.number = number
 
     def __len__(self) -> int:
-        return self.things + CELLS
+        return self.number
 
     def __getitem__(self, index: int) -> int:
         return index
@@ -47,26 +88,22 @@ class MeaningCollator(Collator):
 
 
 class WordObjective(nn.Module):
-    """The words of one thing, or place, are alike in all languages; and each word says which language it belongs to.
+    """The words of one thing, colour, kind or place are alike in all languages; and each word says which language it
+    belongs to.
 
-    Trained on text as scarce as EmojiVQA's, a language model would put both into its table of words only slowly, and
+    Trained on text as scarce as these worlds', a language model would put both into its table of words only slowly, and
     answer in the wrong language for long.
     """
 
     def __init__(
-        self,
-        model: MayaForConditionalGeneration,
-        things: Sequence[Sequence[Sequence[int]]],
-        places: Sequence[Sequence[Sequence[int]]],
-        uses: Mapping[int, Sequence[float]],
+        self, model: MayaForConditionalGeneration, words: Sequence[Words], uses: Mapping[int, Sequence[float]]
     ) -> None:
-        """Token ids by form and thing (the concepts, then the colours), and by form and cell. A form is a language, with or
-        without a space before the word. uses: of a token, how much each language uses it."""
+        """words: of things, colours, kinds and places. uses: of a token, how much each language uses it."""
         super().__init__()
         self.model = model
-        self.words = nn.ModuleList([WordVectors(things), WordVectors(places)])
+        self.words = nn.ModuleList(map(WordVectors, words))
         width = model.config.text.hidden_size
-        self.meanings = nn.Embedding(len(Meanings(len(things[0]))), width)
+        self.meanings = nn.Embedding(sum(len(group[0]) for group in words), width)
         self.languages = nn.Linear(width, len(CODES))
         shares_WL = torch.tensor(list(uses.values()))
         self.used_W: Tensor
@@ -75,7 +112,7 @@ class WordObjective(nn.Module):
         self.register_buffer("shares_WL", shares_WL / shares_WL.sum(1, keepdim=True), persistent=False)
 
     def forward(self, batch: Batch) -> LossSum:
-        """batch: meanings (B,), the things and behind them the places."""
+        """batch: meanings (B,), things, then colours, kinds, places."""
         table_VE = table_of(self.model)
         meanings_B = batch["meanings"]
         directions_BE = _direction(self.meanings(meanings_B), self.model)
@@ -84,58 +121,115 @@ class WordObjective(nn.Module):
         first = 0
         for words in self.words:
             mine_B = (first <= meanings_B) & (meanings_B < first + len(words))
-            total = total + _likeness_loss(directions_BE[mine_B], words(table_VE), meanings_B[mine_B] - first)
+            forms_FWE = words.some(table_VE, 3 * FORMS_A_STEP)
+            total = total + _likeness_loss(directions_BE[mine_B], forms_FWE, meanings_B[mine_B] - first)
             first += len(words)
         return LossSum(total, torch.tensor(len(meanings_B)))
 
 
-class PatchObjective(nn.Module):
-    """Bring the connector's image of a patch near the words for it: of what lies there (of the ground's colour, where
-    nothing does), of what kind of thing that is, and of its place.
+def word_objective(model: MayaForConditionalGeneration, processor: MayaProcessor) -> WordObjective:
+    """With the words of all ten languages."""
+    from training.emoji_vqa.questions import sentences as about_drawings
 
-    The connector projects patches into the word space; here it is taught that directly, without a sentence between.
+    uses: dict[int, list[float]] = defaultdict(lambda: [0.0] * len(CODES))
+    for number, code in enumerate(CODES):
+        texts = list(chain(sentences(code), about_drawings(code)))
+        for token, times in Counter(chain.from_iterable(token_ids(processor, texts))).items():
+            uses[token][number] = float(times)
+    return WordObjective(model, words_of(processor, CODES), uses)
+
+
+def words_of(processor: MayaProcessor, languages: Sequence[str]) -> list[Words]:
+    """Things, colours, kinds and places."""
+    phrases = [load_phrases(code) for code in languages]
+    things = [
+        token_ids(processor, [f"{space}{word}" for word in words])
+        for code in languages
+        for form, words in forms_of(code).items()
+        for space in (("", " ") if form == "name" and is_spaced(code) else (" ",) if is_spaced(code) else ("",))
+    ]
+
+    def both(words: Sequence[Sequence[str]]) -> Words:
+        """A word at the start of an answer and one behind a space are different tokens."""
+        large = [[phrase.as_answer(word) for word in form] for phrase, form in zip(phrases, words, strict=True)]
+        behind = [[f" {word}" for word in form] for form in words]
+        return [token_ids(processor, form) for form in (*large, *behind)]
+
+    return [
+        things,
+        both([[phrase.colours[colour] for colour in COLOURS] for phrase in phrases]),
+        both([[phrase.kinds[kind] for kind in KINDS] for phrase in phrases]),
+        both([phrase.places for phrase in phrases]),
+    ]
+
+
+def token_ids(processor: MayaProcessor, words: Sequence[str]) -> list[list[int]]:
+    ids: list[list[int]] = processor.require_tokenizer()(list(words), add_special_tokens=False)["input_ids"]
+    return ids
+
+
+# --- cells ---
+
+
+class CellObjective(nn.Module):
+    """Bring the connector's image of a cell near the words for it: of what lies there, of its kind, of its colour, and of
+    its place.
+
+    The connector projects cells into the word space; here it is taught that directly, without a sentence between.
     """
 
-    def __init__(
-        self,
-        model: MayaForConditionalGeneration,
-        things: Sequence[Sequence[Sequence[int]]],
-        kinds: Sequence[Sequence[Sequence[int]]],
-        places: Sequence[Sequence[Sequence[int]]],
-    ) -> None:
-        """As in `WordObjective`; kinds: the categories."""
+    def __init__(self, model: MayaForConditionalGeneration, words: Sequence[Words]) -> None:
+        """words: of things, colours, kinds and places."""
         super().__init__()
         self.model = model
-        self.things, self.kinds, self.places = WordVectors(things), WordVectors(kinds), WordVectors(places)
-        self.kind_of: Tensor  # each concept's
+        self.things, self.colours, self.kinds, self.places = map(WordVectors, words)
+        self.nothing = nn.Embedding(1, model.config.text.hidden_size)
+        self.kind_of: Tensor  # each thing's
         self.register_buffer(
-            "kind_of",
-            torch.tensor([list(CATEGORIES).index(concept.category) for concept in load_vocabulary()]),
-            persistent=False,
+            "kind_of", torch.tensor([KINDS.index(thing.kind) for thing in load_things().values()]), persistent=False
         )
-        grid = model.config.image_size // model.config.patch_size
-        third = (torch.arange(grid) * 2 + 1) * 3 // (2 * grid)  # in which third of the picture a patch's middle lies
-        self.cell_of_N: Tensor
-        self.register_buffer("cell_of_N", (third[:, None] * 3 + third).flatten(), persistent=False)
+        grid = grid_of(model)
+        third = (torch.arange(grid) * 2 + 1) * 3 // (2 * grid)  # in which third of the picture a cell's middle lies
+        self.place_of_C: Tensor
+        self.register_buffer("place_of_C", (third[:, None] * 3 + third).flatten(), persistent=False)
 
     def forward(self, batch: Batch) -> LossSum:
-        """batch: pixel_values (B, 3, H, W), concepts (B, N), -1 where nothing lies, and colours (B,)."""
-        return self.alike(self.model.vision_features(batch["pixel_values"]), batch)
-
-    def alike(self, features_BND: Tensor, batch: Batch) -> LossSum:
-        """The same, from what the tower made of the pictures."""
+        """batch: vision_features (B, C, D); things and colours (B, C), as `looking.Lain` has them."""
         table_VE = table_of(self.model)
-        embeds_PE = self.model.connector(features_BND).float().flatten(0, 1)
-        directions_PE = _direction(embeds_PE, self.model)
-        things_P = things_of(batch, len(self.things))
-        total = _likeness_loss(directions_PE, _some(self.things(table_VE)), things_P)
-        cells_P = self.cell_of_N.repeat(len(features_BND))
-        total = total + _likeness_loss(directions_PE, _some(self.places(table_VE)), cells_P)
-        concepts_P = batch["concepts"].flatten()
-        is_thing_P = concepts_P >= 0
-        kinds_T = self.kind_of[concepts_P[is_thing_P]]
-        total = total + _likeness_loss(directions_PE[is_thing_P], _some(self.kinds(table_VE)), kinds_T)
-        return LossSum(total, torch.tensor(len(things_P)))
+        embeds_CE = self.model.connector(batch["vision_features"]).float().flatten(0, 1)
+        directions_CE = _direction(embeds_CE, self.model)
+        things_C, colours_C = batch["things"].flatten(), batch["colours"].flatten()
+        things_FWE = self.things.some(table_VE, FORMS_A_STEP)
+        nothing_FWE = self.nothing.weight.expand(len(things_FWE), 1, -1)
+        is_known_C, is_thing_C, is_coloured_C = things_C != -1, things_C >= 0, colours_C >= 0
+        targets_C = torch.where(things_C == NOTHING, len(self.things), things_C)
+        words_FWE = torch.cat([things_FWE, nothing_FWE], dim=1)
+        total = _likeness_loss(directions_CE[is_known_C], words_FWE, targets_C[is_known_C])
+        kinds_C = self.kind_of[things_C[is_thing_C]]
+        total = total + 0.5 * _likeness_loss(
+            directions_CE[is_thing_C], self.kinds.some(table_VE, FORMS_A_STEP), kinds_C
+        )
+        colours_FWE = self.colours.some(table_VE, FORMS_A_STEP)
+        total = total + 0.5 * _likeness_loss(directions_CE[is_coloured_C], colours_FWE, colours_C[is_coloured_C])
+        places_C = self.place_of_C.repeat(len(batch["things"]))
+        total = total + _likeness_loss(directions_CE, self.places.some(table_VE, FORMS_A_STEP), places_C)
+        return LossSum(total, torch.tensor(len(things_C)))
+
+
+def taken_for(model: MayaForConditionalGeneration, things: WordVectors, features_BCD: Tensor) -> list[str]:
+    """Which thing the middle cells of each picture are most like."""
+    middle = slice(1, grid_of(model) - 1)
+    with torch.inference_mode():
+        directions_BCE = _direction(model.connector(features_BCD.float()), model)
+        likeness_BCT = (directions_BCE @ things(table_of(model)).mean(0).T).softmax(-1)
+        grid = (grid_of(model), grid_of(model))
+        best_B = likeness_BCT.unflatten(1, grid)[:, middle, middle].sum((1, 2)).argmax(-1)
+    return [list(load_things())[number] for number in best_B.tolist()]
+
+
+def grid_of(model: MayaForConditionalGeneration) -> int:
+    """Cells along a side of a picture."""
+    return model.config.image_size // model.config.patch_size
 
 
 def _direction(vectors: Tensor, model: MayaForConditionalGeneration) -> Tensor:
@@ -143,17 +237,12 @@ def _direction(vectors: Tensor, model: MayaForConditionalGeneration) -> Tensor:
     return _normalised(vectors) * model.config.text.logit_scale
 
 
-def _some(words_FWE: Tensor) -> Tensor:
-    """A few of the forms of words, by chance: over the steps all are met, at a quarter of the work."""
-    return words_FWE[torch.randperm(len(words_FWE))[:FORMS_A_STEP]]
-
-
-def _likeness_loss(directions_PE: Tensor, words_FWE: Tensor, targets_P: Tensor) -> Tensor:
+def _likeness_loss(directions_CE: Tensor, words_FWE: Tensor, targets_C: Tensor) -> Tensor:
     """Cross-entropy of each direction's word among the words of a form, the mean over forms, summed over directions."""
     forms = len(words_FWE)
-    by_form_PWF = (directions_PE @ words_FWE.flatten(0, 1).T).unflatten(1, (forms, -1)).transpose(1, 2)
-    targets_PF = targets_P[:, None].expand(-1, forms)
-    return nn.functional.cross_entropy(by_form_PWF, targets_PF, reduction="sum") / forms
+    by_form_CWF = (directions_CE @ words_FWE.flatten(0, 1).T).unflatten(1, (forms, -1)).transpose(1, 2)
+    targets_CF = targets_C[:, None].expand(-1, forms)
+    return nn.functional.cross_entropy(by_form_CWF, targets_CF, reduction="sum") / forms
 
 
 def table_of(model: MayaForConditionalGeneration) -> Tensor:
@@ -161,6 +250,46 @@ def table_of(model: MayaForConditionalGeneration) -> Tensor:
     table_VE = model.get_input_embeddings().weight
     assert isinstance(table_VE, Tensor)
     return table_VE
+
+
+# --- how it starts ---
+
+
+def start_at_the_classifier(connector: nn.Module, features_BCD: Tensor) -> None:
+    """Scale the connector's first layer to the tower's features, so that it starts from mean 0 and spread 1; and let it
+    begin with what things the classifier of ImageNet sees, as far as its width goes.
+
+    A tower's raw features are tens of times larger than word embeddings; an untrained language model drowns in them.
+    """
+    assert isinstance(connector, MLPConnector)
+    first = connector.layers[0]
+    assert isinstance(first, nn.Linear)
+    classes_KL = classifier()
+    known = [list(thing.imagenet) for thing in load_things().values() if thing.imagenet]
+    with torch.no_grad():
+        features_CD = features_BCD.flatten(0, 1).float()
+        mean_D, spread_D = features_CD.mean(0), features_CD.std(0).clamp(min=1e-2)
+        first.weight.normal_(std=features_CD.shape[1] ** -0.5)
+        first.weight /= spread_D
+        sees_KL = torch.stack([classes_KL[classes].mean(0) for classes in known])[: len(first.weight)]
+        sees_KL = sees_KL - sees_KL.mean(0)
+        first.weight[: len(sees_KL)] = 0
+        scores_CK = features_CD[:, :FEATURES] @ sees_KL.T
+        first.weight[: len(sees_KL), :FEATURES] = sees_KL / scores_CK.std(0).clamp(min=1e-3)[:, None]
+        first.bias.copy_(-first.weight @ mean_D)
+
+
+def match_spread(model: MayaForConditionalGeneration, features_BCD: Tensor) -> None:
+    """Scale the last layer of the connector so that pictures are as loud as words.
+
+    `CellObjective` looks at directions alone. Embeddings hundreds of times larger than words pass through the language
+    model untouched: what its layers add to them is lost beside them.
+    """
+    with torch.no_grad():
+        factor = table_of(model).std() / model.connector(features_BCD.float()).std()
+        *_, last = (layer for layer in model.connector.modules() if isinstance(layer, nn.Linear))
+        last.weight *= factor
+        last.bias *= factor
 
 
 def attend_to_likeness(model: MayaForConditionalGeneration, *, sharpness: float = 6.0, loudness: float = 0.1) -> None:
@@ -190,40 +319,46 @@ def attend_to_likeness(model: MayaForConditionalGeneration, *, sharpness: float 
 
 
 def look_by_names(
-    model: MayaForConditionalGeneration, processor: MayaProcessor, *, sharpness: float = 9.0, loudness: float = 0.1
+    model: MayaForConditionalGeneration,
+    words: Sequence[Words],
+    features_BCD: Tensor,
+    *,
+    sharpness: float = 9.0,
+    loudness: float = 0.1,
 ) -> None:
-    """Start the first layer's likeness heads where words find their patches.
+    """Start the first layer's likeness heads where words find their cells.
 
-    After `grounding`, a name and the patches of its thing are alike in the directions in which the names of things differ
+    After `grounding`, a name and the cells of its thing are alike in the directions in which the names of things differ
     most. Queries and keys become those, in the slow half of the rotary pairs (the others turn several times between a
     question and the picture); a second group takes the next ones. What is taken over is whether it is a picture's, at which
     place, and what else names tell apart. A name whose thing is there so attends to the picture, any other to itself.
 
-    sharpness: mean score of a name with itself. loudness: as in `attend_to_likeness`.
+    words: of things, colours, kinds and places. sharpness: mean score of a name with itself. loudness: as in
+    `attend_to_likeness`.
     """
     text = model.config.text
     heads, groups = text.num_attention_heads, text.num_key_value_heads
     size = text.hidden_size // heads
     with torch.no_grad():
-        names_FWE = _normalised(WordVectors(thing_forms(processor, CODES))(table_of(model)))
-        places_CE = _normalised(WordVectors(place_forms(processor, CODES))(table_of(model))).mean(0)
-        picture_E = _normalised(model.image_embeds(first_scenes(processor, 64))).flatten(0, 1).mean(0)
+        names_FWE, places_FPE = (_normalised(WordVectors(words[group])(table_of(model))) for group in (0, 3))
+        places_PE = places_FPE.mean(0)
+        picture_E = _normalised(model.connector(features_BCD.float())).flatten(0, 1).mean(0)
         name_E = names_FWE.mean((0, 1))
         between_names_EE = _principal(names_FWE.mean(0))
-        taken = [(picture_E - name_E)[None], _principal(places_CE)[: CELLS - 1], between_names_EE[: size - CELLS]]
-        takes_DE = torch.linalg.qr(torch.cat(taken).T)[0].T
+        taken = [(picture_E - name_E)[None], _principal(places_PE)[: PLACES - 1], between_names_EE[: size - PLACES]]
+        takes_PE = torch.linalg.qr(torch.cat(taken).T)[0].T
         attention = model.get_decoder().layers[0].self_attn
         for group in range(groups):
-            looks_HE = between_names_EE[group * size // 2 :][: size // 2]
-            own = (names_FWE @ looks_HE.T).square().sum(-1).mean()
-            looks_HE = looks_HE * (sharpness * math.sqrt(size) / own).sqrt()
+            looks_PE = between_names_EE[group * size // 2 :][: size // 2]
+            own = (names_FWE @ looks_PE.T).square().sum(-1).mean()
+            looks_PE = looks_PE * (sharpness * math.sqrt(size) / own).sqrt()
             first = group * heads // groups * size  # row of the group's first head
             slow, shared = slice(first + size // 2, first + size), slice(group * size, (group + 1) * size)
             attention.q_proj.weight[first : first + size // 2] = 0
-            attention.q_proj.weight[slow] = looks_HE
-            attention.k_proj.weight[group * size + size // 2 : (group + 1) * size] = looks_HE
-            attention.v_proj.weight[shared] = takes_DE * loudness**0.5
-            attention.o_proj.weight[:, first : first + size] = takes_DE.T * loudness**0.5
+            attention.q_proj.weight[slow] = looks_PE
+            attention.k_proj.weight[group * size + size // 2 : (group + 1) * size] = looks_PE
+            attention.v_proj.weight[shared] = takes_PE * loudness**0.5
+            attention.o_proj.weight[:, first : first + size] = takes_PE.T * loudness**0.5
 
 
 def _normalised(vectors: Tensor) -> Tensor:
@@ -234,88 +369,3 @@ def _principal(vectors_WE: Tensor) -> Tensor:
     """The directions in which vectors differ, (min(W, E), E), the strongest first."""
     directions: Tensor = torch.linalg.svd(vectors_WE - vectors_WE.mean(0), full_matrices=False)[2]
     return directions
-
-
-def standardise_features(model: MayaForConditionalGeneration, processor: MayaProcessor, scenes: int = 64) -> None:
-    """Scale the first layer of the connector to the tower's features, so that it starts from mean 0 and spread 1.
-
-    A tower's raw features are tens of times larger than word embeddings; an untrained language model drowns in them.
-    """
-    with torch.no_grad():
-        features_PD = model.vision_features(first_scenes(processor, scenes)).flatten(0, 1)
-        mean_D, spread_D = features_PD.mean(0), features_PD.std(0)
-        first = next(layer for layer in model.connector.modules() if isinstance(layer, nn.Linear))
-        first.weight /= spread_D
-        first.bias.copy_(-first.weight @ mean_D)
-
-
-def first_scenes(processor: MayaProcessor, number: int) -> Tensor:
-    """Pixels (number, 3, H, W) of training scenes."""
-    scenes = (make_scene("train", index) for index in range(number))
-    return torch.stack([processor.preparation.pixels(render(scene)) for scene in scenes])
-
-
-def match_spread(model: MayaForConditionalGeneration, processor: MayaProcessor, scenes: int = 64) -> None:
-    """Scale the last layer of the connector so that pictures are as loud as words.
-
-    `PatchObjective` looks at directions alone. Embeddings hundreds of times larger than words pass through the language
-    model untouched: what its layers add to them is lost beside them.
-    """
-    with torch.no_grad():
-        factor = table_of(model).std() / model.image_embeds(first_scenes(processor, scenes)).std()
-        *_, last = (layer for layer in model.connector.modules() if isinstance(layer, nn.Linear))
-        last.weight *= factor
-        last.bias *= factor
-
-
-def train_words(
-    model: MayaForConditionalGeneration, processor: MayaProcessor, config: TrainConfig, run_dir: Path
-) -> None:
-    """The language model's table of words, on words for things and places in ten languages."""
-    uses: dict[int, list[float]] = defaultdict(lambda: [0.0] * len(CODES))
-    for number, code in enumerate(CODES):
-        for token, times in Counter(chain.from_iterable(token_ids(processor, list(sentences(code))))).items():
-            uses[token][number] = float(times)
-    things, places = thing_forms(processor, CODES), place_forms(processor, CODES)
-    objective = WordObjective(model, things, places, uses)
-    meanings = Meanings(len(things[0]))
-    train(objective, meanings, MeaningCollator(), config, run_dir, on_record=printer("words"))
-
-
-def align_patches(
-    model: MayaForConditionalGeneration,
-    processor: MayaProcessor,
-    languages: Sequence[str],
-    config: TrainConfig,
-    run_dir: Path,
-    *,
-    crowded: float = 0.3,
-    alone: float = 0.3,
-) -> None:
-    """Patches and the words for them: stage 1 where the connector alone trains. crowded, alone: as of `EmojiScenes`."""
-    objective = patch_objective(model, processor, languages)
-    patch_size = model.config.patch_size
-    scenes = EmojiScenes(processor.preparation, patch_size=patch_size, crowded=crowded, alone=alone)
-    train(objective, scenes, SceneCollator(), config, run_dir, on_record=printer(run_dir.name))
-
-
-def patch_objective(
-    model: MayaForConditionalGeneration, processor: MayaProcessor, languages: Sequence[str]
-) -> PatchObjective:
-    """With the words of `languages`."""
-    kinds = _forms(processor, [[load_phrases(code).categories[kind] for kind in CATEGORIES] for code in languages])
-    return PatchObjective(model, thing_forms(processor, languages), kinds, place_forms(processor, languages))
-
-
-def thing_forms(processor: MayaProcessor, languages: Sequence[str]) -> list[list[list[int]]]:
-    return _forms(processor, [names_of(code) for code in languages])
-
-
-def place_forms(processor: MayaProcessor, languages: Sequence[str]) -> list[list[list[int]]]:
-    digits = [str(cell + 1) for cell in range(CELLS)]
-    return _forms(processor, [digits, *(load_phrases(code).places for code in languages)])
-
-
-def _forms(processor: MayaProcessor, words: Sequence[Sequence[str]]) -> list[list[list[int]]]:
-    """A word at the start of a text and one behind a space are different tokens."""
-    return [token_ids(processor, [f"{space}{word}" for word in form]) for form in words for space in ("", " ")]

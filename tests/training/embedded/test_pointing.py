@@ -1,88 +1,208 @@
-"""Pointing: the names beside the conversations carry the right places, and disturb nothing."""
+"""What the stages learn: words alike, cells like words, answers and places; and how connector and language model start."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
-from maya_core.learning.objective import AnswerObjective
 
 from maya_core.languages import CODES
-from maya_core.learning.data import PackedCollator
+from maya_core.learning.objective import AnswerObjective
 from maya_core.learning.optim import build_optimizers
-from tests.tiny import tiny_session
-from training.embedded.__main__ import untrained
-from training.embedded.grounding import look_by_names, thing_forms
-from training.embedded.pointing import LAYERS, PointingCollator, PointingObjective, PointingQuestions
-from training.embedded.sight import WordVectors
-from training.emoji_vqa.dataset import EmojiQuestions
-from training.emoji_vqa.questions import concept_name
-from training.emoji_vqa.scenes import make_scene
+from tests.training.embedded.conftest import GRID, SIZE
+from training.embedded.grounding import (
+    CellObjective,
+    MeaningCollator,
+    Meanings,
+    WordVectors,
+    look_by_names,
+    match_spread,
+    start_at_the_classifier,
+    table_of,
+    taken_for,
+    word_objective,
+    words_of,
+)
+from training.embedded.looking import CellCollator, Looking, LookingCollator
+from training.embedded.pointing import LAYERS, PointingObjective
+from training.embedded.simulated import Simulator, classifier
+from training.photo_vqa.phrases import COLOURS
+from training.photo_vqa.things import KINDS, load_things
 
-QUESTIONS = EmojiQuestions(split="train", size=100, image_size=64, conversations=2)
-POINTING = PointingQuestions(questions=QUESTIONS, names=8, grid=4)
+
+@pytest.fixture(scope="module")
+def words(embedded_processor):
+    return words_of(embedded_processor, CODES)
+
+
+@pytest.fixture(scope="module")
+def looking(seen):
+    return Looking(seen=seen, simulator=Simulator({}, {}, [], GRID), grid=GRID, perhaps=dict.fromkeys(range(SIZE), ""))
+
+
+@pytest.fixture(scope="module")
+def features_BCD(seen):
+    return torch.stack([seen.features(index) for index in range(8)])
 
 
 def batch_of(collator, samples):
     return collator.collate([collator.prepare(sample) for sample in samples])
 
 
-def test_names_come_with_the_places_of_their_things():
-    there = 0
-    for index in range(40):
-        scene, sample = make_scene("train", index, size=64), POINTING[index]
-        for name, cells in zip(sample.names, sample.cells, strict=True):
-            known = {concept_name(thing.concept, code): thing.concept for thing in scene.things for code in CODES}
-            lying = [thing.cell for thing in scene.things if thing.concept == known.get(name.strip())]
-            assert sorted(cells) == sorted(lying)
-            there += bool(cells)
-    assert 0.4 < there / (40 * POINTING.names) < 0.6
-
-
-def test_a_name_sees_the_picture_and_itself_and_no_answer_changes():
-    session = tiny_session()
-    samples = [POINTING[index] for index in range(3)]
-    batch = batch_of(PointingCollator(session.processor), samples)
-    tokenizer = session.processor.require_tokenizer()
-    names = [tokenizer(name, add_special_tokens=False)["input_ids"] for one in samples for name in one.names]
-    slots_BT = session.model.slots(batch["input_ids"])
-    for (row, end), ids in zip(batch["name_ends"].tolist(), names, strict=True):
-        seen_T = batch["visible"][row, 0, end]
-        assert batch["input_ids"][row, end - len(ids) + 1 : end + 1].tolist() == ids
-        assert seen_T[slots_BT[row]].all()
-        after_picture_T = seen_T & (torch.arange(len(seen_T)) > slots_BT[row].nonzero().max())
-        assert after_picture_T.nonzero().flatten().tolist() == list(range(end - len(ids) + 1, end + 1))
-    alone = AnswerObjective(session.model)(batch_of(PackedCollator(session.processor), [one.packed for one in samples]))
-    beside = AnswerObjective(session.model)(batch)
-    assert beside.total.item() == pytest.approx(alone.total.item(), rel=1e-5)
-    assert int(beside.count) == int(alone.count)
-
-
-def test_it_learns_where_things_lie():
-    session = tiny_session()
-    torch.manual_seed(0)
-    objective = PointingObjective(session.model, session.processor)
-    batch = batch_of(PointingCollator(session.processor), [POINTING[index] for index in range(3)])
-    [optimizer] = build_optimizers(objective, {"model.language_model": 5e-2, "model.connector": 2e-2, "places": 1e-1})
-    losses = []
-    for _ in range(30):
+def losses(objective, batch, rates, steps):
+    """Mean loss before each step."""
+    [optimizer] = build_optimizers(objective, rates)
+    told = []
+    for _ in range(steps):
+        torch.manual_seed(0)  # the same forms of words at each step
         loss = objective(batch)
         mean = loss.total / loss.count
         optimizer.zero_grad()
         mean.backward()
         optimizer.step()
-        losses.append(mean.item())
-    assert losses[-1] < 0.5 * losses[0]
-    assert all(place.weight.grad.abs().sum() > 0 for place in objective.places)
+        told.append(mean.item())
+    return told
+
+
+# --- words ---
+
+
+def test_words_are_means_of_their_tokens(words, made):
+    table_VE = table_of(made.model).detach()
+    for group, number in zip(words, (len(load_things()), len(COLOURS), len(KINDS), 9), strict=True):
+        vectors = WordVectors(group)
+        assert len(vectors) == number
+        every_FWE = vectors(table_VE)
+        assert every_FWE.shape == (len(group), number, table_VE.shape[1])
+        wanted_E = table_VE[group[-1][number - 1]].mean(0)
+        torch.testing.assert_close(every_FWE[-1, -1], wanted_E)
+        torch.manual_seed(0)
+        chosen = torch.randperm(len(group))[:3]
+        torch.manual_seed(0)
+        torch.testing.assert_close(vectors.some(table_VE, 3), every_FWE[chosen])
+
+
+@pytest.mark.long(15)
+def test_words_of_one_thing_become_alike(made):
+    objective = word_objective(made.model, made.processor)
+    meanings = Meanings(objective.meanings.num_embeddings)
+    assert len(meanings) == len(load_things()) + len(COLOURS) + len(KINDS) + 9
+    batch = MeaningCollator().collate([meanings[index] for index in range(0, len(meanings), 7)])
+    rates = {"model.language_model.model.embed_tokens": 1e-2, "meanings": 1e-2, "languages": 1e-2}
+    told = losses(objective, batch, rates, 4)
+    assert all(math.isfinite(loss) for loss in told)
+    assert told[-1] < told[0] - 0.1
+
+
+# --- cells ---
+
+
+def test_cells_become_like_the_words_for_what_lies_there(made, words, looking):
+    """Here one thing all over each picture, with cells that differ little."""
+    batch = batch_of(CellCollator(), [looking[index] for index in range(4)])
+    features_BCD = batch["vision_features"]
+    batch["vision_features"] = 0.9 * features_BCD[:, :1] + 0.1 * features_BCD
+    batch["things"] = torch.tensor([3, 1, 4, 1])[:, None].expand(-1, GRID**2).contiguous()
+    batch["colours"].fill_(-1)
+    start_at_the_classifier(made.model.connector, batch["vision_features"])
+    objective = CellObjective(made.model, words)
+    told = losses(objective, batch, {"model.connector": 5e-3, "nothing": 1e-2}, 16)
+    assert all(math.isfinite(loss) for loss in told)
+    assert told[-1] < 0.7 * told[0], told
+
+
+class Shows(torch.nn.Module):
+    """A connector that gives what it was given to give."""
+
+    def __init__(self, embeds_BCE):
+        super().__init__()
+        self.embeds_BCE = embeds_BCE
+
+    def forward(self, features_BCD):
+        assert len(features_BCD) == len(self.embeds_BCE)
+        return self.embeds_BCE
+
+
+def test_a_picture_is_taken_for_what_its_middle_is_like(made, words, features_BCD):
+    """Whatever lies at its edges."""
+    things, names = WordVectors(words[0]), list(load_things())
+    vectors_TE = things(table_of(made.model)).mean(0).detach()
+    shown, around = ["dog", "piano", "apple"], vectors_TE[names.index("cat")]
+    embeds = around.expand(3, GRID, GRID, -1).clone()
+    for number, thing in enumerate(shown):
+        embeds[number, 1:-1, 1:-1] = vectors_TE[names.index(thing)]
+    made.model.connector = Shows(embeds.flatten(1, 2))
+    assert taken_for(made.model, things, features_BCD[:3]) == shown
+
+
+def test_cells_of_which_nothing_is_known_still_say_where_they_are(made, words, looking):
+    batch = batch_of(CellCollator(), [looking[index] for index in range(2)])
+    objective = CellObjective(made.model, words)
+    assert objective.place_of_C.view(GRID, GRID)[::2, ::2].tolist() == [[0, 1, 2], [3, 4, 5], [6, 7, 8]]
+    torch.manual_seed(0)
+    known = objective(batch)
+    batch["things"].fill_(-1), batch["colours"].fill_(-1)
+    torch.manual_seed(0)
+    unknown = objective(batch)
+    assert math.isfinite(unknown.total.item())
+    assert 0 < unknown.total < known.total
+    assert int(unknown.count) == int(known.count) == 2 * GRID**2
+
+
+# --- answers and places ---
+
+
+@pytest.mark.long(12)
+def test_it_learns_to_answer_and_where_things_lie(made, looking):
+    torch.manual_seed(0)
+    objective = PointingObjective(made.model, made.processor)
+    asking = replace(looking, conversations=2, names=4)
+    batch = batch_of(LookingCollator(made.processor), [asking[index] for index in range(2)])
+    start_at_the_classifier(made.model.connector, batch["vision_features"])
+    answers = AnswerObjective(made.model)(batch)
+    beside = objective(batch)
+    assert int(beside.count) == int(answers.count)
+    assert beside.total > answers.total
+    rates = {"model.language_model": 2e-3, "model.connector": 1e-3, "places": 2e-2}
+    told = losses(objective, batch, rates, 6)
+    assert all(math.isfinite(loss) for loss in told)
+    assert told[-1] < 0.8 * told[0]
     assert len(objective.places) == LAYERS
+    assert all(place.weight.grad.abs().sum() > 0 for place in objective.places)
+    assert not made.model.get_decoder().layers[0]._forward_hooks
 
 
-def test_a_name_begins_by_attending_to_what_is_like_it():
-    model, processor = untrained(16384)
-    look_by_names(model, processor, sharpness=9.0)
+# --- how it starts ---
+
+
+def test_a_connector_starts_at_what_the_classifier_sees(made, features_BCD):
+    start_at_the_classifier(made.model.connector, features_BCD)
+    first = made.model.connector.layers[0]
+    with torch.inference_mode():
+        hidden_CH = first(features_BCD.flatten(0, 1).float())
+    known = [list(thing.imagenet) for thing in load_things().values() if thing.imagenet]
+    assert hidden_CH.mean(0).abs().max() < 1e-2
+    torch.testing.assert_close(hidden_CH[:, : len(known)].std(0), torch.ones(len(known)), atol=2e-2, rtol=0)
+    scores_CK = features_BCD.flatten(0, 1).float()[:, : classifier().shape[1]] @ classifier().T
+    for number in (0, 100, 300):
+        own_C = scores_CK[:, known[number]].mean(1) - torch.stack([scores_CK[:, one].mean(1) for one in known]).mean(0)
+        assert torch.corrcoef(torch.stack([own_C, hidden_CH[:, number]]))[0, 1] > 0.999
+
+
+def test_pictures_become_as_loud_as_words(made, features_BCD):
+    match_spread(made.model, features_BCD)
+    with torch.inference_mode():
+        embeds_BCE = made.model.connector(features_BCD.float())
+    assert embeds_BCE.std().item() == pytest.approx(table_of(made.model).std().item(), rel=1e-2)
+
+
+def test_a_name_begins_by_attending_to_what_is_like_it(made, words, features_BCD):
+    model = made.model
+    look_by_names(model, words, features_BCD, sharpness=9.0)
     text = model.config.text
     size = text.hidden_size // text.num_attention_heads
     attention = model.get_decoder().layers[0].self_attn
-    names_WE = WordVectors(thing_forms(processor, CODES))(model.get_input_embeddings().weight).flatten(0, 1)
+    names_WE = WordVectors(words[0])(table_of(model)).flatten(0, 1)
     names_WE = torch.nn.functional.layer_norm(names_WE, names_WE.shape[-1:])
     for group in range(text.num_key_value_heads):
         first = group * text.num_attention_heads // text.num_key_value_heads * size

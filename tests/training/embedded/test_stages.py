@@ -10,33 +10,53 @@ import torch
 
 from maya_core.weights.checkpoint import load_model, load_processor
 from tests.tiny import tiny_session
+from tests.training.embedded import conftest
 from training.embedded import __main__ as embedded
 from training.embedded.grounding import attend_to_likeness
+from training.photo_vqa.scenes import photographs
 
 
-@pytest.mark.long(25)
-def test_every_stage_runs_and_a_second_start_finds_all_done(tmp_path, monkeypatch, capsys):
-    stages = ("tower", "large", "word", "connector", "grounding", "pointing", "answer", "looking", "refining")
-    steps = [f"--{stage}-steps" for stage in stages]
-    flags = [part for name in steps for part in (name, "1")]
+@pytest.mark.long(60)
+@pytest.mark.timeout(1200)
+def test_every_stage_runs_and_a_second_start_finds_all_done(folders, tmp_path, monkeypatch, capsys):
+    steps = [part for stage in ("word", "connector", "grounding", "pointing", "answer", "doubt")
+             for part in (f"--{stage}-steps", "1")]  # fmt: skip
+    data = ["--caltech", str(folders / "caltech"), "--coco", str(folders / "coco"), "--tower", str(conftest.TOWER)]
     paths = ["--run", str(tmp_path / "run"), "--out", str(tmp_path / "out")]
-    monkeypatch.setattr(sys, "argv", ["embedded", *paths, *flags, "--vocabulary", "2048", "--workers", "0"])
+    sizes = ["--scenes", "12", "--vocabulary", "1024", "--workers", "0"]
+    monkeypatch.setattr(sys, "argv", ["embedded", *data, *paths, *sizes, *steps])
     embedded.main()
     weights = (tmp_path / "out" / "model.safetensors").read_bytes()
     report = json.loads((tmp_path / "out" / "training.json").read_text())
-    assert list(report["minutes"]) == [*embedded.FIRST_STAGES, *embedded.LAST_STAGES, "all"]
+    assert list(report["minutes"]) == [*embedded.STAGES, "all"]
     assert re.fullmatch(r"[0-9a-f]{10,}(-dirty)?|unknown", report["commit"])
     model, processor = load_model(tmp_path / "out"), load_processor(tmp_path / "out")
     assert model.num_parameters() == report["parameters"]
     assert processor.tokenizer is not None
+    stored = embedded.tower_of(conftest.TOWER)
+    assert all(torch.equal(stored[name], tensor) for name, tensor in model.vision_tower.state_dict().items())
+    kept = {name: (tmp_path / "run" / name / "colours.jsonl").read_text() for name in ("seen", "calibration")}
+    assert kept["seen"].count("\n") == 12
+    held = photographs(folders / "caltech", None, "calibration")
+    assert kept["calibration"].count("\n") == len(held)
+
+    def nothing_is_seen(*_, **__):
+        raise AssertionError("the tower was asked again")
+
+    monkeypatch.setattr(type(model), "vision_features", nothing_is_seen)
     embedded.main()
     assert (tmp_path / "out" / "model.safetensors").read_bytes() == weights
-    paths = ["--model", str(tmp_path / "out"), "--run", str(tmp_path / "run-2"), "--out", str(tmp_path / "out-2")]
-    monkeypatch.setattr(sys, "argv", ["embedded", *paths, *flags[-4:], "--workers", "0"])
-    embedded.main()
-    again = json.loads((tmp_path / "out-2" / "training.json").read_text())
-    assert all(again["minutes"][stage] == report["minutes"][stage] for stage in embedded.FIRST_STAGES)
-    assert (tmp_path / "out-2" / "model.safetensors").read_bytes() != weights
+    assert json.loads((tmp_path / "out" / "training.json").read_text())["minutes"] == report["minutes"]
+
+
+def test_a_photograph_that_nobody_has_is_told_before_anything_is_trained(tmp_path, monkeypatch):
+    monkeypatch.setattr(embedded, "untrained", lambda *_: (tiny_session().model, tiny_session().processor))
+    monkeypatch.setattr(
+        sys, "argv", ["embedded", "--caltech", str(tmp_path / "nowhere"), "--run", str(tmp_path / "run")]
+    )
+    with pytest.raises(ValueError, match="There are no photographs in these folders"):
+        embedded.main()
+    assert not (tmp_path / "run").exists()
 
 
 def test_no_two_heads_start_alike():

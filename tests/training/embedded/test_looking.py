@@ -1,0 +1,273 @@
+"""Looking: conversations about seen scenes, what lies on their cells, and names with their places."""
+
+import random
+from collections import Counter, defaultdict
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from maya_core.languages import CODES, LANGUAGES
+from maya_core.learning.data import IGNORED, PackedCollator
+from tests.training.embedded.conftest import GRID, SIZE, WIDTH
+from training.embedded.looking import (
+    NOTHING,
+    PLACES,
+    SAYS_LITTLE,
+    UNKNOWN,
+    Both,
+    CellCollator,
+    Looking,
+    LookingCollator,
+    lain_on,
+)
+from training.embedded.simulated import Simulator
+from training.emoji_vqa.scenes import make_scene
+from training.photo_vqa import scenes as photo
+from training.photo_vqa.evaluate import said_with_doubt
+from training.photo_vqa.phrases import COLOURS
+from training.photo_vqa.scenes import Photograph, Piece, Scene, Seen, drawn
+from training.photo_vqa.texts import forms_of, is_spaced
+from training.photo_vqa.things import load_things
+
+NUMBERS = {thing: number for number, thing in enumerate(load_things())}
+PHOTOGRAPH = Photograph(file=Path("nowhere.jpg"), things=(), lists_all=False)
+WHOLE = Piece(photograph=PHOTOGRAPH)
+PART = replace(WHOLE, box=(0.0, 0.0, 0.5, 0.5))
+
+
+@pytest.fixture(scope="module")
+def simulator():
+    """Makes nothing of anything: a scene stays as it is, or gets things that look like nothing."""
+    nothing = torch.zeros(1280)
+    return Simulator({}, {"piano": nothing, "dog": nothing}, [nothing], GRID)
+
+
+@pytest.fixture(scope="module")
+def looking(seen, simulator):
+    return Looking(seen=seen, simulator=simulator, grid=GRID, conversations=4, names=8)
+
+
+def texts(sample, role):
+    return [message.text for turns in sample.packed.conversations for message in turns if message.role == role]
+
+
+# --- what lies on cells ---
+
+
+def test_on_a_photograph_alone_what_nobody_named_is_unknown():
+    dog = Seen(thing="dog", x=0.25, y=0.25, width=0.5, height=0.5, colour="brown")
+    lain = lain_on(Scene(pieces=(WHOLE,), things=(dog,), ground="green"), 6)
+    things, colours = lain.things.view(6, 6), lain.colours.view(6, 6)
+    assert (things[:3, :3] == NUMBERS["dog"]).all()
+    assert (colours[:3, :3] == COLOURS.index("brown")).all()
+    assert set(things[3:].flatten().tolist()) == {UNKNOWN}
+    assert set(colours[3:].flatten().tolist()) == {UNKNOWN}  # a photograph's edge says little about its middle
+
+
+def test_between_what_is_pasted_or_drawn_lies_nothing_of_the_grounds_colour():
+    dog = Seen(thing="dog", x=0.25, y=0.25, width=0.5, height=0.5)
+    for scene in (
+        Scene(pieces=(PART,), things=(dog,), ground="green"),
+        Scene(pieces=(PART, replace(PART, box=(0.5, 0.5, 0.5, 0.5))), things=(dog,), ground="green"),
+    ):
+        lain = lain_on(scene, 6)
+        assert (lain.things.view(6, 6)[:3, :3] == NUMBERS["dog"]).all()
+        assert set(lain.things.view(6, 6)[3:].flatten().tolist()) == {NOTHING}
+        assert set(lain.colours.view(6, 6)[3:].flatten().tolist()) == {COLOURS.index("green")}
+        assert set(lain.colours.view(6, 6)[:3, :3].flatten().tolist()) == {UNKNOWN}
+
+
+def test_what_is_smaller_lies_on_top():
+    """Whatever comes first."""
+    large, small = Seen(thing="table", width=0.9, height=0.9), Seen(thing="cup", x=0.25, y=0.75, width=0.2, height=0.2)
+    for things in ((large, small), (small, large)):
+        lain = lain_on(Scene(pieces=(WHOLE,), things=things), 6).things.view(6, 6)
+        assert lain[4, 1] == NUMBERS["cup"]
+        assert (lain == NUMBERS["cup"]).sum() == 1
+        assert (lain == NUMBERS["table"]).sum() > 10
+
+
+def test_a_drawing_that_is_none_of_our_things_may_lie_anywhere_else(monkeypatch):
+    drawing = make_scene("train", 3, number=2)
+    known = lain_on(drawn(drawing), 6)
+    assert NOTHING in known.things
+    assert UNKNOWN not in known.things
+    monkeypatch.setattr(photo, "_by_emoji", dict)
+    unknown = lain_on(drawn(drawing), 6)
+    assert set(unknown.things.tolist()) == {UNKNOWN}
+
+
+# --- samples ---
+
+
+def test_a_sample_repeats_and_each_round_asks_anew(looking):
+    assert len(looking) == 4 * SIZE
+    one, again, later = looking[3], looking[3], looking[3 + SIZE]
+    assert torch.equal(one.features, again.features)
+    assert torch.equal(one.lain.things, again.lain.things)
+    assert (one.packed, one.names, one.cells) == (again.packed, again.names, again.cells)
+    assert texts(one, "user") != texts(later, "user")
+    assert texts(replace(looking, seed=1)[3], "user") != texts(one, "user")
+    assert one.features.shape == (GRID**2, WIDTH)
+    assert one.features.dtype == torch.float16
+
+
+def test_every_conversation_is_whole(looking):
+    lengths, languages = Counter(), Counter()
+    for index in range(2 * SIZE):
+        sample = looking[index]
+        assert len(sample.packed.conversations) == len(sample.packed.languages) == 4
+        for turns, language in zip(sample.packed.conversations, sample.packed.languages, strict=True):
+            assert [message.role for message in turns] == ["user", "assistant"] * (len(turns) // 2)
+            assert [len(message.images) for message in turns] == [1] + [0] * (len(turns) - 1)
+            assert all(message.text.strip() for message in turns)
+            lengths[len(turns) // 2] += 1
+            languages[language] += 1
+    assert {1, 2} <= set(lengths) <= {1, 2, 3}
+    assert lengths[1] > lengths[2]
+    longer = replace(looking, followed=1.0)
+    assert max(len(turns) for index in range(8) for turns in longer[index].packed.conversations) == 6
+    assert set(languages) == set(CODES)
+    pretrained = replace(looking, languages=("en", "ja"))
+    assert {code for index in range(SIZE) for code in pretrained[index].packed.languages} == {"en", "ja"}
+    assert looking[0].packed is not None
+    assert replace(looking, conversations=0, names=0)[0].packed is None
+
+
+def test_some_ask_for_an_answer_in_a_language_by_name_and_get_it(looking):
+    requests = {language.request: language.code for language in LANGUAGES}
+    redirected, plain = replace(looking, redirected=1.0, dropped=0.0), replace(looking, redirected=0.0)
+    asked_little, elsewhere = 0, 0
+    for index in range(SIZE):
+        sample = redirected[index]
+        for turns, code in zip(sample.packed.conversations, sample.packed.languages, strict=True):
+            for message in turns[::2]:
+                text, request = message.text.rsplit("\n", 1)
+                assert requests[request] == code
+                asked_little += text in SAYS_LITTLE
+                elsewhere += code not in ("zh", "ja") and any("\u3040" <= letter <= "\u9fff" for letter in text)
+            if code in ("zh", "ja", "ru", "ar", "hi", "bn", "ur"):
+                assert not any(message.text.isascii() and message.text.isalpha() for message in turns[1::2])
+        assert not any(request in text for text in texts(plain[index], "user") for request in requests)
+        assert plain[index].packed.languages
+    assert elsewhere > 3  # a question in Chinese or Japanese, its answer in another language
+    assert asked_little > 0
+
+
+def test_some_are_written_without_care(looking, seen):
+    careless, neat = replace(looking, careless=1.0, redirected=0.0), replace(looking, careless=0.0, redirected=0.0)
+    photographs = [index for index in range(SIZE) if not seen.scene(index).drawing]
+    for index in photographs:
+        assert not any(text[0].isupper() or text[-1] in "?.!？。！؟۔।" for text in texts(careless[index], "user"))
+    assert any(text[0].isupper() for index in photographs for text in texts(neat[index], "user"))
+
+
+def test_what_is_taken_for_something_else_is_named_with_doubt_and_not_changed(looking, seen):
+    alone = [
+        index for index in range(SIZE) if len(seen.scene(index).things) == 1 and not seen.scene(index).lists_all
+        and seen.scene(index).pieces]  # fmt: skip
+    doubting = replace(looking, perhaps=dict.fromkeys(alone, "piano"), conversations=30, redirected=0.0, followed=0.0)
+    doubted = 0
+    for index in alone:
+        sample = doubting[index]
+        assert torch.equal(sample.features, seen.features(index))
+        for turns, code in zip(sample.packed.conversations, sample.packed.languages, strict=True):
+            doubted += said_with_doubt(turns[1].text, code)[0]
+    assert doubted > 3 * len(alone)
+    assert not any(
+        said_with_doubt(turns[1].text, code)[0]
+        for sample in (looking[index] for index in range(SIZE))
+        for turns, code in zip(sample.packed.conversations, sample.packed.languages, strict=True)
+    )
+
+
+def test_names_come_with_the_places_of_their_things(looking, seen):
+    """In any form, of any language; about half of them of things that are there."""
+    things = defaultdict(set)
+    for code in CODES:
+        for names in forms_of(code).values():
+            for thing, name in zip(NUMBERS, names, strict=True):
+                things[f" {name}" if is_spaced(code) else name].add(thing)
+    there = total = 0
+    still = replace(looking, simulator=Simulator({}, {}, [], GRID), names=16, perhaps=dict.fromkeys(range(SIZE), ""))
+    for index in range(SIZE):
+        scene, sample = seen.scene(index), still[index]
+        for name, cells in zip(sample.names, sample.cells, strict=True):
+            possible = [[seen.cell for seen in scene.things if seen.thing == thing] for thing in things[name]]
+            assert list(cells) in possible
+            total += bool(scene.things)
+            there += bool(cells)
+    assert 0.4 < there / total < 0.65
+
+
+def test_one_of_so_many_samples_is_of_the_other_kind(looking, seen):
+    other = replace(looking, seed=5)
+    both = Both(looking, other, one_in=4)
+    assert len(both) == len(looking)
+    for number in range(9):
+        wanted = looking[number] if number % 4 else other[number // 4]
+        assert both[number].packed == wanted.packed
+
+
+# --- batches ---
+
+
+def test_cells_become_one_batch(looking):
+    samples = [looking[index] for index in range(3)]
+    collator = CellCollator()
+    batch = collator.collate([collator.prepare(sample) for sample in samples])
+    assert {name: tuple(values.shape) for name, values in batch.items()} == {
+        "vision_features": (3, GRID**2, WIDTH), "things": (3, GRID**2), "colours": (3, GRID**2)}  # fmt: skip
+    assert batch["vision_features"].dtype == torch.float32
+    assert torch.equal(batch["things"][1], samples[1].lain.things)
+
+
+def test_a_name_sees_the_picture_and_itself_and_no_conversation_sees_it(looking, embedded_processor):
+    samples = [looking[index] for index in range(3)]
+    collator = LookingCollator(embedded_processor)
+    batch = collator.collate([collator.prepare(sample) for sample in samples])
+    alone = PackedCollator(embedded_processor)
+    plain = alone.stacked([alone.prepare(sample.packed) for sample in samples])
+    names = [(row, name) for row, sample in enumerate(samples) for name in sample.names]
+    assert batch["name_ends"].shape == (len(names), 2)
+    assert batch["cells"].shape == (len(names), PLACES)
+    assert [row.nonzero().flatten().tolist() for row in batch["cells"]] == [
+        sorted(set(cells)) for sample in samples for cells in sample.cells
+    ]
+    tokenizer = embedded_processor.require_tokenizer()
+    slots_BT = batch["input_ids"] == embedded_processor.config.image_token_id
+    assert slots_BT.sum(1).tolist() == [GRID**2] * 3
+    for (row, end), (wanted_row, name) in zip(batch["name_ends"].tolist(), names, strict=True):
+        ids = tokenizer(name, add_special_tokens=False)["input_ids"]
+        start = end - len(ids) + 1
+        assert row == wanted_row
+        assert batch["input_ids"][row, start : end + 1].tolist() == ids
+        assert (batch["labels"][row, start : end + 1] == IGNORED).all()
+        visible_T = batch["visible"][row, 0, end]
+        assert visible_T[slots_BT[row]].all()
+        last_slot = int(slots_BT[row].nonzero().max())
+        behind = [place for place in visible_T.nonzero().flatten().tolist() if place > last_slot]
+        assert [place for place in behind if place >= start] == list(range(start, end + 1))
+        shared = [place for place in behind if place < start]
+        assert all(batch["visible"][row, 0, place:, place].sum() > len(ids) for place in shared)  # all see these
+        positions = batch["position_ids"][row, start : end + 1]
+        assert positions.diff().eq(1).all()
+    for row, sample in enumerate(samples):
+        own = alone.length(alone.prepare(sample.packed))
+        assert torch.equal(batch["visible"][row, 0, :own, :own], plain["visible"][row, 0, :own, :own])
+        assert not batch["visible"][row, 0, :own, own:].any()  # nothing sees the names
+        assert torch.equal(batch["labels"][row, :own], plain["labels"][row, :own])
+
+
+def test_a_name_stands_at_another_distance_in_another_sample(looking, embedded_processor):
+    collator = LookingCollator(embedded_processor)
+    starts = set()
+    for index in range(4):
+        prepared = collator.prepare(looking[index])
+        starts |= {prepared.columns["position_ids"][end] for end in prepared.ends}
+    assert len(starts) > 8
+    random.seed(0)
+    again = collator.prepare(looking[0])
+    assert again.columns == collator.prepare(looking[0]).columns

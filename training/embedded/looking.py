@@ -1,0 +1,290 @@
+"""Conversations about seen scenes, with what lies on their cells and names to point at: what the stages of answers read.
+
+Comparing a word with a picture is what answers alone teach last, if at all: one yes or no says little about which cells
+should have been looked at. Here the decoder's first layers are asked directly, for names of things that are there and of
+things that are not, in which of the nine places they lie. What they answer with is thrown away after training.
+
+Shape letters: P cells of a picture, D vision width.
+"""
+
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cache
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from maya_core.languages import CODES
+from maya_core.learning.data import IGNORED, Batch, Collator, PackedCollator, PackedSample, PreparedPack
+from maya_core.model.prompt import Message
+from training.embedded.seen import SeenScenes
+from training.embedded.simulated import Simulator, inside
+from training.emoji_vqa import questions as emoji
+from training.emoji_vqa.dataset import asking_for
+from training.photo_vqa.phrases import COLOURS, Family
+from training.photo_vqa.questions import Question, ask, follow
+from training.photo_vqa.scenes import Scene
+from training.photo_vqa.texts import forms_of, is_spaced
+from training.photo_vqa.things import load_things
+
+NOTHING, UNKNOWN = -2, -1  # on a cell: none of our things; what it is, nobody knows
+FARTHEST = 24  # positions from the picture to a name: as far as names stand in questions
+PLACES = 9
+# How often each family is asked, where a scene answers it.
+OFTEN: Mapping[str, float] = {
+    "what": 7, "exists": 7, "count": 5, "where": 4, "side": 4, "colour_of": 3, "background": 1.5, "kind": 2.5, "breed": 2,
+    "describe": 3, "either": 2.5, "check": 3, "larger": 1.5, "left": 1, "right": 1, "above": 1, "below": 1,
+}  # fmt: skip
+# Of EmojiVQA's own questions.
+DRAWINGS_OFTEN: Mapping[emoji.Family, float] = {
+    "name": 5, "place": 5, "where": 3, "exists": 4, "count_all": 4, "count": 3, "colour": 1, "category": 3, "relation": 4,
+    "describe": 5,
+}  # fmt: skip
+SAYS_LITTLE = ("?", "??", "ok", "…", "🙂", "📷", "!", "1", "hm", "?!")  # questions of no language: what is it?
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lain:
+    """What lies on a picture's cells, each (P,): numbers of things, of kinds are theirs, and of colours."""
+
+    things: Tensor
+    colours: Tensor
+
+
+def lain_on(scene: Scene, grid: int) -> Lain:
+    """things: NOTHING on a plain ground, UNKNOWN where nobody has said. colours: UNKNOWN where it is not clear."""
+    numbers = _numbers()
+    is_plain = bool(scene.drawing) or len(scene.pieces) > 1 or any(piece.box[2] < 1 for piece in scene.pieces)
+    things_P = torch.full((grid * grid,), NOTHING if is_plain else UNKNOWN)
+    ground = COLOURS.index(scene.ground) if scene.ground and is_plain else UNKNOWN
+    colours_P = torch.full((grid * grid,), ground)
+    for seen in sorted(scene.things, key=lambda seen: -seen.width * seen.height):
+        cells_P = inside(seen, grid, share=0.85 if seen.width < 0.99 else 0.7)
+        things_P[cells_P] = numbers[seen.thing]
+        colours_P[cells_P] = COLOURS.index(seen.colour) if seen.colour else UNKNOWN
+    if scene.drawing and not scene.are_counted:  # a drawing that is none of our things lies there too
+        things_P[things_P == NOTHING] = UNKNOWN
+    return Lain(things=things_P, colours=colours_P)
+
+
+@cache
+def _numbers() -> dict[str, int]:
+    return {thing: number for number, thing in enumerate(load_things())}
+
+
+@dataclass(frozen=True, kw_only=True)
+class LookingSample:
+    """features: (P, D). lain: on its cells. packed: conversations. names: of things, there or not; cells: for each the
+    places, of nine, at which its things lie."""
+
+    features: Tensor
+    lain: Lain
+    packed: PackedSample | None = None
+    names: tuple[str, ...] = ()
+    cells: tuple[tuple[int, ...], ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Looking:
+    """Sample `index` is seen scene `index`, perhaps with other things in it.
+
+    conversations, names: how many a scene; none for a stage that has only cells. followed: the share of conversations that
+    go on; redirected: that ask for an answer in a language by name, which may be another; dropped: of the wordings' words,
+    that are left out; careless: of questions without large letters and without a mark at their end. unknown: of photographs
+    of one thing, that become something that is none of our things. perhaps: what scenes are taken for wrongly, by their
+    numbers.
+    """
+
+    seen: SeenScenes
+    simulator: Simulator
+    grid: int
+    conversations: int = 0
+    names: int = 0
+    languages: Sequence[str] = field(default=CODES)
+    followed: float = 0.3
+    redirected: float = 0.12
+    dropped: float = 0.04
+    careless: float = 0.15
+    unknown: float = 0.0
+    perhaps: Mapping[int, str] = field(default_factory=dict)
+    seed: int = 0
+    rounds: int = 4  # each scene comes so many times, asked and changed anew
+
+    def __len__(self) -> int:
+        return len(self.seen) * self.rounds
+
+    def __getitem__(self, number: int) -> LookingSample:
+        rng = random.Random(f"looking/{self.seed}/{number}")
+        index = number % len(self.seen)
+        scene, features_PD = self.seen.scene(index), self.seen.features(index)
+        if index in self.perhaps:
+            scene = replace(scene, perhaps=self.perhaps[index])
+        else:
+            scene, features_PD = self.simulator.vary(scene, features_PD, rng, unknown=self.unknown)
+        asked = [self._thing(scene, rng) for _ in range(self.names)]
+        packed = self._conversations(scene, rng) if self.conversations else None
+        return LookingSample(
+            features=features_PD.half(),
+            lain=lain_on(scene, self.grid),
+            packed=packed,
+            names=tuple(_inside_a_sentence(thing, rng) for thing in asked),
+            cells=tuple(tuple(seen.cell for seen in scene.things if seen.thing == thing) for thing in asked),
+        )
+
+    def _thing(self, scene: Scene, rng: random.Random) -> str:
+        there = [seen.thing for seen in scene.things]
+        return rng.choice(there) if there and rng.random() < 0.5 else rng.choice(list(load_things()))
+
+    def _conversations(self, scene: Scene, rng: random.Random) -> PackedSample:
+        turns, languages = [], []
+        for _ in range(self.conversations):
+            language = rng.choice(self.languages)
+            redirected = rng.random() < self.redirected
+            answer_language = rng.choice(self.languages) if redirected else language
+            messages = _messages(self._questions(scene, language, answer_language, rng, redirected))
+            turns.append(asking_for(messages, answer_language) if redirected else messages)
+            languages.append(answer_language)
+        return PackedSample(conversations=tuple(turns), languages=tuple(languages))
+
+    def _questions(
+        self, scene: Scene, language: str, answer_language: str, rng: random.Random, redirected: bool
+    ) -> list[Question]:
+        if scene.drawing and rng.random() < 0.45:
+            return [self._of_emoji_vqa(scene, language, answer_language, rng)]
+        first = self._first(scene, language, answer_language, rng)
+        if redirected and first.family in ("what", "describe") and rng.random() < 0.2:
+            first = replace(first, text=rng.choice(SAYS_LITTLE))
+        asked = [self._careless(first, rng)]
+        while len(asked) < 3 and rng.random() < self.followed:
+            second = follow(scene, asked[-1], rng, dropped=self.dropped)
+            if second is None:
+                break
+            asked.append(self._careless(second, rng))
+        return asked
+
+    def _first(self, scene: Scene, language: str, answer_language: str, rng: random.Random) -> Question:
+        """A question of a family that the scene answers."""
+        often = dict(OFTEN)
+        while often:
+            family: Family = rng.choices(list(often), list(often.values()))[0]  # type: ignore[assignment]
+            asked = ask(scene, family, language, rng, answer_language=answer_language, dropped=self.dropped)
+            if asked:
+                return asked
+            del often[family]
+        return self._of_emoji_vqa(scene, language, answer_language, rng)
+
+    def _of_emoji_vqa(self, scene: Scene, language: str, answer_language: str, rng: random.Random) -> Question:
+        assert scene.drawing
+        allowed = emoji.families_for(scene.drawing)
+        family = rng.choices(allowed, [DRAWINGS_OFTEN[one] for one in allowed])[0]
+        asked = emoji.ask(
+            scene.drawing, family, language, rng, answer_language=answer_language, dropped=self.dropped, later=True
+        )
+        return Question(family="what", language=language, text=asked.text, answer=asked.answer)
+
+    def _careless(self, question: Question, rng: random.Random) -> Question:
+        text = question.text
+        if rng.random() < self.careless:
+            text = text[:1].lower() + text[1:]
+        if rng.random() < self.careless:
+            text = text.rstrip("?.!？。！؟۔। ") or text
+        return replace(question, text=text)
+
+
+@dataclass(frozen=True)
+class Both:
+    """Of every `one_in` samples one is of `other`, the rest of `one`."""
+
+    one: Looking
+    other: Looking
+    one_in: int
+
+    def __len__(self) -> int:
+        return len(self.one)
+
+    def __getitem__(self, number: int) -> LookingSample:
+        return self.one[number] if number % self.one_in else self.other[number // self.one_in % len(self.other)]
+
+
+def _messages(questions: Sequence[Question]) -> tuple[Message, ...]:
+    messages = []
+    for number, question in enumerate(questions):
+        images = () if number else (Path("seen"),)
+        messages.append(Message(role="user", text=question.text, images=images))
+        messages.append(Message(role="assistant", text=question.answer))
+    return tuple(messages)
+
+
+def _inside_a_sentence(thing: str, rng: random.Random) -> str:
+    language = rng.choice(CODES)
+    form = rng.choice(list(forms_of_cached(language)))
+    name = forms_of_cached(language)[form][_numbers()[thing]]
+    return f" {name}" if is_spaced(language) else name
+
+
+forms_of_cached = cache(forms_of)
+
+
+class CellCollator(Collator):
+    """Looking samples -> vision_features (B, P, D), things and colours (B, P)."""
+
+    def collate(self, prepared: Sequence[LookingSample]) -> Batch:
+        return _seen(prepared)
+
+
+def _seen(samples: Sequence[LookingSample]) -> Batch:
+    return {
+        "vision_features": torch.stack([one.features for one in samples]).float(),
+        "things": torch.stack([one.lain.things for one in samples]),
+        "colours": torch.stack([one.lain.colours for one in samples]),
+    }
+
+
+@dataclass(frozen=True, kw_only=True)
+class PreparedLooking(PreparedPack):
+    """ends: position of each name's last token. sample: what it was made of."""
+
+    ends: tuple[int, ...]
+    sample: LookingSample
+
+
+class LookingCollator(PackedCollator):
+    """As `PackedCollator`, with features instead of pixels, and with each name behind the conversations, seeing the picture
+    and itself.
+
+    Beside its batch: name_ends (names, 2), row and position of each name's last token; cells (names, PLACES), 1 where its
+    things lie; and what `CellCollator` gives.
+    """
+
+    def prepare(self, sample: LookingSample) -> PreparedLooking:
+        assert sample.packed
+        pack = super().prepare(sample.packed)
+        picture = pack.columns["branch"].count(0)
+        rng = random.Random(sample.names[0])
+        tokenizer = self.processor.require_tokenizer()
+        names: list[list[int]] = tokenizer(list(sample.names), add_special_tokens=False)["input_ids"]
+        ends = []
+        for branch, ids in enumerate(names, start=max(pack.columns["branch"]) + 1):
+            start = picture + rng.randrange(FARTHEST)
+            name = {"input_ids": ids, "position_ids": range(start, start + len(ids))}
+            same = {"labels": IGNORED, "languages": -1, "branch": branch}
+            for column, values in (name | {column: [value] * len(ids) for column, value in same.items()}).items():
+                pack.columns[column] += values
+            ends.append(len(pack.columns["input_ids"]) - 1)
+        return PreparedLooking(columns=pack.columns, pictures=(), ends=tuple(ends), sample=sample)
+
+    def collate(self, prepared: Sequence[PreparedLooking]) -> Batch:
+        cells = [cells for one in prepared for cells in one.sample.cells]
+        cells_KC = torch.zeros(len(cells), PLACES)
+        for number, taken in enumerate(cells):
+            cells_KC[number, list(taken)] = 1
+        return (
+            self.stacked(prepared)
+            | _seen([one.sample for one in prepared])
+            | {
+                "name_ends": torch.tensor([(row, end) for row, one in enumerate(prepared) for end in one.ends]),
+                "cells": cells_KC,
+            }
+        )
