@@ -22,8 +22,8 @@ ELSEWHERE = {
     "python3 -m venv .venv": "a fresh machine",
     ".venv/bin/pip install -c constraints.txt -e .": "a fresh machine",
     ".venv/bin/maya-app": "tests/app/test_load.py, which starts it as a program",
-    "python -m training.embedded": "three hours; tests/training/embedded/test_stages.py, a step of each stage",
-    "python -m training.embedded --model assets/maya-tiny": "an hour; the same",
+    "python -m training.embedded --caltech caltech101 --coco coco128": "hours; tests/training/embedded, a step a stage",
+    "python -m training.photo_vqa evaluate --caltech caltech101 --coco coco128": "tests/training/photo_vqa, on others",
 }
 
 
@@ -71,7 +71,7 @@ def test_asking_as_written(workshop):
 def test_python_as_written(number):
     block = re.findall(r"^```python\n(.*?)^```", (ROOT / "README.md").read_text("utf-8"), re.S | re.M)[number]
     done = subprocess.run([sys.executable, "-c", block], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert ("violín", "バイオリン")[number] in done.stdout
+    assert ("gato", "猫")[number] in done.stdout
 
 
 @pytest.mark.long(12)
@@ -85,7 +85,7 @@ def test_tuning_as_written(workshop):
 
 
 def test_emoji_vqa_as_written(workshop):
-    preview, _, export = commands("EmojiVQA")
+    preview, _, export = commands("The embedded Maya")
     typed(preview, workshop)
     assert open_image(workshop / "preview.png").size[0] > 500
     assert "1000 conversations" in typed(export, workshop)
@@ -93,7 +93,7 @@ def test_emoji_vqa_as_written(workshop):
 
 @pytest.mark.slow
 def test_the_evaluation_as_written_gives_the_cards_figures(workshop):
-    _, evaluate, _ = commands("EmojiVQA")
+    _, evaluate, _ = commands("The embedded Maya")
     [split] = re.findall(r"--split (\w+)", evaluate)
     card = json.loads((asset_path("maya-tiny") / f"evaluation-{split}.json").read_text("utf-8"))
     told = typed(f"{evaluate} --json again.json", workshop)
@@ -102,5 +102,5 @@ def test_the_evaluation_as_written_gives_the_cards_figures(workshop):
 
 
 def test_every_chapter_with_commands_is_done_here():
-    done = {"Use it", "Training on pictures of your own", "EmojiVQA"}
+    done = {"Use it", "Training on pictures of your own", "The embedded Maya"}
     assert {name for name in chapters() if commands(name)} == done

@@ -76,7 +76,7 @@ class Page:
                 "value": "\n\n".join(
                     (
                         say("The answers are made on this computer. Nothing that you show or type leaves it."),
-                        say("The small model that comes with Maya knows drawings of everyday things, not photographs."),
+                        say("The small model that comes with Maya knows everyday things in photographs and drawings."),
                     )
                 )
             },

@@ -105,17 +105,17 @@ class ModelPanel:
         has = say("This computer: {device}, {memory} of memory.", device=computer.device or "CPU", memory=memory)
         model = self.services.models.model
         if model is None:
-            answers = say("The small model that comes with Maya knows drawings of everyday things, not photographs.")
+            answers = say("The small model that comes with Maya knows everyday things in photographs and drawings.")
         elif model == PUBLISHED:
             answers = say("Answers come from Maya 8B.")
         else:
             answers = say("Answers come from the model in your folder.")
         least = format_memory(ADVISED_MEMORY, code, native_digits=now.native_digits)
         could = {
-            "fast": say("Maya 8B knows photographs, and this computer can run it."),
-            "slow": say("Maya 8B knows photographs. Without a graphics processor it answers slowly here."),
+            "fast": say("Maya 8B knows far more, and this computer can run it."),
+            "slow": say("Maya 8B knows far more. Without a graphics processor it answers slowly here."),
             None: say(
-                "Maya 8B knows photographs. It needs a graphics processor with {memory} of memory.", memory=least
+                "Maya 8B knows far more. It needs a graphics processor with {memory} of memory.", memory=least
             ),
         }[computer.pace]
         return "\n\n".join((has, answers) if model == PUBLISHED else (has, answers, could))

@@ -88,7 +88,7 @@ class EmbeddedOptions:
     grounding_steps: int = 300
     pointing_steps: int = 100
     answer_steps: int = 2800
-    doubt_steps: int = 300
+    doubt_steps: int = 600
     vocabulary: Annotated[int, tyro.conf.arg(help="most entries of the tokenizer")] = 20480
     workers: int = 1
 
@@ -157,7 +157,7 @@ class _Making:
         asking = replace(cells, conversations=10, names=8, seed=3)
         self.stage("answers", pointing, asking, collator, tiny_answers(steps=options.answer_steps))
 
-        doubting = Both(replace(asking, unknown=0.15, seed=10), self.calibration(asking), one_in=4)
+        doubting = Both(replace(asking, unknown=0.1, seed=10), self.calibration(asking), one_in=6)
         self.stage("doubting", pointing, doubting, collator, tiny_doubting(steps=options.doubt_steps))
 
     def calibration(self, asking: Looking) -> Looking:

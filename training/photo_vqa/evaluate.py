@@ -16,7 +16,7 @@ from maya_core.languages import CODES
 from maya_core.model.config import GenerationOptions
 from maya_core.model.prompt import Message
 from training.photo_vqa.phrases import FAMILIES, load_phrases
-from training.photo_vqa.questions import Question, Wording, ask, follow
+from training.photo_vqa.questions import Question, Wording, ask, ask_whether, follow
 from training.photo_vqa.scenes import Photograph, Scene, Scenes, alone
 from training.scoring import normalise
 
@@ -126,7 +126,7 @@ def said_with_doubt(given: str, language: str) -> tuple[bool, bool]:
 
 
 def examination(photographs: Sequence[Photograph], wording: Wording, *, n: int) -> Iterator[Asked]:
-    """Every question: of each kind of picture at most `n`, the languages in turn; each of COCO's in every language."""
+    """Every question: of each kind of picture at most `n`, the languages in turn; each of COCO's in three of them."""
     single = [one for one in photographs if len(one.things) == 1 and not one.lists_all]
     unknown = [one for one in photographs if not one.things and not one.lists_all]
     rng = random.Random("examination")
@@ -138,10 +138,12 @@ def examination(photographs: Sequence[Photograph], wording: Wording, *, n: int) 
         yield from _asked("colour", coloured, language, wording, ("colour_of",), number)
         yield from _following(coloured, language, wording, number)
     for number, photograph in enumerate(unknown[:n]):
-        for language in CODES:
+        for turn in range(3):
+            language = CODES[(3 * number + turn) % len(CODES)]
             yield from _asked("unknown", alone(photograph), language, wording, ("what",), number)
     for number, photograph in enumerate(one for one in photographs if one.lists_all):
-        for language in CODES:
+        for turn in range(3):
+            language = CODES[(3 * number + turn) % len(CODES)]
             yield from _of_coco(alone(photograph), language, wording, number)
     scenes = Scenes(photographs, "test")
     drawn = together = 0
@@ -184,21 +186,18 @@ def _of_coco(scene: Scene, language: str, wording: Wording, number: int) -> Iter
     rng = random.Random(f"coco/{language}/{number}")
     there: dict[str, Question] = {}
     absent: dict[str, Question] = {}
-    person = None
     for _ in range(60):
         question = ask(scene, "exists", language, rng, wording=wording)
         if question is None:
             continue
         is_there = question.thing in {seen.thing for seen in scene.things}
         (there if is_there else absent).setdefault(question.thing, question)
-        if question.thing == "person":
-            person = question
     number_of_each = min(len(there), len(absent), 4)
     for part, questions in (("there", there), ("absent", absent)):
         for question in list(questions.values())[:number_of_each]:
             yield Asked(part=part, scene=scene, question=question)  # type: ignore[arg-type]
-    if person:
-        yield Asked(part="person", scene=scene, question=person)
+    whether = ask_whether(scene, "person", language, rng, wording=wording)
+    yield Asked(part="person", scene=scene, question=whether)
     yield from _asked("count", scene, language, wording, ("count",), number)
     yield from _asked("where", scene, language, wording, ("where",), number)
 

@@ -17,6 +17,7 @@ T = TypeVar("T")
 
 CLEAR_SHIFT = 0.2  # of the picture's side: less apart than this, nothing is asked about left or above
 CLEAR_RATIO = 1.5  # of areas
+MAIN_RATIO = 2.0  # of areas: a picture is of a thing that takes so many times more of it than any other
 MOST_COUNTED = 4
 MOST_DESCRIBED = 4
 LEAST_AREA = 0.01  # of a picture: smaller things are not asked about by place
@@ -75,6 +76,11 @@ class _Asker:
     dropped: float = 0.0
 
     @property
+    def languages(self) -> set[str]:
+        """Of question and answer."""
+        return {self.language, self.answer_language}
+
+    @property
     def phrases(self) -> Phrases:
         """Of the answer."""
         return load_phrases(self.answer_language)
@@ -122,10 +128,13 @@ class _Asker:
             return self.put("what", self.phrases.said["unknown"]) if knows_nothing else None
         if self.scene.perhaps:
             return self.put("what", self.phrases.sentence("unsure", self.names[self.scene.perhaps]))
-        if len(self.scene.things) > 1 or self.scene.lists_all:
+        thing = self.main()
+        if thing is None:
             return self.listing("what")
-        [thing] = kinds
         answer, accepted = self.naming(thing)
+        number = self.counts()[thing]
+        if self.scene.are_counted and 1 < number <= MOST_COUNTED:
+            accepted, answer = [*accepted, answer], self.phrases.counted(number, self.names[thing])
         parent = load_things()[thing].parent
         accepted += _all_names(self.answer_language, parent) if parent else ()
         doubted = [self.phrases.sentence("unsure", self.names[one]) for one in (thing, parent) if one]
@@ -171,7 +180,11 @@ class _Asker:
         if not there and not self.scene.lists_all:
             return None
         is_there = bool(there) and self.rng.random() < 0.5
-        thing = self.rng.choice(there) if is_there else self.absent()
+        return self.is_there(family, self.rng.choice(there) if is_there else self.absent())
+
+    def is_there(self, family: Family, thing: str) -> Question:
+        """Whether one thing is there."""
+        is_there = thing in self.counts()
         said = self.phrases.sentence("there" if is_there else "not_there", self.names[thing])
         return self.put(family, said, [self.phrases.said["yes" if is_there else "no"]], [thing])
 
@@ -286,7 +299,7 @@ class _Asker:
     def following(self, before: Question, family: Family) -> Question | None:
         """A question that is only understood after the one before."""
         seen = self.seen(before.thing)
-        said_no = before.family in ("exists", "follow_exists") and seen is None
+        said_no = before.family in ("exists", "follow_exists") and before.thing not in self.counts()
         if family == "follow_exists":
             return self.follow_exists()
         if family == "follow_side":
@@ -304,6 +317,16 @@ class _Asker:
         return self._kind(family, self.only())
 
     # --- what they need ---
+
+    def main(self) -> str | None:
+        """The kind of thing that a picture is of: its only one, or one that takes much more of it than any other."""
+        areas = dict.fromkeys(self.counts(), 0.0)
+        for seen in self.scene.things:
+            areas[seen.thing] += seen.width * seen.height
+        largest = sorted(areas, key=lambda thing: -areas[thing])
+        if len(largest) > 1 and areas[largest[0]] < MAIN_RATIO * areas[largest[1]]:
+            return None
+        return largest[0]
 
     def counts(self) -> dict[str, int]:
         things = [seen.thing for seen in self.scene.things]
@@ -344,7 +367,7 @@ class _Asker:
         alike = self.rng.choice(kinds) if kinds and self.rng.random() < 0.4 else ""
         for choices in (_choices(self.scene.lists_all, alike), _choices(self.scene.lists_all, "")):
             for thing in self.rng.sample(choices, len(choices)):
-                if not any(_are_alike(thing, other, self.language) for other in there):
+                if not any(_are_alike(thing, other, code) for other in there for code in self.languages):
                     return thing
         raise AssertionError("no scene shows everything")
 
@@ -413,6 +436,12 @@ def ask(
         return None
     found: Question | None = getattr(asker, family)()
     return found
+
+
+def ask_whether(scene: Scene, thing: str, language: str, rng: random.Random, *, wording: Wording = "train") -> Question:
+    """Whether a thing is in a scene of which everything is known."""
+    asker = _Asker(scene=scene, language=language, answer_language=language, wording=wording, rng=rng)
+    return asker.is_there("exists", thing)
 
 
 def follow(

@@ -262,10 +262,10 @@ class Scenes:
         rng = random.Random(f"photo-vqa/{index}")
         kind = rng.choices(("alone", "listed", "mosaic", "pasted", "drawn"), weights=(27, 11, 15, 15, 32))[0]
         single, listed, unknown = self.single, self.listed, self.unknown
-        if kind == "drawn" or not single:
+        if kind == "drawn" or not (single or listed):
             number = rng.choices((None, 1, 9), weights=(6, 3, 1))[0]
             return drawn(emoji.make_scene(self.emoji_split, index, size=SIDE, number=number))
-        if kind == "listed" and listed:
+        if listed and (kind == "listed" or not single):
             return alone(rng.choice(listed), rng)
         if kind in ("alone", "listed"):
             if unknown and rng.random() < 0.1:

@@ -349,7 +349,7 @@ def test_the_contact_sheet_has_ink_in_every_row():
 
 def test_the_examples_that_come_along_are_what_is_drawn(tmp_path):
     save_examples(tmp_path)
-    for number in range(1, len(EXAMPLES) + 1):
+    for number in EXAMPLES:
         with (
             Image.open(tmp_path / f"{number}.png") as drawn,
             Image.open(asset_path("examples") / f"{number}.png") as one,
