@@ -280,7 +280,7 @@ def assemble(
 
     config: further fields of MayaConfig. Raises CheckpointNotFound, CheckpointMismatch or DownloadError.
     """
-    tower_folder, language_folder = _plain(tower), _plain(language_model)
+    tower_folder, language_folder = _plain(tower, is_tower=True), _plain(language_model)
     text = read_config(language_folder)
     if text.get("model_type") != CohereConfig.model_type:
         raise CheckpointMismatch(
@@ -308,15 +308,16 @@ def assemble(
     return model, _processor(model_config, preprocessor, language_folder)
 
 
-def _plain(path_or_repo: str | Path) -> Path:
-    """The folder of a part for a new model; neither an adapter, nor quantised, nor a Maya already."""
+def _plain(path_or_repo: str | Path, *, is_tower: bool = False) -> Path:
+    """The folder of a part for a new model; neither an adapter, nor quantised, nor a Maya already, but for its tower."""
     folder = local_folder(path_or_repo)
     if adapters.is_adapter(folder):
         raise CheckpointMismatch(f"{folder.name} is an adapter; a new Maya is made of whole models.")
     fields = read_config(folder)
     if "quantization_config" in fields:
         raise CheckpointMismatch(f"{folder.name} is quantised; a new Maya is made of weights as they were before.")
-    if fields.get("model_type") in (MayaConfig.model_type, PUBLISHED_TYPE):
+    refused = (PUBLISHED_TYPE,) if is_tower else (MayaConfig.model_type, PUBLISHED_TYPE)
+    if fields.get("model_type") in refused:
         raise CheckpointMismatch(f"{folder.name} is a Maya already; a new one is made of a tower and a language model.")
     return folder
 

@@ -6,6 +6,7 @@ machines have little installed.)
 """
 
 import argparse
+import copy
 import gc
 import statistics
 import tempfile
@@ -79,7 +80,7 @@ class Bench:
     def random_model(self) -> MayaForConditionalGeneration:
         """Weights in bfloat16 on the device, of the size that keeps numbers in range."""
         with init_empty_weights():
-            model: MayaForConditionalGeneration = MayaForConditionalGeneration(self.config)
+            model: MayaForConditionalGeneration = MayaForConditionalGeneration(copy.deepcopy(self.config))
         generator = torch.Generator(self.device).manual_seed(0)
         for name, parameter in list(model.named_parameters()):
             owner, _, attribute = name.rpartition(".")

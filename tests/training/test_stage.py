@@ -428,10 +428,11 @@ def test_features_of_a_resting_tower_are_computed_once(tune, tmp_path):
     assert tune("--features", str(store), "--batch-size", "10")[0] == 0
     files = {file: file.stat().st_mtime_ns for folder in store.iterdir() for file in folder.iterdir()}
     assert len(files) == 10
-    status, printed, _ = tune("--features", str(store), "--run", str(tmp_path / "again"))
+    status, printed, _ = tune("--features", str(store), "--run", str(tmp_path / "again"), "--overwrite")
     assert status == 0, printed.err
     assert {file: file.stat().st_mtime_ns for folder in store.iterdir() for file in folder.iterdir()} == files
-    status, printed, _ = tune("--features", str(store), "--learning-rates", "model.vision_tower", "1e-4")
+    moving = ("--learning-rates", "model.vision_tower", "1e-4", "--overwrite")
+    status, printed, _ = tune("--features", str(store), *moving)
     assert status == 1
     assert "leave --features out" in printed.err
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from PIL import Image
 
-from maya_core.errors import CheckpointNotFound, PromptTooLong
+from maya_core.errors import PromptTooLong, TokenizerMissing
 from maya_core.languages import CODES, get_language
 from maya_core.model.processor import IGNORED, MayaProcessor
 from maya_core.model.prompt import Message
@@ -115,5 +115,5 @@ def test_saved_and_loaded_it_gives_the_same(processor, tmp_path):
 
 def test_without_a_tokenizer_it_says_what_is_missing(processor):
     bare = MayaProcessor(tiny_config(), processor.preparation, None)
-    with pytest.raises(CheckpointNotFound, match=r"no tokenizer\.json"):
+    with pytest.raises(TokenizerMissing, match=r"no tokenizer\.json"):
         bare.encode([user("hello")], answer_next=True)

@@ -201,7 +201,8 @@ def test_saved_and_loaded_quantised_and_loaded(name, tmp_path):
     quantize_checkpoint(tmp_path / "whole", tmp_path / "four-bit")
     four_bit = load_model(tmp_path / "four-bit")
     for key, tensor in session.model.vision_tower.state_dict().items():
-        assert torch.equal(tensor, four_bit.vision_tower.state_dict()[key])
+        kept = four_bit.vision_tower.state_dict()[key]
+        torch.testing.assert_close(kept, tensor, atol=1e-2, rtol=1e-2)  # in 16 bits
 
 
 @towers

@@ -118,7 +118,9 @@ def test_a_stock_pipeline_answers_as_our_session(tmp_path):
         picture_and_words = [{"type": "image", "path": str(file)}, {"type": "text", "text": question}]
         [told] = pipe(text=[{"role": "user", "content": picture_and_words}], max_new_tokens=24, return_full_text=False)
         asked = session.processor.user_message(question, file)
-        assert told["generated_text"].strip() == session.answer(asked, options)
+        assert told["generated_text"].rstrip("\ufffd").strip() == session.answer(
+            asked, options
+        )  # half a letter is kept
 
 
 @pytest.mark.parametrize(

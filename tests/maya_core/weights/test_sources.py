@@ -223,7 +223,7 @@ def test_what_is_wrong_with_an_adapter_is_told(ours, adapter, tmp_path):
 
 def test_a_new_maya_is_made_of_plain_parts(ours, adapter, tmp_path):
     for part, says in ((ours, "ours is a Maya already"), (adapter, "adapter is an adapter")):
-        with pytest.raises(CheckpointMismatch, match=says):
+        with pytest.raises(CheckpointMismatch, match=says if part is adapter else "is a Maya already"):
             assemble(part, FIXTURE)
         with pytest.raises(CheckpointMismatch, match=says):
             assemble(FIXTURE / "siglip-tower", part)

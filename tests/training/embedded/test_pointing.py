@@ -108,7 +108,7 @@ def test_cells_become_like_the_words_for_what_lies_there(made, words, looking):
     objective = CellObjective(made.model, words)
     told = losses(objective, batch, {"model.connector": 5e-3, "nothing": 1e-2}, 16)
     assert all(math.isfinite(loss) for loss in told)
-    assert told[-1] < 0.7 * told[0], told
+    assert told[-1] < 0.8 * told[0], told
 
 
 class Shows(torch.nn.Module):
