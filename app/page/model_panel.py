@@ -114,9 +114,7 @@ class ModelPanel:
         could = {
             "fast": say("Maya 8B knows far more, and this computer can run it."),
             "slow": say("Maya 8B knows far more. Without a graphics processor it answers slowly here."),
-            None: say(
-                "Maya 8B knows far more. It needs a graphics processor with {memory} of memory.", memory=least
-            ),
+            None: say("Maya 8B knows far more. It needs a graphics processor with {memory} of memory.", memory=least),
         }[computer.pace]
         return "\n\n".join((has, answers) if model == PUBLISHED else (has, answers, could))
 
