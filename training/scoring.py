@@ -2,7 +2,11 @@
 
 import re
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from itertools import islice
+from typing import TypeVar
+
+T = TypeVar("T")
 
 _ARTICLES: Mapping[str, str] = {
     "en": r"(a|an|the)",
@@ -39,3 +43,9 @@ def _kept(letter: str) -> str:
 def exact_match(given: str, wanted: str, language: str) -> bool:
     """Whether two answers say the same; both in `language`."""
     return normalise(given, language) == normalise(wanted, language)
+
+
+def batches(items: Iterator[T], size: int) -> Iterator[list[T]]:
+    """Lists of `size` items, the last perhaps shorter."""
+    while batch := list(islice(items, size)):
+        yield batch

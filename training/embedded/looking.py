@@ -18,11 +18,10 @@ from torch import Tensor
 
 from maya_core.languages import CODES
 from maya_core.learning.data import IGNORED, Batch, Collator, PackedCollator, PackedSample, PreparedPack
-from maya_core.model.prompt import Message
 from training.embedded.seen import SeenScenes
 from training.embedded.simulated import Simulator, inside
 from training.emoji_vqa import questions as emoji
-from training.emoji_vqa.dataset import asking_for
+from training.emoji_vqa.dataset import as_messages, asking_for
 from training.photo_vqa.phrases import COLOURS, Family
 from training.photo_vqa.questions import Question, ask, follow
 from training.photo_vqa.scenes import Scene
@@ -32,6 +31,7 @@ from training.photo_vqa.things import load_things
 NOTHING, UNKNOWN = -2, -1  # on a cell: none of our things; what it is, nobody knows
 FARTHEST = 24  # positions from the picture to a name: as far as names stand in questions
 PLACES = 9
+SEEN = Path("seen")  # stands for a picture of which the features are there
 # How often each family is asked, where a scene answers it.
 OFTEN: Mapping[str, float] = {
     "what": 7, "exists": 7, "count": 5, "where": 4, "side": 4, "colour_of": 3, "background": 1.5, "kind": 2.5, "breed": 2,
@@ -143,7 +143,7 @@ class Looking:
             language = rng.choice(self.languages)
             redirected = rng.random() < self.redirected
             answer_language = rng.choice(self.languages) if redirected else language
-            messages = _messages(self._questions(scene, language, answer_language, rng, redirected))
+            messages = as_messages(SEEN, self._questions(scene, language, answer_language, rng, redirected))
             turns.append(asking_for(messages, answer_language) if redirected else messages)
             languages.append(answer_language)
         return PackedSample(conversations=tuple(turns), languages=tuple(languages))
@@ -208,23 +208,11 @@ class Both:
         return self.one[number] if number % self.one_in else self.other[number // self.one_in % len(self.other)]
 
 
-def _messages(questions: Sequence[Question]) -> tuple[Message, ...]:
-    messages = []
-    for number, question in enumerate(questions):
-        images = () if number else (Path("seen"),)
-        messages.append(Message(role="user", text=question.text, images=images))
-        messages.append(Message(role="assistant", text=question.answer))
-    return tuple(messages)
-
-
 def _inside_a_sentence(thing: str, rng: random.Random) -> str:
     language = rng.choice(CODES)
-    form = rng.choice(list(forms_of_cached(language)))
-    name = forms_of_cached(language)[form][_numbers()[thing]]
+    form = rng.choice(list(forms_of(language)))
+    name = forms_of(language)[form][_numbers()[thing]]
     return f" {name}" if is_spaced(language) else name
-
-
-forms_of_cached = cache(forms_of)
 
 
 class CellCollator(Collator):

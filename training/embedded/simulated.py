@@ -21,7 +21,6 @@ from training.photo_vqa.scenes import COCO, Scene, Seen
 from training.photo_vqa.things import load_things
 
 PARTS = slice(FEATURES, FEATURES + CLASSES)  # of a cell's features: which of COCO's classes have a part there
-QUARTER = CLASSES + 2 + 3  # features of a quarter: middles, size, colour
 LOUDNESS = (1.4, 2.4)  # of what makes a thing: means from weights are half as long as real ones
 SWAPPED, FOUND = 0.4, 0.14  # of scenes: whose things become others; whose things are another detector's
 

@@ -3,28 +3,20 @@
 import random
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from PIL import Image
 
 from maya_core.languages import CODES
 from maya_core.learning.data import PackedSample, Sample
-from maya_core.model.prompt import Message, answered_in
+from maya_core.model.prompt import Message, Picture, answered_in
 from training.emoji_vqa.questions import FAMILIES, Family, Question, ask, families_for
 from training.emoji_vqa.scenes import Scene, Split, make_scene, render
 
-# How often each family is trained: names first, for all else needs them; then what has to be compared with the picture.
+# How often each family is trained: names first, for all else needs them.
 NAMES_FIRST: Mapping[Family, int] = {
     "name": 6, "place": 5, "where": 3, "exists": 3, "count_all": 1, "count": 2, "colour": 1, "category": 2, "relation": 3,
     "describe": 3,
-}  # fmt: skip
-COMPARISONS_FIRST: Mapping[Family, int] = {
-    "name": 5, "place": 4, "where": 4, "exists": 6, "count_all": 3, "count": 4, "colour": 1, "category": 5, "relation": 6,
-    "describe": 4,
-}  # fmt: skip
-# The last stage: what is counted, listed or classed wants the most practice.
-WEAKEST_FIRST: Mapping[Family, int] = {
-    "name": 6, "place": 5, "where": 4, "exists": 4, "count_all": 8, "count": 4, "colour": 1, "category": 10, "relation": 4,
-    "describe": 8,
 }  # fmt: skip
 TRANSFER_LANGUAGES = ("bn", "ur")
 
@@ -139,7 +131,18 @@ def conversation(scene: Scene, questions: Sequence[Question]) -> tuple[Message, 
     return as_messages(render(scene), questions)
 
 
-def as_messages(picture: Image.Image, questions: Sequence[Question]) -> tuple[Message, ...]:
+class Asked(Protocol):
+    """A question of any world, with the answer that is taught."""
+
+    @property
+    def text(self) -> str: ...
+
+    @property
+    def answer(self) -> str: ...
+
+
+def as_messages(picture: Picture, questions: Sequence[Asked]) -> tuple[Message, ...]:
+    """Questions and answers in turn; the picture goes with the first."""
     messages: list[Message] = []
     for question in questions:
         images = () if messages else (picture,)

@@ -1,9 +1,8 @@
 """Ask a model EmojiVQA's questions and score its answers."""
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
 from statistics import fmean
 from typing import Any
 
@@ -14,8 +13,8 @@ from maya_core.model.config import GenerationOptions
 from maya_core.model.prompt import Message
 from training.emoji_vqa.dataset import single_questions
 from training.emoji_vqa.questions import FAMILIES, Family, Question
-from training.emoji_vqa.scenes import Scene, Split, render
-from training.scoring import exact_match
+from training.emoji_vqa.scenes import Split, render
+from training.scoring import batches, exact_match
 
 BATCH = 64
 LONGEST_ANSWER = 40  # tokens
@@ -88,7 +87,7 @@ def evaluate(
     scores = Scores(split=split, scenes=scenes)
     size = session.processor.preparation.size
     options = GenerationOptions(max_new_tokens=LONGEST_ANSWER)
-    for batch in _batches(single_questions(split, scenes, languages, image_size=size)):
+    for batch in batches(single_questions(split, scenes, languages, image_size=size), BATCH):
         conversations = [
             [Message(role="user", text=question.text, images=(render(scene),))] for scene, question in batch
         ]
@@ -97,8 +96,3 @@ def evaluate(
             scores.add(question, answer)
         on_progress(batch[-1][0].index)
     return scores
-
-
-def _batches(questions: Iterator[tuple[Scene, Question]]) -> Iterator[list[tuple[Scene, Question]]]:
-    while batch := list(islice(questions, BATCH)):
-        yield batch

@@ -14,7 +14,7 @@ from training.emoji_vqa.scenes import Scene, Split, Thing
 from training.emoji_vqa.vocabulary import load_vocabulary
 from training.photo_vqa.phrases import load_phrases as answers_of
 from training.photo_vqa.phrases import parts_of, without_words
-from training.photo_vqa.things import Name, load_names, load_things
+from training.photo_vqa.things import Name, by_emoji, load_names, load_things
 
 Family = Literal["name", "place", "where", "exists", "count_all", "count", "colour", "category", "relation", "describe"]
 FAMILIES: tuple[Family, ...] = get_args(Family)
@@ -54,15 +54,9 @@ def load_phrases(language: str) -> Phrases:
     )
 
 
-def is_spaced(language: str) -> bool:
-    """Whether a language sets a space before a word."""
-    return any(" " in wording for wording in load_phrases(language).wordings["name"])
-
-
-@cache
 def thing_of(concept: int) -> str:
     """The id of the thing that a drawing shows."""
-    return {name: thing.id for thing in load_things().values() for name in thing.emoji}[load_vocabulary()[concept].id]
+    return by_emoji()[load_vocabulary()[concept].id]
 
 
 def name_of(concept: int, language: str) -> Name:

@@ -4,7 +4,6 @@ import random
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
 from statistics import fmean
 from typing import Any, Literal, get_args
 
@@ -15,10 +14,11 @@ from maya_core.answering.session import ChatSession
 from maya_core.languages import CODES
 from maya_core.model.config import GenerationOptions
 from maya_core.model.prompt import Message
+from training.emoji_vqa.dataset import as_messages
 from training.photo_vqa.phrases import FAMILIES, load_phrases
 from training.photo_vqa.questions import Question, Wording, ask, ask_whether, follow
 from training.photo_vqa.scenes import Photograph, Scene, Scenes, alone
-from training.scoring import normalise
+from training.scoring import batches, normalise
 
 BATCH = 64
 LONGEST_ANSWER = 40  # tokens
@@ -217,7 +217,7 @@ def evaluate(
     scores = Scores(wording=wording, photographs=len(photographs))
     options = GenerationOptions(max_new_tokens=LONGEST_ANSWER)
     pictures: dict[int, Image.Image] = {}
-    for batch in _batches(examination(photographs, wording, n=n)):
+    for batch in batches(examination(photographs, wording, n=n), BATCH):
         conversations = [_messages(asked, pictures) for asked in batch]
         for asked, given in zip(batch, session.answers(conversations, options), strict=True):
             scores.add(asked, given)
@@ -226,21 +226,9 @@ def evaluate(
     return scores
 
 
-def _batches(asked: Iterator[Asked]) -> Iterator[list[Asked]]:
-    while batch := list(islice(asked, BATCH)):
-        yield batch
-
-
-def _messages(asked: Asked, pictures: dict[int, Image.Image]) -> list[Message]:
+def _messages(asked: Asked, pictures: dict[int, Image.Image]) -> tuple[Message, ...]:
     """The question; before it, what is taught to be answered to those before."""
     key = id(asked.scene)
     if key not in pictures:
         pictures[key] = asked.scene.render()
-    messages: list[Message] = []
-    for question in (*asked.before, asked.question):
-        images = () if messages else (pictures[key],)
-        messages += [
-            Message(role="user", text=question.text, images=images),
-            Message(role="assistant", text=question.answer),
-        ]
-    return messages[:-1]
+    return as_messages(pictures[key], (*asked.before, asked.question))[:-1]

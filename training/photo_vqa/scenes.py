@@ -20,7 +20,7 @@ from maya_core.model.images import open_image
 from training.emoji_vqa import scenes as emoji
 from training.emoji_vqa.vocabulary import load_vocabulary
 from training.photo_vqa.colours import main_colour
-from training.photo_vqa.things import load_things
+from training.photo_vqa.things import by_emoji, load_things
 
 Split = Literal["train", "calibration", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)
@@ -231,7 +231,7 @@ def _overlap(one: tuple[float, ...], other: tuple[float, ...]) -> bool:
 
 def drawn(drawing: emoji.Scene) -> Scene:
     """A scene of EmojiVQA. Drawings that are none of our things are not among its things, and then nothing is counted."""
-    known = _by_emoji()
+    known = by_emoji()
     ids = [load_vocabulary()[thing.concept].id for thing in drawing.things]
     things = tuple(
         Seen(thing=known[name], x=thing.x, y=thing.y, width=thing.size, height=thing.size)
@@ -337,8 +337,3 @@ def _by_caltech() -> Mapping[str, str]:
             if name not in found or thing.parent:
                 found[name] = thing.id
     return found
-
-
-@cache
-def _by_emoji() -> Mapping[str, str]:
-    return {name: thing.id for thing in load_things().values() for name in thing.emoji}

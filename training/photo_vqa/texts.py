@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from functools import cache
 from itertools import chain
 
 from training.photo_vqa.phrases import load_phrases, parts_of
@@ -17,6 +18,7 @@ def is_spaced(language: str) -> bool:
     return language not in ("zh", "ja")
 
 
+@cache
 def forms_of(language: str) -> dict[str, list[str]]:
     """The forms of all names, in the order of the things: by inflection, and `also` for what else most are called."""
     names = list(load_names(language).values())

@@ -78,6 +78,12 @@ def load_things() -> Mapping[str, Thing]:
 
 
 @cache
+def by_emoji() -> Mapping[str, str]:
+    """The thing that each drawing of EmojiVQA's vocabulary shows."""
+    return {name: thing.id for thing in load_things().values() for name in thing.emoji}
+
+
+@cache
 def load_names(language: str) -> Mapping[str, Name]:
     """The words for every thing, by its id."""
     names = {}

@@ -223,26 +223,11 @@ def test_everything_is_on_the_disk_before_it_is_in_place(tmp_path, monkeypatch):
 
 
 KILLER = """
-import os, signal, sys
+import os, sys
 from pathlib import Path
 from maya_core.errors import DestinationError
 from tests.maya_core.weights.test_destination import FRESH, KEPT, NEW, OLD, a_persons_model, content, write
-
-CALLS = ("open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.fsync")
-state = {"calls": 0, "kill_at": 0}
-
-def tick(event, arguments):
-    if event in CALLS:
-        state["calls"] += 1
-        if state["calls"] == state["kill_at"]:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-def fsync(descriptor, real=os.fsync):
-    sys.audit("os.fsync")
-    real(descriptor)
-
-os.fsync = fsync
-sys.addaudithook(tick)
+from tests.maya_core.weights.killing import state
 
 def killed(folder, kill_at):
     process = os.fork()

@@ -72,26 +72,11 @@ def test_the_step_counts_and_not_the_clock(tmp_path):
 
 
 KILLER = """
-import os, shutil, signal, sys
+import os, sys
 from pathlib import Path
 from maya_core.weights.durable import commit, newest
 from tests.maya_core.weights.test_durable import holds, writer
-
-CALLS = ("open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.fsync")
-state = {"calls": 0, "kill_at": 0}
-
-def tick(event, arguments):
-    if event in CALLS:
-        state["calls"] += 1
-        if state["calls"] == state["kill_at"]:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-def fsync(descriptor, real=os.fsync):
-    sys.audit("os.fsync")
-    real(descriptor)
-
-os.fsync = fsync
-sys.addaudithook(tick)
+from tests.maya_core.weights.killing import state
 
 def killed(folder, step, kill_at):
     process = os.fork()

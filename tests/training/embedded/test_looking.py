@@ -94,7 +94,7 @@ def test_a_drawing_that_is_none_of_our_things_may_lie_anywhere_else(monkeypatch)
     known = lain_on(drawn(drawing), 6)
     assert NOTHING in known.things
     assert UNKNOWN not in known.things
-    monkeypatch.setattr(photo, "_by_emoji", dict)
+    monkeypatch.setattr(photo, "by_emoji", dict)
     unknown = lain_on(drawn(drawing), 6)
     assert set(unknown.things.tolist()) == {UNKNOWN}
 

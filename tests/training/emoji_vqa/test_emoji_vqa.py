@@ -31,7 +31,6 @@ from training.emoji_vqa.questions import (
     caption,
     concept_name,
     families_for,
-    is_spaced,
     load_phrases,
     name_of,
     sentences,
@@ -41,6 +40,7 @@ from training.emoji_vqa.scenes import CELLS, SPLITS, is_held_out, make_scene, pa
 from training.emoji_vqa.vocabulary import CATEGORIES, SPRITE, VENDORS, load_sprites, load_vocabulary
 from training.photo_vqa.phrases import load_phrases as answers_of
 from training.photo_vqa.phrases import without_words
+from training.photo_vqa.texts import is_spaced
 from training.photo_vqa.things import load_things
 from training.scoring import exact_match, normalise
 from training.sheets import font_for

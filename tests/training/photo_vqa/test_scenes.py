@@ -211,7 +211,7 @@ def test_every_drawing_is_a_thing_and_lies_where_it_is_drawn():
 def test_a_drawing_that_is_none_of_our_things_is_not_among_them_and_then_nothing_is_counted(monkeypatch):
     drawing = emoji.make_scene("train", 3, number=3)
     other, *rest = [load_vocabulary()[concept].id for concept in drawing.concepts]
-    monkeypatch.setattr(photo, "_by_emoji", lambda: dict.fromkeys(rest, "dog"))
+    monkeypatch.setattr(photo, "by_emoji", lambda: dict.fromkeys(rest, "dog"))
     scene = drawn(drawing)
     assert other not in rest
     assert [seen.thing for seen in scene.things] == ["dog", "dog"]
