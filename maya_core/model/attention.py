@@ -8,6 +8,7 @@ Shape letters: B batch, H heads, K key-value heads, T positions, D head width, C
 """
 
 import inspect
+import math
 from typing import Any
 
 import torch
@@ -19,6 +20,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
 UNPADDED = "unpadded"
+LONGEST_OF_PAIRS = 1024  # positions, whose pairs are kept for the gradients on a CPU
 # torch 2.10 says is_causal, later versions give a window; before 2.12 every head needs keys of its own
 _ARGUMENTS = inspect.signature(varlen_attn).parameters
 _IS_GROUPED = "enable_gqa" in _ARGUMENTS
@@ -43,6 +45,9 @@ def unpadded_attention(
     sequence_starts: (S + 1,) int32, where each begins and, last, T. longest: tokens of the longest, which the CPU knows.
     """
     if sequence_starts is None:
+        is_short = query_BHTD.shape[2] <= LONGEST_OF_PAIRS
+        if attention_mask is not None and query_BHTD.device.type == "cpu" and query_BHTD.requires_grad and is_short:
+            return _by_products(query_BHTD, key_BKTD, value_BKTD, attention_mask), None
         output: tuple[Tensor, Tensor | None] = sdpa_attention_forward(
             module, query_BHTD, key_BKTD, value_BKTD, attention_mask, **options
         )
@@ -51,6 +56,18 @@ def unpadded_attention(
         assert longest is not None
         return _by_kernel(query_BHTD, key_BKTD, value_BKTD, sequence_starts, longest), None
     return _one_by_one(query_BHTD, key_BKTD, value_BKTD, sequence_starts), None
+
+
+def _by_products(query_BHTD: Tensor, key_BKTD: Tensor, value_BKTD: Tensor, visible_B1TT: Tensor) -> Tensor:
+    """(B, T, H, D). Where all pairs fit into memory their products take a third of the time that torch's kernel for CPUs
+    takes forwards and backwards, which skips nothing that a mask hides."""
+    groups = query_BHTD.shape[1] // key_BKTD.shape[1]
+    with torch.autocast("cpu", enabled=False):  # it would make the softmax, the largest part, in float32
+        query_BKGTD = query_BHTD.unflatten(1, (-1, groups)) * query_BHTD.shape[-1] ** -0.5
+        scores_BKGTT = query_BKGTD @ key_BKTD[:, :, None].transpose(-1, -2)
+        weights_BKGTT = scores_BKGTT.masked_fill(~visible_B1TT[:, :, None], -math.inf).softmax(-1)
+        seen_BKGTD = weights_BKGTT @ value_BKTD[:, :, None]
+    return seen_BKGTD.flatten(1, 2).transpose(1, 2)
 
 
 def _one_by_one(query_1HTD: Tensor, key_1KTD: Tensor, value_1KTD: Tensor, sequence_starts: Tensor) -> Tensor:
