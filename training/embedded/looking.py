@@ -10,7 +10,7 @@ Shape letters: P cells of a picture, D vision width.
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 
 import torch
@@ -34,14 +34,16 @@ PLACES = 9
 SEEN = Path("seen")  # stands for a picture of which the features are there
 # How often each family is asked, where a scene answers it.
 OFTEN: Mapping[str, float] = {
-    "what": 7, "exists": 7, "count": 5, "where": 4, "side": 4, "colour_of": 3, "background": 1.5, "kind": 2.5, "breed": 2,
-    "describe": 3, "either": 2.5, "check": 3, "larger": 1.5, "left": 1, "right": 1, "above": 1, "below": 1,
+    "what": 7, "exists": 8, "count": 6, "where": 6, "side": 5, "colour_of": 5, "background": 1.5, "kind": 2.5, "breed": 2,
+    "describe": 3, "either": 2.5, "check": 3, "larger": 1.5, "left": 1.5, "right": 1.5, "above": 1.5, "below": 1.5,
 }  # fmt: skip
 # Of EmojiVQA's own questions.
 DRAWINGS_OFTEN: Mapping[emoji.Family, float] = {
     "name": 5, "place": 5, "where": 3, "exists": 4, "count_all": 4, "count": 3, "colour": 1, "category": 3, "relation": 4,
     "describe": 5,
 }  # fmt: skip
+ASKED_IN_VAIN = 12  # things among which one is that is not there
+LOOKED_AT = 1500  # scenes that tell what they show
 SAYS_LITTLE = ("?", "??", "ok", "…", "🙂", "📷", "!", "1", "hm", "?!")  # questions of no language: what is it?
 
 
@@ -133,6 +135,20 @@ class Looking:
             cells=tuple(tuple(seen.cell for seen in scene.things if seen.thing == thing) for thing in asked),
         )
 
+    def elsewhere(self, scene: Scene, rng: random.Random) -> list[str]:
+        """A few things that other scenes of its sort show."""
+        return rng.sample(self._shown[scene.lists_all], k=ASKED_IN_VAIN)
+
+    @cached_property
+    def _shown(self) -> Mapping[bool, list[str]]:
+        """What scenes show that list all there is, and those that do not; each thing as often as they do."""
+        shown: Mapping[bool, list[str]] = {True: [*load_things()], False: [*load_things()]}
+        rng = random.Random(f"shown/{self.seed}")
+        for index in rng.sample(range(len(self.seen)), min(LOOKED_AT, len(self.seen))):
+            scene, _ = self.simulator.vary(self.seen.scene(index), self.seen.features(index), rng)
+            shown[scene.lists_all].extend({seen.thing for seen in scene.things})
+        return shown
+
     def _thing(self, scene: Scene, rng: random.Random) -> str:
         there = [seen.thing for seen in scene.things]
         return rng.choice(there) if there and rng.random() < 0.5 else rng.choice(list(load_things()))
@@ -153,23 +169,34 @@ class Looking:
     ) -> list[Question]:
         if scene.drawing and rng.random() < 0.45:
             return [self._of_emoji_vqa(scene, language, answer_language, rng)]
-        first = self._first(scene, language, answer_language, rng)
+        elsewhere = self.elsewhere(scene, rng)
+        first = self._first(scene, language, answer_language, rng, elsewhere)
         if redirected and first.family in ("what", "describe") and rng.random() < 0.2:
             first = replace(first, text=rng.choice(SAYS_LITTLE))
         asked = [self._careless(first, rng)]
         while len(asked) < 3 and rng.random() < self.followed:
-            second = follow(scene, asked[-1], rng, dropped=self.dropped)
+            second = follow(scene, asked[-1], rng, dropped=self.dropped, elsewhere=elsewhere)
             if second is None:
                 break
             asked.append(self._careless(second, rng))
         return asked
 
-    def _first(self, scene: Scene, language: str, answer_language: str, rng: random.Random) -> Question:
+    def _first(
+        self, scene: Scene, language: str, answer_language: str, rng: random.Random, elsewhere: Sequence[str]
+    ) -> Question:
         """A question of a family that the scene answers."""
         often = dict(OFTEN)
         while often:
             family: Family = rng.choices(list(often), list(often.values()))[0]  # type: ignore[assignment]
-            asked = ask(scene, family, language, rng, answer_language=answer_language, dropped=self.dropped)
+            asked = ask(
+                scene,
+                family,
+                language,
+                rng,
+                answer_language=answer_language,
+                dropped=self.dropped,
+                elsewhere=elsewhere,
+            )
             if asked:
                 return asked
             del often[family]

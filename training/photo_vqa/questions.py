@@ -18,6 +18,7 @@ T = TypeVar("T")
 CLEAR_SHIFT = 0.2  # of the picture's side: less apart than this, nothing is asked about left or above
 CLEAR_RATIO = 1.5  # of areas
 MAIN_RATIO = 2.0  # of areas: a picture is of a thing that takes so many times more of it than any other
+ELSEWHERE = 0.7  # of questions about what is not there, those that ask for what other scenes show
 MOST_COUNTED = 4
 MOST_DESCRIBED = 4
 LEAST_AREA = 0.01  # of a picture: smaller things are not asked about by place
@@ -74,6 +75,7 @@ class _Asker:
     wording: Wording
     rng: random.Random
     dropped: float = 0.0
+    elsewhere: Sequence[str] = ()
 
     @property
     def languages(self) -> set[str]:
@@ -365,7 +367,11 @@ class _Asker:
         there = {seen.thing for seen in self.scene.things}
         kinds = sorted({load_things()[thing].kind for thing in there})
         alike = self.rng.choice(kinds) if kinds and self.rng.random() < 0.4 else ""
-        for choices in (_choices(self.scene.lists_all, alike), _choices(self.scene.lists_all, "")):
+        allowed = _choices(self.scene.lists_all, "")
+        elsewhere: list[str] = []
+        if self.elsewhere and self.rng.random() < ELSEWHERE:
+            elsewhere = [thing for thing in self.elsewhere if thing in allowed]
+        for choices in (elsewhere, _choices(self.scene.lists_all, alike), allowed):
             for thing in self.rng.sample(choices, len(choices)):
                 if not any(_are_alike(thing, other, code) for other in there for code in self.languages):
                     return thing
@@ -417,10 +423,12 @@ def ask(
     wording: Wording = "train",
     answer_language: str = "",
     dropped: float = 0.0,
+    elsewhere: Sequence[str] = (),
 ) -> Question | None:
     """A question of a family about a scene; None where the scene does not answer it, or the family only follows another.
 
-    answer_language: where it is another. dropped: the chance of each word of the wording to be left out.
+    answer_language: where it is another. dropped: the chance of each word of the wording to be left out. elsewhere: what
+    other scenes show, as often as they do: where nobody asks in vain for what is often there, its name alone means yes.
     """
     asker = _Asker(
         scene=scene,
@@ -429,6 +437,7 @@ def ask(
         wording=wording,
         rng=rng,
         dropped=dropped,
+        elsewhere=elsewhere,
     )
     if family in ("larger", "left", "right", "above", "below"):
         return asker.compared(family)
@@ -452,8 +461,10 @@ def follow(
     wording: Wording = "train",
     family: Family | None = None,
     dropped: float = 0.0,
+    elsewhere: Sequence[str] = (),
 ) -> Question | None:
-    """A question that goes on from `before`; None where there is none. family: one that may follow, or one by chance."""
+    """A question that goes on from `before`; None where there is none. family: one that may follow, or one by chance;
+    the rest as in `ask`."""
     families = [family] if family else list(FOLLOWED_BY.get(before.family, ()))
     rng.shuffle(families)
     asker = _Asker(
@@ -463,6 +474,7 @@ def follow(
         wording=wording,
         rng=rng,
         dropped=dropped,
+        elsewhere=elsewhere,
     )
     asked = (asker.following(before, one) for one in families)
     return next((question for question in asked if question is not None), None)

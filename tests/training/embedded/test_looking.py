@@ -128,7 +128,7 @@ def test_every_conversation_is_whole(looking):
     assert {1, 2} <= set(lengths) <= {1, 2, 3}
     assert lengths[1] > lengths[2]
     longer = replace(looking, followed=1.0)
-    assert max(len(turns) for index in range(8) for turns in longer[index].packed.conversations) == 6
+    assert max(len(turns) for index in range(2 * SIZE) for turns in longer[index].packed.conversations) == 6
     assert set(languages) == set(CODES)
     pretrained = replace(looking, languages=("en", "ja"))
     assert {code for index in range(SIZE) for code in pretrained[index].packed.languages} == {"en", "ja"}
@@ -183,6 +183,18 @@ def test_what_is_taken_for_something_else_is_named_with_doubt_and_not_changed(lo
     )
 
 
+def test_what_is_asked_for_in_vain_is_what_scenes_of_its_sort_show(looking, seen):
+    """Each thing as often as it is shown, and everything at least sometimes."""
+    rng = random.Random(0)
+    for lists_all in (False, True):
+        scenes = [seen.scene(index) for index in range(len(seen))]
+        scene = next(scene for scene in scenes if scene.lists_all == lists_all)
+        shown = {thing.thing for scene in scenes if scene.lists_all == lists_all for thing in scene.things}
+        asked = Counter(thing for _ in range(300) for thing in looking.elsewhere(scene, rng))
+        often = sum(asked[thing] for thing in shown) / len(shown)
+        assert often > 1.3 * sum(asked[thing] for thing in load_things()) / len(load_things())
+
+
 def test_names_come_with_the_places_of_their_things(looking, seen):
     """In any form, of any language; about half of them of things that are there."""
     things = defaultdict(set)
@@ -191,7 +203,8 @@ def test_names_come_with_the_places_of_their_things(looking, seen):
             for thing, name in zip(NUMBERS, names, strict=True):
                 things[f" {name}" if is_spaced(code) else name].add(thing)
     there = total = 0
-    still = replace(looking, simulator=Simulator({}, {}, [], GRID), names=16, perhaps=dict.fromkeys(range(SIZE), ""))
+    unasked = replace(looking, conversations=0, names=16)
+    still = replace(unasked, simulator=Simulator({}, {}, [], GRID), perhaps=dict.fromkeys(range(SIZE), ""))
     for index in range(SIZE):
         scene, sample = seen.scene(index), still[index]
         for name, cells in zip(sample.names, sample.cells, strict=True):

@@ -189,6 +189,19 @@ def test_what_is_said_to_be_absent_is_no_sort_of_what_is_there():
     assert kinds["animal"] > 0.5 * kinds.total()  # the husky, and what could be mistaken for it
 
 
+def test_what_other_scenes_show_is_often_asked_for_in_vain():
+    """Where people are in most photographs and nobody asks for them in others, "person" alone means yes."""
+    elsewhere = ["person"] * 11 + ["cat"]
+    in_vain = [
+        question.thing
+        for question in asked(replace(LISTED, things=THINGS[:2]), "exists", tries=600, elsewhere=elsewhere)
+        if question.thing != "dog"
+    ]
+    assert 0.5 < in_vain.count("person") / len(in_vain) < 0.8
+    assert len(set(in_vain)) > 20
+    assert "person" not in {question.thing for question in asked(ONE, "exists", tries=300, elsewhere=elsewhere)}
+
+
 def test_what_is_said_to_be_absent_has_no_name_of_what_is_there():
     """Spanish calls clocks and watches the same; English does not."""
     clock = Scene(things=(Seen(thing="clock"),))
