@@ -30,7 +30,7 @@ from maya_core.learning.train import TrainConfig, train
 from maya_core.model.maya import MayaForConditionalGeneration
 from maya_core.model.processor import ImagePreparation, MayaProcessor
 from maya_core.model.towers.efficientnet_lite import FEATURES
-from maya_core.weights.checkpoint import save_model
+from maya_core.weights.checkpoint import load_model, load_processor, save_model
 from maya_core.weights.destination import claim
 from training.embedded.grounding import (
     CellObjective,
@@ -77,6 +77,10 @@ class EmbeddedOptions:
     tower: Annotated[
         Path | None,
         tyro.conf.arg(help="folder of a photograph tower, or a Maya's with one; assets/maya-tiny if not given"),
+    ] = None
+    model: Annotated[
+        Path | None,
+        tyro.conf.arg(help="folder of an embedded Maya, to go on with its answers; from nothing if not given"),
     ] = None
     run: Annotated[Path, tyro.conf.arg(help="folder of the run: features, checkpoints, records")] = Path(
         "runs/embedded"
@@ -134,13 +138,19 @@ class _Making:
         self.first_BCD = torch.stack([self.seen.features(index) for index in range(min(FIRST, len(self.seen)))])
 
     def run(self) -> None:
-        """All stages."""
+        """All stages; of a model to go on from, those of answers."""
+        cells = Looking(seen=self.seen, simulator=self.simulator, grid=self.grid)
+        if self.options.model is None:
+            self.ground(cells)
+        self.answer(cells)
+
+    def ground(self, cells: Looking) -> None:
+        """Words and cells become alike."""
         options = self.options
         objective = word_objective(self.model, self.processor)
         meanings = Meanings(objective.meanings.num_embeddings)
         self.stage("words", objective, meanings, MeaningCollator(), tiny_words(steps=options.word_steps))
         start_at_the_classifier(self.model.connector, self.first_BCD)
-        cells = Looking(seen=self.seen, simulator=self.simulator, grid=self.grid)
         for name, languages, config in (
             ("connector", PRETRAINED_CODES, tiny_connector(steps=options.connector_steps)),
             ("grounding", CODES, tiny_grounding(steps=options.grounding_steps)),
@@ -149,12 +159,17 @@ class _Making:
             self.stage(name, alike, replace(cells, seed=len(languages)), CellCollator(), config)
         match_spread(self.model, self.first_BCD)
         look_by_names(self.model, words_of(self.processor, CODES), self.first_BCD)
+
+    def answer(self, cells: Looking) -> None:
+        """The language model learns to point, to answer and to doubt."""
+        options = self.options
         torch.manual_seed(0)
         pointing = PointingObjective(self.model, self.processor)
-        asking = replace(cells, conversations=4, names=16)
         collator = LookingCollator(self.processor)
-        self.stage("pointing", pointing, asking, collator, tiny_pointing(steps=options.pointing_steps))
-        asking = replace(cells, conversations=10, names=8, seed=3)
+        if options.model is None:
+            asking = replace(cells, conversations=4, names=16)
+            self.stage("pointing", pointing, asking, collator, tiny_pointing(steps=options.pointing_steps))
+        asking = replace(cells, conversations=5, names=4, seed=3)
         self.stage("answers", pointing, asking, collator, tiny_answers(steps=options.answer_steps))
 
         doubting = Both(replace(asking, unknown=0.1, seed=10), self.calibration(asking), one_in=6)
@@ -198,7 +213,9 @@ def looks_of(seen: SeenScenes, grid: int) -> Mapping[str, Tensor]:
 
 
 def minutes_of(options: EmbeddedOptions) -> dict[str, float]:
-    return {stage: round(_seconds(options.run / stage) / 60, 1) for stage in STAGES}
+    """Of each stage that was run, in the folder of the run."""
+    run = options.run
+    return {stage: round(_seconds(run / stage) / 60, 1) for stage in STAGES if (run / stage).exists()}
 
 
 def main() -> None:
@@ -206,7 +223,10 @@ def main() -> None:
     options = tyro.cli(EmbeddedOptions, description=__doc__)
     out = options.out or asset_path("maya-tiny")
     claim(out, overwrite=True)
-    model, processor = untrained(options.vocabulary, options.tower or asset_path("maya-tiny"))
+    if options.model:
+        model, processor = load_model(options.model, dtype=torch.float32), load_processor(options.model)
+    else:
+        model, processor = untrained(options.vocabulary, options.tower or asset_path("maya-tiny"))
     shape = (grid_of(model) ** 2, model.config.vision.hidden_size)
     scenes = Scenes(photographs(options.caltech, options.coco, "train"))
     seen = SeenScenes(scenes, options.run / "seen", shape, options.scenes)
@@ -221,6 +241,8 @@ def main() -> None:
         "torch": torch.__version__,
         "commit": _commit(),
     }
+    if options.model:
+        report["before"] = json.loads((options.model / TRAINING_REPORT).read_text())
     (out / TRAINING_REPORT).write_text(json.dumps(report, indent=2) + "\n")
     print(json.dumps(report, indent=2))
 

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import sys
 from itertools import combinations
 
@@ -47,6 +48,17 @@ def test_every_stage_runs_and_a_second_start_finds_all_done(folders, tmp_path, m
     embedded.main()
     assert (tmp_path / "out" / "model.safetensors").read_bytes() == weights
     assert json.loads((tmp_path / "out" / "training.json").read_text())["minutes"] == report["minutes"]
+
+    paths = ["--model", str(tmp_path / "out"), "--run", str(tmp_path / "more"), "--out", str(tmp_path / "taught")]
+    (tmp_path / "more").mkdir()
+    for name in ("seen", "calibration"):
+        shutil.copytree(tmp_path / "run" / name, tmp_path / "more" / name)
+    monkeypatch.setattr(sys, "argv", ["embedded", *data[:4], *paths, *sizes, *steps])
+    embedded.main()
+    more = json.loads((tmp_path / "taught" / "training.json").read_text())
+    assert list(more["minutes"]) == ["answers", "doubting", "all"]
+    assert more["before"] == report
+    assert (tmp_path / "taught" / "model.safetensors").read_bytes() != weights
 
 
 def test_a_photograph_that_nobody_has_is_told_before_anything_is_trained(tmp_path, monkeypatch):
