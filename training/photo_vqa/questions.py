@@ -216,7 +216,9 @@ class _Asker:
     def _where(self, family: Family, seen: Seen | None) -> Question | None:
         if seen is None or seen.width * seen.height >= 0.5:
             return None
-        return self.put(family, self.phrases.as_answer(self.phrases.places[seen.cell]), (), [seen.thing])
+        places = self.phrases.places
+        accepted = [places[cell] for cell in seen.cells - {seen.cell}]
+        return self.put(family, self.phrases.as_answer(places[seen.cell]), accepted, [seen.thing])
 
     def side(self) -> Question | None:
         return self._side("side", self.sides())

@@ -42,6 +42,7 @@ COCO = (
 )  # fmt: skip
 
 SIDE = 384  # px of a picture that is put together
+NEXT_TO = 0.05  # of a side: so near to the border of a cell of the nine, a middle is as well in the next
 LEAST_KEPT = 0.5  # of a thing's box: with less of it in a crop, it is not asked about
 
 
@@ -62,6 +63,14 @@ class Seen:
         """In a grid of three by three, row by row."""
         row, column = (min(2, int(3 * share)) for share in (self.y, self.x))
         return 3 * row + column
+
+    @property
+    def cells(self) -> set[int]:
+        """Its cell, and those whose border its middle lies next to: people call it either."""
+        rows, columns = (
+            {min(2, max(0, int(3 * (share + shift)))) for shift in (-NEXT_TO, NEXT_TO)} for share in (self.y, self.x)
+        )
+        return {3 * row + column for row in rows for column in columns}
 
     @property
     def box(self) -> tuple[float, float, float, float]:

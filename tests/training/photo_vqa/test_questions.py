@@ -240,6 +240,12 @@ def test_a_number_agrees_with_what_is_counted_where_it_stands_alone():
 def test_where_things_lie():
     assert answers(TOGETHER, "where") == {"In the middle", "At the top right"}  # there are two dogs
     assert asked(ONE, "where") == []  # it fills the picture
+    [nearly_above] = asked(Scene(things=(replace(THINGS[2], y=0.31),)), "where", tries=1)
+    assert nearly_above.answer == "At the top in the middle"
+    assert nearly_above.is_right("in the middle")
+    assert not nearly_above.is_right("at the top right")
+    [clear] = asked(Scene(things=(THINGS[2],)), "where", tries=1)
+    assert not clear.accepted
     low = Seen(thing="cat", x=0.1, y=0.9, width=0.2, height=0.2)
     assert answers(Scene(things=(low,)), "where") == {"At the bottom left"}
     assert asked(Scene(things=(replace(low, width=0.05, height=0.05),)), "where") == []
