@@ -5,9 +5,11 @@ import json
 import logging
 import subprocess
 import sys
+from copy import copy
 
 import pytest
 import torch
+from bitsandbytes.functional import _convert_weight_packed_for_cpu
 from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import BitsAndBytesConfig
@@ -22,7 +24,15 @@ from maya_core.model.prompt import Message
 from maya_core.weights import adapters, quantization
 from maya_core.weights.checkpoint import load_model, save_model
 from maya_core.weights.export import quantize_checkpoint
-from maya_core.weights.quantization import BLOCK, QUANTIZATION_CONFIG, FourBitHead, join_four_bit, quantize
+from maya_core.weights.quantization import (
+    BLOCK,
+    QUANTIZATION_CONFIG,
+    FourBitHead,
+    in_panels,
+    join_four_bit,
+    quantize,
+    quantized,
+)
 from tests.tiny import picture, tiny_config, tiny_model, tiny_session
 
 WIDE = {"hidden_size": 256, "intermediate_size": 512, "num_attention_heads": 4, "num_key_value_heads": 2}
@@ -174,6 +184,15 @@ def test_the_joined_projection_is_bitsandbytes_own(in_bfloat16, monkeypatch):
         with torch.inference_mode():
             expected = torch.cat([theirs.q_proj(inputs), theirs.k_proj(inputs), theirs.v_proj(inputs)], dim=-1)
             torch.testing.assert_close(joined(inputs), expected, atol=0.06, rtol=0.02)  # dtypes, too
+
+
+def test_weights_are_brought_into_the_order_of_bitsandbytes_kernel():
+    weights = torch.randn(96, 256, generator=torch.Generator().manual_seed(0)).bfloat16()
+    [(data, state)] = quantized([weights], "cpu")
+    theirs, repacked = _convert_weight_packed_for_cpu(data, copy(state))
+    assert torch.equal(in_panels(data.view(96, 128)), theirs)
+    ours = quantization.FourBitOnCPU(data, state, None)
+    assert torch.equal(ours.scales_NS.T, repacked.absmax)
 
 
 @pytest.mark.skipif(not quantization.has_kernel(), reason="this processor has no 4-bit kernel")
