@@ -172,7 +172,7 @@ class _Making:
         asking = replace(cells, conversations=5, names=4, seed=3)
         self.stage("answers", pointing, asking, collator, tiny_answers(steps=options.answer_steps))
 
-        doubting = Both(replace(asking, unknown=0.1, seed=10), self.calibration(asking), one_in=6)
+        doubting = Both(replace(asking, unknown=0.1, between=0.15, seed=10), self.calibration(asking), one_in=6)
         self.stage("doubting", pointing, doubting, collator, tiny_doubting(steps=options.doubt_steps))
 
     def calibration(self, asking: Looking) -> Looking:

@@ -94,9 +94,9 @@ class Looking:
 
     conversations, names: how many a scene; none for a stage that has only cells. followed: the share of conversations that
     go on; redirected: that ask for an answer in a language by name, which may be another; dropped: of the wordings' words,
-    that are left out; careless: of questions without large letters and without a mark at their end. unknown: of photographs
-    of one thing, that become something that is none of our things. perhaps: what scenes are taken for wrongly, by their
-    numbers.
+    that are left out; careless: of questions without large letters and without a mark at their end. unknown, between: of
+    photographs of one thing, that become none of our things, or something between two. perhaps: what scenes are taken for
+    wrongly, by their numbers.
     """
 
     seen: SeenScenes
@@ -110,6 +110,7 @@ class Looking:
     dropped: float = 0.04
     careless: float = 0.15
     unknown: float = 0.0
+    between: float = 0.0
     perhaps: Mapping[int, str] = field(default_factory=dict)
     seed: int = 0
     rounds: int = 4  # each scene comes so many times, asked and changed anew
@@ -124,7 +125,9 @@ class Looking:
         if index in self.perhaps:
             scene = replace(scene, perhaps=self.perhaps[index])
         else:
-            scene, features_PD = self.simulator.vary(scene, features_PD, rng, unknown=self.unknown)
+            scene, features_PD = self.simulator.vary(
+                scene, features_PD, rng, unknown=self.unknown, between=self.between
+            )
         asked = [self._thing(scene, rng) for _ in range(self.names)]
         packed = self._conversations(scene, rng) if self.conversations else None
         return LookingSample(

@@ -22,6 +22,7 @@ from training.photo_vqa.things import load_things
 
 PARTS = slice(FEATURES, FEATURES + CLASSES)  # of a cell's features: which of COCO's classes have a part there
 LOUDNESS = (1.4, 2.4)  # of what makes a thing: means from weights are half as long as real ones
+NEARER = (0.5, 0.62)  # of what looks like two things, the share of the one that it perhaps is
 SWAPPED, FOUND = 0.4, 0.14  # of scenes: whose things become others; whose things are another detector's
 
 
@@ -48,13 +49,18 @@ class Simulator:
         return cls({thing: cells.mean(0) - mean_L for thing, cells in looks.items()}, made, others, grid)
 
     def vary(
-        self, scene: Scene, features_PD: Tensor, rng: random.Random, *, unknown: float = 0.0
+        self, scene: Scene, features_PD: Tensor, rng: random.Random, *, unknown: float = 0.0, between: float = 0.0
     ) -> tuple[Scene, Tensor]:
-        """A scene and its features; by chance with other things than its pictures show, or with something unknown."""
+        """A scene and its features; by chance with other things than its pictures show. unknown, between: of scenes of one
+        thing, that become something that is none of ours, or something between two of ours."""
         if not scene.pieces:
             return scene, features_PD
-        if len(scene.things) == 1 and not scene.lists_all and rng.random() < unknown:
-            return self._unknown(scene, features_PD.float().clone(), rng)
+        if len(scene.things) == 1 and not scene.lists_all:
+            chance = rng.random()
+            if chance < unknown:
+                return self._unknown(scene, features_PD.float().clone(), rng)
+            if chance < unknown + between:
+                return self._between(scene, features_PD.float().clone(), rng)
         chance = rng.random()
         if chance < FOUND and (scene.lists_all or not scene.things):
             return self._found(scene, features_PD.float().clone(), rng)
@@ -74,6 +80,15 @@ class Simulator:
     def _unknown(self, scene: Scene, features_PD: Tensor, rng: random.Random) -> tuple[Scene, Tensor]:
         self._change(features_PD, scene.things[0], rng.uniform(*LOUDNESS) * rng.choice(self.others))
         return replace(scene, things=(), are_counted=False), features_PD
+
+    def _between(self, scene: Scene, features_PD: Tensor, rng: random.Random) -> tuple[Scene, Tensor]:
+        """Perhaps one thing, and nearly as much another of its kind."""
+        one = rng.choice(list(self.made))
+        alike = [thing for thing in self.made if load_things()[thing].kind == load_things()[one].kind and thing != one]
+        share = rng.uniform(*NEARER)
+        made_L = share * self.made[one] + (1 - share) * self.made[rng.choice(alike or [one])]
+        self._change(features_PD, scene.things[0], rng.uniform(*LOUDNESS) * made_L)
+        return replace(scene, things=(replace(scene.things[0], thing=one),), perhaps=one), features_PD
 
     def _change(self, features_PD: Tensor, seen: Seen, made_L: Tensor) -> None:
         """The cells of a thing look like another, and no detector has found anything there."""

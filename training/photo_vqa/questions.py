@@ -129,7 +129,7 @@ class _Asker:
             knows_nothing = bool(self.scene.pieces) and not self.scene.lists_all
             return self.put("what", self.phrases.said["unknown"]) if knows_nothing else None
         if self.scene.perhaps:
-            return self.put("what", self.phrases.sentence("unsure", self.names[self.scene.perhaps]))
+            return self.doubted("what")
         thing = self.main()
         if thing is None:
             return self.listing("what")
@@ -143,7 +143,10 @@ class _Asker:
         return self.put("what", answer, accepted, doubted=doubted, about=thing)
 
     def describe(self) -> Question | None:
-        return self.listing("describe")
+        return self.doubted("describe") if self.scene.perhaps else self.listing("describe")
+
+    def doubted(self, family: Family) -> Question:
+        return self.put(family, self.phrases.sentence("unsure", self.names[self.scene.perhaps]))
 
     def listing(self, family: Family) -> Question | None:
         """All things from left to right, those that are there more than once with their number; of many, the largest."""

@@ -156,6 +156,25 @@ def test_something_unknown_is_no_thing_of_ours(simulator, features_PD):
     assert all(scene.things for scene, _ in varied(simulator, ONE, features_PD, tries=50))
 
 
+def test_something_between_two_things_is_perhaps_the_one_it_is_nearer_to(simulator, features_PD):
+    made = varied(simulator, ONE, features_PD, tries=100, between=0.5)
+    doubtful = [(scene, made_PD) for scene, made_PD in made if scene.perhaps]
+    assert 30 < len(doubtful) < 70
+    nearer = 0
+    for scene, made_PD in doubtful:
+        assert [seen.thing for seen in scene.things] == [scene.perhaps]
+        change_L = (made_PD - features_PD)[:, :FEATURES].abs().sum(0)
+        assert change_L.max() > 0
+        kind = load_things()[scene.perhaps].kind
+        alike = {one: made_L for one, made_L in simulator.made.items() if load_things()[one].kind == kind}
+        [cell] = inside(scene.things[0], GRID, share=0.0).nonzero()[:, 0].tolist()
+        changed_L = (made_PD - features_PD)[cell, :FEATURES] + simulator.means.get(ONE.things[0].thing, 0)
+        likeness = {one: float(torch.cosine_similarity(changed_L, made_L, dim=0)) for one, made_L in alike.items()}
+        nearer += scene.perhaps in sorted(likeness, key=lambda one: -likeness[one])[:2]
+    assert nearer > 0.8 * len(doubtful)
+    assert not any(scene.perhaps for scene, _ in varied(simulator, TOGETHER, features_PD, tries=50, between=1.0))
+
+
 def test_on_photographs_that_list_all_another_detectors_things_are_found(simulator, features_PD):
     found = 0
     for scene, made_PD in varied(simulator, LISTED, features_PD, tries=120):

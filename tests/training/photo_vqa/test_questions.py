@@ -87,6 +87,7 @@ def test_what_is_taken_for_something_else_is_named_with_doubt_and_asked_nothing_
     assert one(DOUBTED, "what", "fr").answer == "Je ne sais pas trop, c'est peut-être un loup."
     for family in ("either", "check", "kind", "breed", "colour_of", "where", "larger"):
         assert asked(DOUBTED, family) == [], family
+    assert one(DOUBTED, "describe").answer == "I'm not sure; perhaps a wolf."
     assert followed(DOUBTED, one(DOUBTED, "what"), family="follow_kind") == []
 
 
