@@ -1,7 +1,7 @@
 """Sheets of pictures with what is asked about them and answered, in every script."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from PIL import Image, ImageDraw, ImageFont
 
@@ -11,10 +11,12 @@ from maya_core.languages import get_language
 FONT_FILES = {"zh": "NotoSansSC", "ja": "NotoSansJP", "hi": "NotoSansDevanagari", "bn": "NotoSansBengali",
               "ar": "NotoSansArabic", "ur": "NotoNastaliqUrdu"}  # fmt: skip
 SIDE = 256  # px, of a picture
-WIDTH = 900  # px, of a row
+WIDTH = 1100  # px, of a row
 LINE = 46  # px; Nastaliq is tall
 LINES = 5  # a picture
 MARGIN = 16
+GAP = 12  # px, between a question and its answer
+LARGEST, SMALLEST = 19, 9  # px, of letters
 INK, ANSWER_INK, PAPER = (30, 30, 30), (0, 95, 115), (255, 255, 255)
 
 
@@ -46,17 +48,19 @@ def contact_sheet(rows: Sequence[tuple[Image.Image, Sequence[Line]]], *, columns
 
 
 def _draw(sheet: Image.Image, line: Line, left: int, top: int) -> None:
-    """Question and answer on one line, from the side where the script begins."""
+    """Question and answer on one line, from the side where the script begins, as large as fits."""
     draw = ImageDraw.Draw(sheet)
-    font = font_for(line.language, 19)
     direction = get_language(line.language).direction
-    asked = draw.textlength(line.text, font, direction=direction, language=line.language)
-    baseline = top + LINE * 2 // 3
+    options: dict[str, Any] = {"direction": direction, "language": line.language}
+    room, baseline = WIDTH - SIDE - 4 * MARGIN, top + LINE * 2 // 3
+    for size in range(LARGEST, SMALLEST - 1, -1):
+        font = font_for(line.language, size)
+        asked, answered = (draw.textlength(text, font, **options) for text in (line.text, line.answer))
+        if asked + GAP + answered <= room:
+            break
     if direction == "ltr":
-        draw.text((left, baseline), line.text, INK, font, "ls")
-        draw.text((left + asked + 12, baseline), line.answer, ANSWER_INK, font, "ls")
+        draw.text((left, baseline), line.text, INK, font, "ls", **options)
+        draw.text((left + asked + GAP, baseline), line.answer, ANSWER_INK, font, "ls", **options)
         return
-    right = left + WIDTH - SIDE - 4 * MARGIN
-    options = {"direction": "rtl", "language": line.language}
-    draw.text((right, baseline), line.text, INK, font, "rs", **options)
-    draw.text((right - asked - 12, baseline), line.answer, ANSWER_INK, font, "rs", **options)
+    draw.text((left + room, baseline), line.text, INK, font, "rs", **options)
+    draw.text((left + room - asked - GAP, baseline), line.answer, ANSWER_INK, font, "rs", **options)

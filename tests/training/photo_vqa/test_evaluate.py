@@ -29,6 +29,7 @@ from training.photo_vqa.preview import answered, failed, preview
 from training.photo_vqa.questions import ask
 from training.photo_vqa.scenes import Scene, Seen, photographs
 from training.photo_vqa.things import load_names
+from training.sheets import MARGIN, SIDE, WIDTH, Line, contact_sheet
 
 HUSKY = Scene(things=(Seen(thing="husky"),))
 
@@ -181,7 +182,7 @@ def test_who_knows_nothing_is_right_about_what_nobody_knows(tested):
 
 def test_sheets_have_a_picture_and_ink_in_every_row(tested):
     sheet = preview(tested)
-    assert (np.asarray(sheet.convert("L"))[:, 300:900] < 128).any(axis=1).sum() > 500
+    assert (np.asarray(sheet.convert("L"))[:, 300:WIDTH] < 128).any(axis=1).sum() > 500
     assert sheet.height == 10 * preview_row_height()
     few = [one for one in tested if one.things][:3]
     session = Scripted("A dog" for _ in range(15))
@@ -191,14 +192,21 @@ def test_sheets_have_a_picture_and_ink_in_every_row(tested):
     }
     asked = next(one for one in examination(tested, "held", n=12) if one.part == "follow")
     wrong = np.asarray(failed([(asked, "A cow")]).convert("L"))
-    empty_beside = wrong[:, 900 + 16 :]
-    assert (wrong[:, :900] < 128).any()
+    empty_beside = wrong[:, WIDTH + MARGIN :]
+    assert (wrong[:, :WIDTH] < 128).any()
     assert (empty_beside == 255).all()
 
 
-def preview_row_height():
-    from training.sheets import MARGIN, SIDE
+def test_a_long_line_stays_in_its_column():
+    for code, words in (("en", "What is this, please? "), ("ur", "یہ کیا ہے، بتائیں؟ ")):
+        white = Image.new("RGB", (9, 9), "white")
+        sheet = np.asarray(contact_sheet([(white, [Line(code, words * 5, "…")]), (white, [])]).convert("L"))
+        assert (sheet[:, SIDE + 2 * MARGIN : WIDTH - MARGIN] < 128).any()
+        assert (sheet[:, : SIDE + MARGIN] == 255).all()
+        assert (sheet[:, WIDTH - MARGIN :] == 255).all()
 
+
+def preview_row_height():
     return SIDE + 2 * MARGIN
 
 
