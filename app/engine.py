@@ -158,7 +158,10 @@ class _Loading:
         try:
             with IMPORTING:
                 from maya_core.answering.session import load_best
+                from maya_core.hardware import give_back_memory
+            give_back_memory()  # of the model before
             self._session = load_best(model)
+            give_back_memory()  # that loading took, and the model before where it was still answering
         except MayaError as error:
             self._error = error
         except (RuntimeError, MemoryError, OSError) as error:

@@ -1,5 +1,7 @@
 """What this machine can compute on."""
 
+import ctypes
+import gc
 import os
 import platform
 from dataclasses import dataclass
@@ -38,6 +40,15 @@ def has_bfloat16(device: torch.device) -> bool:
     if device.type != "cpu":
         return True
     return torch._C._has_mkldnn and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
+def give_back_memory() -> None:
+    """What is free goes back to the system. Allocators keep it for what may come: after a model of gigabytes, gigabytes."""
+    gc.collect()
+    if torch.cuda.is_initialized():
+        torch.cuda.empty_cache()
+    if platform.libc_ver()[0] == "glibc":
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def in_words(size: float) -> str:
