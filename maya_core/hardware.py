@@ -45,7 +45,7 @@ def has_bfloat16(device: torch.device) -> bool:
 def give_back_memory() -> None:
     """What is free goes back to the system. Allocators keep it for what may come: after a model of gigabytes, gigabytes."""
     gc.collect()
-    if torch.cuda.is_initialized():
+    if torch.cuda.is_available():
         torch.cuda.empty_cache()
     if platform.libc_ver()[0] == "glibc":
         ctypes.CDLL(None).malloc_trim(0)

@@ -61,13 +61,13 @@ def unpadded_attention(
 def _by_products(query_BHTD: Tensor, key_BKTD: Tensor, value_BKTD: Tensor, visible_B1TT: Tensor) -> Tensor:
     """(B, T, H, D). Where all pairs fit into memory their products take a third of the time that torch's kernel for CPUs
     takes forwards and backwards, which skips nothing that a mask hides."""
-    groups = query_BHTD.shape[1] // key_BKTD.shape[1]
+    rows, heads, length, width = query_BHTD.shape
     with torch.autocast("cpu", enabled=False):  # it would make the softmax, the largest part, in float32
-        query_BKGTD = query_BHTD.unflatten(1, (-1, groups)) * query_BHTD.shape[-1] ** -0.5
+        query_BKGTD = query_BHTD.reshape(rows, key_BKTD.shape[1], -1, length, width) * width**-0.5
         scores_BKGTT = query_BKGTD @ key_BKTD[:, :, None].transpose(-1, -2)
         weights_BKGTT = scores_BKGTT.masked_fill(~visible_B1TT[:, :, None], -math.inf).softmax(-1)
-        seen_BKGTD = weights_BKGTT @ value_BKTD[:, :, None]
-    return seen_BKGTD.flatten(1, 2).transpose(1, 2)
+        seen_BHTD: Tensor = (weights_BKGTT @ value_BKTD[:, :, None]).reshape(rows, heads, length, width)
+    return seen_BHTD.transpose(1, 2)
 
 
 def _one_by_one(query_1HTD: Tensor, key_1KTD: Tensor, value_1KTD: Tensor, sequence_starts: Tensor) -> Tensor:

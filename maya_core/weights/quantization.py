@@ -400,7 +400,7 @@ def in_panels(data_NK: Tensor) -> Tensor:
     """4-bit weights, two of a row in each byte, in the order of bitsandbytes' CPU kernel: of each 32 rows, column by column,
     two rows in each byte, one of the first sixteen and one of the others. The library's own way to it takes twelve times
     the memory of all weights."""
-    first, other = data_NK.unflatten(0, (-1, 2, PANEL // 2)).unbind(1)
+    first, other = data_NK.view(-1, 2, PANEL // 2, data_NK.shape[1]).unbind(1)
     even, odd = first >> 4 | other & 0xF0, first & 0x0F | other << 4
     return torch.stack([even, odd], dim=-1).transpose(1, 2).reshape(data_NK.shape)
 
