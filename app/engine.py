@@ -113,6 +113,8 @@ class LocalEngine:
         """Answer with another model from the next question on."""
         with self._change:
             if model != self.model:
+                if self._loading is not None:
+                    self._loading.leave()
                 self.model, self._loading = model, None
         self.load_behind()
 
@@ -120,8 +122,9 @@ class LocalEngine:
         self, messages: Sequence[Message], *, temperature: float = 0.0, most_tokens: int = 256
     ) -> Iterator[Piece]:
         loading = self._started()
-        while not loading.wait(PATIENCE):
+        while not loading.wait(PATIENCE) or loading.is_left:
             yield WAITING
+            loading = self._started() if loading.is_left else loading
         from maya_core.model.config import GenerationOptions  # only now: the loading thread imports the same libraries
 
         options = GenerationOptions(temperature=temperature, max_new_tokens=most_tokens)
@@ -145,10 +148,15 @@ class LocalEngine:
                 self._loading = None
 
 
+class _Left(Exception):
+    """Another model was chosen while this one was loading."""
+
+
 class _Loading:
     """A model that loads in a thread of its own."""
 
     def __init__(self, model: str | Path | None) -> None:
+        self.is_left = False
         self._done = threading.Event()
         self._session: ChatSession | None = None
         self._error: MayaError | None = None
@@ -160,14 +168,24 @@ class _Loading:
                 from maya_core.answering.session import load_best
                 from maya_core.hardware import give_back_memory
             give_back_memory()  # of the model before
-            self._session = load_best(model)
+            self._session = load_best(model, on_progress=self._go_on)
             give_back_memory()  # that loading took, and the model before where it was still answering
+        except _Left:
+            self._error = GenerationError("Another model was chosen.")
         except MayaError as error:
             self._error = error
         except (RuntimeError, MemoryError, OSError) as error:
             self._error = GenerationError(f"The model could not be loaded ({type(error).__name__}).")
         finally:
             self._done.set()
+
+    def _go_on(self, _: float) -> None:
+        if self.is_left:
+            raise _Left
+
+    def leave(self) -> None:
+        """Load no further."""
+        self.is_left = True
 
     @property
     def failed(self) -> bool:

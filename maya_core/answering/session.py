@@ -9,7 +9,7 @@ Shape letters: B batch, T positions, S columns of the cache, I pictures, N visua
 
 import threading
 from collections import OrderedDict
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from hashlib import blake2b
 from itertools import takewhile
@@ -237,19 +237,26 @@ def load_session(
     dtype: torch.dtype = torch.float32,
     device: str | torch.device = "cpu",
     quantization: Quantization | None = None,
+    on_progress: Callable[[float], None] = lambda share: None,
 ) -> ChatSession:
-    """A model with its processor, ready to answer; the embedded maya-tiny where none is named."""
+    """A model with its processor, ready to answer; the embedded maya-tiny where none is named. on_progress: as in
+    `load_model`."""
     source = asset_path(EMBEDDED) if path_or_repo is None else path_or_repo
     processor = load_processor(source)
     processor.require_tokenizer()
-    return ChatSession(load_model(source, dtype=dtype, device=device, quantization=quantization), processor)
+    model = load_model(source, dtype=dtype, device=device, quantization=quantization, on_progress=on_progress)
+    return ChatSession(model, processor)
 
 
-def load_best(path_or_repo: str | Path | None = None) -> ChatSession:
+def load_best(
+    path_or_repo: str | Path | None = None, *, on_progress: Callable[[float], None] = lambda share: None
+) -> ChatSession:
     """`load_session` on the best device of this machine, in the number format that suits it.
 
     Raises ModelTooLarge where the model does not fit in any.
     """
     folder = local_folder(asset_path(EMBEDDED) if path_or_repo is None else path_or_repo)
     plan = best_plan(load_config(folder), inspect_machine(), is_quantized=is_quantized(folder))
-    return load_session(folder, dtype=plan.dtype, device=plan.device, quantization=plan.quantization)
+    return load_session(
+        folder, dtype=plan.dtype, device=plan.device, quantization=plan.quantization, on_progress=on_progress
+    )

@@ -11,7 +11,7 @@ is named, and nothing is ever filled with random weights.
 
 import math
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -67,18 +67,20 @@ def load_model(
     dtype: torch.dtype = torch.float32,
     device: str | torch.device = "cpu",
     quantization: Quantization | None = None,
+    on_progress: Callable[[float], None] = lambda share: None,
 ) -> MayaForConditionalGeneration:
     """A model in `eval` mode from a folder or a hub repository (`owner/name` or `owner/name@commit`), in either layout.
 
     quantization: `nf4` brings the decoder's linear layers to four bits one after the other as they are read; a
-    checkpoint that is quantised already is so without it. dtype: of all other weights.
+    checkpoint that is quantised already is so without it. dtype: of all other weights. on_progress: told again and again
+    which share of the weights is there; what it raises ends the loading.
     Raises CheckpointNotFound, CheckpointMismatch or CheckpointUnsafe; DownloadError for a repository.
     """
     folder = local_folder(path_or_repo)
     model = _empty(load_config(folder))
     _require_whole(folder, model)
     four_bit = quantization == "nf4" or is_quantized(folder)
-    _fill(model, _tensors(folder), dtype, torch.device(device), four_bit=four_bit)
+    _fill(model, _tensors(folder), dtype, torch.device(device), four_bit=four_bit, on_progress=on_progress)
     model.to(device)  # the computed buffers; weights are there already
     model.eval()
     return model
@@ -144,16 +146,20 @@ def _fill(
     device: torch.device,
     *,
     four_bit: bool = False,
+    on_progress: Callable[[float], None] = lambda share: None,
 ) -> None:
     """Put every tensor in its place, one at a time; all of them fit.
 
     four_bit: the decoder's linear layers are so, in the file already or from now on.
     """
     tied = model.config.text.tie_word_embeddings
+    done, total = 0, sum(math.prod(shape) for name, shape in _shapes(model).items() if not tied or name != _HEAD)
     four_bit_weights = FourBitWeights(model, device) if four_bit else ()
     for name, tensor in assembled(tensors, device) if four_bit else tensors:
         if tied and name == _HEAD:
             continue  # a copy of the table
+        done += tensor.shape.numel()
+        on_progress(done / total)
         if isinstance(four_bit_weights, FourBitWeights) and name in four_bit_weights:
             four_bit_weights.take(name, tensor)
             continue

@@ -73,7 +73,7 @@ class Dying:
 
 def test_a_model_that_dies_is_told_and_loaded_anew(monkeypatch):
     sessions = [Dying(), tiny_session()]
-    monkeypatch.setattr(sessions_module, "load_best", lambda model: sessions.pop(0))
+    monkeypatch.setattr(sessions_module, "load_best", lambda model, on_progress: sessions.pop(0))
     engine = LocalEngine()
     question = (Message(role="user", text="What?", images=(picture(),)),)
     with pytest.raises(GenerationError, match="ask again"):
@@ -94,7 +94,7 @@ def test_a_model_that_is_not_there_is_told_with_every_question(tmp_path):
 def test_a_question_waits_for_the_model_to_load(monkeypatch):
     gate = threading.Event()
     session = tiny_session()
-    monkeypatch.setattr(sessions_module, "load_best", lambda model: gate.wait(30) and session)
+    monkeypatch.setattr(sessions_module, "load_best", lambda model, on_progress: gate.wait(30) and session)
     engine = LocalEngine()
     pieces = engine.stream((Message(role="user", text="What?", images=(picture(),)),), most_tokens=3)
     assert next(pieces) == WAITING
@@ -104,10 +104,30 @@ def test_a_question_waits_for_the_model_to_load(monkeypatch):
 
 def test_another_model_answers_from_the_next_question_on(monkeypatch):
     asked = []
-    monkeypatch.setattr(sessions_module, "load_best", lambda model: asked.append(model) or tiny_session())
+    monkeypatch.setattr(sessions_module, "load_best", lambda model, on_progress: asked.append(model) or tiny_session())
     engine = LocalEngine("one")
     engine.load()
     engine.use("one")
     engine.use("two")
     engine.load()
     assert asked == ["one", "two"]
+
+
+def test_a_model_that_is_left_while_it_loads_loads_no_further_and_who_waits_gets_the_next(monkeypatch):
+    loaded = []
+
+    def load(model, on_progress):
+        for share in range(1000):
+            time.sleep(0 if model == "small" else 0.01)
+            on_progress(share / 1000)
+        loaded.append(model)
+        return tiny_session()
+
+    monkeypatch.setattr(sessions_module, "load_best", load)
+    engine = LocalEngine("large")
+    pieces = engine.stream((Message(role="user", text="What?", images=(picture(),)),), most_tokens=3)
+    assert next(pieces) == WAITING
+    engine.use("small")
+    assert [piece for piece in pieces if piece != WAITING][-1].tokens == 3
+    assert not [thread for thread in threading.enumerate() if thread.name == "maya-load"]
+    assert loaded == ["small"]

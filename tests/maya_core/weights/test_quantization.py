@@ -222,6 +222,23 @@ def test_answers_are_the_same_with_the_table_in_four_bits(folders, monkeypatch):
     assert not isinstance(plain.decoder.head, FourBitHead)
 
 
+@pytest.mark.parametrize("form", [None, "nf4"])
+def test_loading_tells_how_far_it_is_and_ends_where_nobody_wants_it(folders, form):
+    for folder in folders:
+        shares = []
+        load_model(folder, dtype=torch.bfloat16, quantization=form, on_progress=shares.append)
+        assert len(shares) > 20
+        assert shares == sorted(shares)
+        assert shares[-1] == 1
+
+    def enough(share):
+        if share > 0.5:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        load_model(folders[0], quantization=form, on_progress=enough)
+
+
 # --- memory ---
 
 BIGGER = {
