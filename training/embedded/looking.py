@@ -22,6 +22,7 @@ from training.embedded.seen import SeenScenes
 from training.embedded.simulated import Simulator, inside
 from training.emoji_vqa import questions as emoji
 from training.emoji_vqa.dataset import as_messages, asking_for
+from training.photo_vqa.manner import Manner
 from training.photo_vqa.phrases import COLOURS, Family
 from training.photo_vqa.questions import Question, ask, follow
 from training.photo_vqa.scenes import Scene
@@ -29,6 +30,7 @@ from training.photo_vqa.texts import forms_of, is_spaced
 from training.photo_vqa.things import load_things
 
 NOTHING, UNKNOWN = -2, -1  # on a cell: none of our things; what it is, nobody knows
+MANNER = Manner(dropped=0.04, alike=0.25, opened=0.15, closed=0.1, careless=0.15, slipped=0.05)
 FARTHEST = 24  # positions from the picture to a name: as far as names stand in questions
 PLACES = 9
 SEEN = Path("seen")  # stands for a picture of which the features are there
@@ -93,10 +95,9 @@ class Looking:
     """Sample `index` is seen scene `index`, perhaps with other things in it.
 
     conversations, names: how many a scene; none for a stage that has only cells. followed: the share of conversations that
-    go on; redirected: that ask for an answer in a language by name, which may be another; dropped: of the wordings' words,
-    that are left out; careless: of questions without large letters and without a mark at their end. unknown, between: of
-    photographs of one thing, that become none of our things, or something between two. perhaps: what scenes are taken for
-    wrongly, by their numbers.
+    go on; redirected: that ask for an answer in a language by name, which may be another. manner: how questions stray
+    from their wordings. unknown, between: of photographs of one thing, that become none of our things, or something between
+    two. perhaps: what scenes are taken for wrongly, by their numbers.
     """
 
     seen: SeenScenes
@@ -107,8 +108,7 @@ class Looking:
     languages: Sequence[str] = field(default=CODES)
     followed: float = 0.3
     redirected: float = 0.12
-    dropped: float = 0.04
-    careless: float = 0.15
+    manner: Manner = MANNER
     unknown: float = 0.0
     between: float = 0.0
     perhaps: Mapping[int, str] = field(default_factory=dict)
@@ -176,12 +176,12 @@ class Looking:
         first = self._first(scene, language, answer_language, rng, elsewhere)
         if redirected and first.family in ("what", "describe") and rng.random() < 0.2:
             first = replace(first, text=rng.choice(SAYS_LITTLE))
-        asked = [self._careless(first, rng)]
+        asked = [self._typed(first, rng)]
         while len(asked) < 3 and rng.random() < self.followed:
-            second = follow(scene, asked[-1], rng, dropped=self.dropped, elsewhere=elsewhere)
+            second = follow(scene, asked[-1], rng, manner=self.manner, elsewhere=elsewhere)
             if second is None:
                 break
-            asked.append(self._careless(second, rng))
+            asked.append(self._typed(second, rng))
         return asked
 
     def _first(
@@ -197,7 +197,7 @@ class Looking:
                 language,
                 rng,
                 answer_language=answer_language,
-                dropped=self.dropped,
+                manner=self.manner,
                 elsewhere=elsewhere,
             )
             if asked:
@@ -210,17 +210,19 @@ class Looking:
         allowed = emoji.families_for(scene.drawing)
         family = rng.choices(allowed, [DRAWINGS_OFTEN[one] for one in allowed])[0]
         asked = emoji.ask(
-            scene.drawing, family, language, rng, answer_language=answer_language, dropped=self.dropped, later=True
+            scene.drawing,
+            family,
+            language,
+            rng,
+            answer_language=answer_language,
+            dropped=self.manner.dropped,
+            later=True,
         )
-        return Question(family="what", language=language, text=asked.text, answer=asked.answer)
+        text = self.manner.typed(self.manner.framed(asked.text, language, rng), rng)
+        return Question(family="what", language=language, text=text, answer=asked.answer)
 
-    def _careless(self, question: Question, rng: random.Random) -> Question:
-        text = question.text
-        if rng.random() < self.careless:
-            text = text[:1].lower() + text[1:]
-        if rng.random() < self.careless:
-            text = text.rstrip("?.!？。！؟۔। ") or text
-        return replace(question, text=text)
+    def _typed(self, question: Question, rng: random.Random) -> Question:
+        return replace(question, text=self.manner.typed(question.text, rng))
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,8 @@ from functools import cache
 from itertools import permutations, product
 from typing import Literal, TypeVar
 
-from training.photo_vqa.phrases import FAMILIES, Family, Phrases, gender_of, load_phrases, without_words
+from training.photo_vqa.manner import PLAIN, Manner
+from training.photo_vqa.phrases import FAMILIES, Family, Phrases, gender_of, load_phrases
 from training.photo_vqa.scenes import Scene, Seen
 from training.photo_vqa.things import Name, load_names, load_things
 from training.scoring import normalise
@@ -74,7 +75,7 @@ class _Asker:
     answer_language: str
     wording: Wording
     rng: random.Random
-    dropped: float = 0.0
+    manner: Manner = PLAIN
     elsewhere: Sequence[str] = ()
 
     @property
@@ -104,7 +105,7 @@ class _Asker:
     ) -> Question:
         phrases, names = load_phrases(self.language), load_names(self.language)
         wordings = getattr(phrases.asked[family], self.wording)
-        wording = without_words(self.rng.choice(wordings), self.dropped, self.rng)
+        wording = self.manner.worded(self.rng.choice(wordings), self.language, self.rng)
         text = phrases.question(wording, *(names[thing] for thing in things), side=side)
         return Question(
             family=family,
@@ -427,13 +428,13 @@ def ask(
     *,
     wording: Wording = "train",
     answer_language: str = "",
-    dropped: float = 0.0,
+    manner: Manner = PLAIN,
     elsewhere: Sequence[str] = (),
 ) -> Question | None:
     """A question of a family about a scene; None where the scene does not answer it, or the family only follows another.
 
-    answer_language: where it is another. dropped: the chance of each word of the wording to be left out. elsewhere: what
-    other scenes show, as often as they do: where nobody asks in vain for what is often there, its name alone means yes.
+    answer_language: where it is another. manner: how the question strays from its wording. elsewhere: what other scenes
+    show, as often as they do: where nobody asks in vain for what is often there, its name alone means yes.
     """
     asker = _Asker(
         scene=scene,
@@ -441,7 +442,7 @@ def ask(
         answer_language=answer_language or language,
         wording=wording,
         rng=rng,
-        dropped=dropped,
+        manner=manner,
         elsewhere=elsewhere,
     )
     if family in ("larger", "left", "right", "above", "below"):
@@ -465,7 +466,7 @@ def follow(
     *,
     wording: Wording = "train",
     family: Family | None = None,
-    dropped: float = 0.0,
+    manner: Manner = PLAIN,
     elsewhere: Sequence[str] = (),
 ) -> Question | None:
     """A question that goes on from `before`; None where there is none. family: one that may follow, or one by chance;
@@ -478,7 +479,7 @@ def follow(
         answer_language=before.answer_language,
         wording=wording,
         rng=rng,
-        dropped=dropped,
+        manner=manner,
         elsewhere=elsewhere,
     )
     asked = (asker.following(before, one) for one in families)

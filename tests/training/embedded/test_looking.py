@@ -26,6 +26,7 @@ from training.embedded.simulated import Simulator
 from training.emoji_vqa.scenes import make_scene
 from training.photo_vqa import scenes as photo
 from training.photo_vqa.evaluate import said_with_doubt
+from training.photo_vqa.manner import PLAIN, Manner
 from training.photo_vqa.phrases import COLOURS
 from training.photo_vqa.scenes import Photograph, Piece, Scene, Seen, drawn
 from training.photo_vqa.texts import forms_of, is_spaced
@@ -138,7 +139,7 @@ def test_every_conversation_is_whole(looking):
 
 def test_some_ask_for_an_answer_in_a_language_by_name_and_get_it(looking):
     requests = {language.request: language.code for language in LANGUAGES}
-    redirected, plain = replace(looking, redirected=1.0, dropped=0.0), replace(looking, redirected=0.0)
+    redirected, plain = replace(looking, redirected=1.0, manner=PLAIN), replace(looking, redirected=0.0)
     asked_little, elsewhere = 0, 0
     for index in range(SIZE):
         sample = redirected[index]
@@ -157,7 +158,8 @@ def test_some_ask_for_an_answer_in_a_language_by_name_and_get_it(looking):
 
 
 def test_some_are_written_without_care(looking, seen):
-    careless, neat = replace(looking, careless=1.0, redirected=0.0), replace(looking, careless=0.0, redirected=0.0)
+    plain = replace(looking, manner=PLAIN, redirected=0.0)
+    careless, neat = replace(plain, manner=Manner(careless=1.0)), plain
     photographs = [index for index in range(SIZE) if not seen.scene(index).drawing]
     for index in photographs:
         assert not any(text[0].isupper() or text[-1] in "?.!？。！؟۔।" for text in texts(careless[index], "user"))

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from maya_core.languages import CODES
+from training.photo_vqa.manner import Manner
 from training.photo_vqa.phrases import FAMILIES, load_phrases
 from training.photo_vqa.questions import FOLLOWED_BY, ask, follow, questions
 from training.photo_vqa.scenes import Photograph, Piece, Scene, Seen, drawn
@@ -409,7 +410,7 @@ def test_words_that_are_held_back_are_never_trained(code):
     trained, held = ({one.text for one in asked(ONE, "what", code, 400, wording=part)} for part in ("train", "held"))
     assert not trained & held
     assert held == set(load_phrases(code).asked["what"].held)
-    dropped = {question.text for question in asked(ONE, "what", code, 40, dropped=0.3)}
+    dropped = {question.text for question in asked(ONE, "what", code, 40, manner=Manner(dropped=0.3))}
     assert dropped - trained
 
 
