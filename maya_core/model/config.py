@@ -1,5 +1,6 @@
 """Configuration: `MayaConfig` describes a model, `GenerationOptions` describes how an answer is drawn from it."""
 
+import math
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -263,9 +264,9 @@ class GenerationOptions:
     def __post_init__(self) -> None:
         if self.max_new_tokens < 1:
             raise ValueError(f"max_new_tokens must be at least 1, not {self.max_new_tokens}.")
-        if self.temperature < 0:
-            raise ValueError(f"temperature must be 0 or more, not {self.temperature}.")
+        if not 0 <= self.temperature < math.inf:
+            raise ValueError(f"temperature must be 0 or more, and finite, not {self.temperature}.")
         if not 0 < self.top_p <= 1:
             raise ValueError(f"top_p must be above 0 and at most 1, not {self.top_p}.")
-        if self.repetition_penalty <= 0:
-            raise ValueError(f"repetition_penalty must be above 0, not {self.repetition_penalty}.")
+        if not 0 < self.repetition_penalty < math.inf:
+            raise ValueError(f"repetition_penalty must be above 0, and finite, not {self.repetition_penalty}.")

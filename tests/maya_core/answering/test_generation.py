@@ -1,5 +1,6 @@
 """Answers: the stream is the answer, batches are the single answers, and nothing runs on."""
 
+import math
 import threading
 
 import pytest
@@ -157,7 +158,17 @@ def test_a_full_context_says_so(session):
 
 
 @pytest.mark.parametrize(
-    "fields", [{"max_new_tokens": 0}, {"temperature": -1}, {"top_p": 0}, {"top_p": 1.1}, {"repetition_penalty": 0}]
+    "fields",
+    [
+        {"max_new_tokens": 0},
+        {"temperature": -1},
+        {"temperature": math.nan},
+        {"temperature": math.inf},
+        {"top_p": 0},
+        {"top_p": 1.1},
+        {"repetition_penalty": 0},
+        {"repetition_penalty": math.nan},
+    ],
 )
 def test_options_check_themselves(fields):
     with pytest.raises(ValueError, match=str(next(iter(fields)))):
