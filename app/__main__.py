@@ -45,7 +45,10 @@ def _serve(options: AppOptions) -> None:
     from app.engine import LocalEngine, OneAtATime
     from app.history import History
     from app.models import Models
-    from app.server import PortTaken, serve
+    from app.proxies import no_proxies
+
+    with no_proxies():
+        from app.server import PortTaken, serve
     from app.settings import SettingsFile, data_folder, settings_file
     from maya_core.errors import MayaError
     from maya_core.languages import get_language

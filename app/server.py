@@ -3,6 +3,7 @@
 import os
 import socket
 import time
+import webbrowser
 from collections.abc import Callable
 from typing import Any
 
@@ -20,6 +21,7 @@ from app.i18n import Say, preferred_language
 from app.models import Models
 from app.page.build import build_page
 from app.page.head import page_head
+from app.proxies import no_proxies
 from app.settings import SettingsFile
 from maya_core.assets import asset_path
 from maya_core.model.images import MOST_BYTES
@@ -57,25 +59,29 @@ def serve(
     port = port or free_port()
     if not _is_free(port):
         raise PortTaken(f"Port {port} is taken. Close what uses it, or choose another: maya-app --port 0.")
-    _, url, _ = page.launch(
-        server_name=ADDRESS,
-        server_port=port,
-        inbrowser=browser,
-        quiet=True,
-        share=False,
-        prevent_thread_lock=True,
-        show_error=False,
-        max_file_size=MOST_BYTES,
-        state_session_capacity=MOST_PAGES,
-        enable_monitoring=False,
-        mcp_server=False,
-        run_history=False,
-        ssr_mode=False,
-        footer_links=[],
-        theme=gr.themes.Default(primary_hue="indigo", font=["Noto Sans", "sans-serif"], font_mono=["monospace"]),
-        app_kwargs=_app_options(history, listening),
-    )
+    with no_proxies():
+        _, url, _ = page.launch(
+            server_name=ADDRESS,
+            server_port=port,
+            inbrowser=False,
+            quiet=True,
+            share=False,
+            prevent_thread_lock=True,
+            show_error=False,
+            max_file_size=MOST_BYTES,
+            state_session_capacity=MOST_PAGES,
+            enable_monitoring=False,
+            mcp_server=False,
+            run_history=False,
+            ssr_mode=False,
+            _frontend=False,  # or it gives up where a busy computer takes more than 3 seconds to answer itself
+            footer_links=[],
+            theme=gr.themes.Default(primary_hue="indigo", font=["Noto Sans", "sans-serif"], font_mono=["monospace"]),
+            app_kwargs=_app_options(history, listening),
+        )
     announce(url)
+    if browser:
+        webbrowser.open(url)
     if block:
         page.block_thread()  # until Ctrl-C; the streams to the browser end with it, and with them the answers
         _wait_for_silence(engine)

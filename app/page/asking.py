@@ -49,7 +49,7 @@ class Asking:
             **HIDDEN,
         }
         taken = [
-            question.submit(None, [question], [question, box.asked], js=TAKE_QUESTION),
+            question.submit(None, [question], [box.asked], js=TAKE_QUESTION),
             chatbot.example_select(self.conversation.take_example, [language], [box.asked], **HIDDEN),
         ]
         asked = [one.then(self.ask, [box.asked, current, language], **answering) for one in taken]
@@ -71,6 +71,10 @@ class Asking:
         question.stop(self.stop, outputs=[question], **HIDDEN)
 
     def ask(self, typed: Typed, conversation: str | None, code: str, request: gr.Request) -> Iterator[Updates]:
+        """Nothing typed asks nothing; without a conversation it is told how to begin."""
+        if conversation and not typed["text"].strip() and not typed["files"]:
+            yield dict.fromkeys(self.seen, gr.skip())
+            return
         yield from self._show(self.services.chat(code).ask(conversation, typed), code, request, typed)
 
     def retry(self, conversation: str | None, code: str, which: gr.RetryData, request: gr.Request) -> Iterator[Updates]:

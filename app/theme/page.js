@@ -90,6 +90,7 @@
 
   let waiting = false;
   new MutationObserver(() => {
+    if (within(".stop-button")) isAsking = false;
     if (waiting) return;
     waiting = true;
     requestAnimationFrame(() => { waiting = false; markAll(); });
@@ -114,15 +115,55 @@
   // typed in the meantime. gradio takes an update without a value as no change.
   const MOST_PICTURES = 4; // in a turn
   const UNCHANGED = { __type__: "update" };
+  const LOST_MILLISECONDS = 5000; // after which gradio will not ask for what was sent: it has given up the connection
   const isEmpty = (typed) => !typed.text && !typed.files.length;
+  const within = (selector) => document.querySelector(`#maya-question ${selector}`);
   window.mayaEmpty = () => ({ text: "", files: [] });
-  // -> the box, and what is asked. While an answer is made, what is typed waits in the box.
+
+  function write(text) {
+    const box = within("textarea");
+    box.value = text;
+    box.dispatchEvent(new Event("input", { bubbles: true }));
+  }
+
+  // A question's words leave the box as they are sent, before anything else can be typed: gradio asks for them only some
+  // turns of the event loop later, or when a picture has come to the server.
+  const sent = []; // words that gradio has not asked for yet
+  let isAsking = false; // from then until the box shows that an answer is made, or that there will be none
+  function send() {
+    if (isAsking || within(".stop-button")) return; // what is typed waits in the box
+    const one = { text: within("textarea").value };
+    isAsking = true;
+    sent.push(one);
+    write("");
+    const recover = () => {
+      if (!sent.includes(one)) return;
+      if (within(".loader")) return void setTimeout(recover, LOST_MILLISECONDS);
+      sent.splice(sent.indexOf(one), 1);
+      isAsking = false;
+      write([one.text, within("textarea").value].filter(Boolean).join("\n"));
+    };
+    setTimeout(recover, LOST_MILLISECONDS);
+  }
+  // Where gradio hears of it too, before it does.
+  document.addEventListener("keypress", (event) => {
+    if (event.key === "Enter" && !event.shiftKey && event.target.matches("#maya-question textarea")) send();
+  }, true);
+  document.addEventListener("click", (event) => {
+    if (event.target.closest("#maya-question .submit-button")) send();
+  }, true);
+
+  // -> what is asked: the words that were sent, with the pictures, which leave the box by its own buttons
   window.mayaTake = (typed) => {
-    const busy = document.querySelector("#maya-question .stop-button");
-    return busy ? [UNCHANGED, window.mayaEmpty()] : [window.mayaEmpty(), typed];
+    const one = sent.shift();
+    if (!one) return window.mayaEmpty();
+    const removers = document.querySelectorAll("#maya-question .delete-button");
+    for (let number = typed.files.length; number > 0; number -= 1) removers[number - 1]?.click(); // from the last: each knows its place
+    return { text: one.text, files: typed.files };
   };
   // -> the box, and what is still to be given back. What the person has begun to type since then stays.
   window.mayaGiveBack = (typed, returned) => {
+    isAsking = false;
     if (isEmpty(returned)) return [UNCHANGED, UNCHANGED];
     return [isEmpty(typed) ? returned : UNCHANGED, window.mayaEmpty()];
   };

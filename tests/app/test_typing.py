@@ -1,5 +1,6 @@
 """What a person types or has just opened is theirs: nothing that the page shows in the meantime takes it away."""
 
+import threading
 import time
 from pathlib import Path
 
@@ -32,18 +33,33 @@ def slow_answer(site, *words, rate=20):
     site.engine.answer = lambda messages: words or WORDS
 
 
+def open_ended(site, words):
+    """An answer that comes until the event that is returned is set."""
+    ended = threading.Event()
+
+    def answer(messages):
+        for word in words:
+            yield word
+            if ended.is_set():
+                return
+
+    site.engine.rate, site.engine.answer = 20, answer
+    return ended
+
+
 def typed(page):
     return page.locator(BOX).input_value()
 
 
 def test_what_is_typed_while_an_answer_comes_and_as_it_ends_stays(open_page, site):
-    slow_answer(site, *WORDS[:40])
+    ended = open_ended(site, WORDS)
     page = open_page(site, "en")
     add_picture(page, EXAMPLES / "1.png")
     send(page, "What is this?")
     page.keyboard.type("And what else is there in the picture?", delay=60)
-    assert site.queue.busy
+    until(page, lambda: site.queue.busy)
     page.keyboard.press("Enter")  # too early: it waits in the box
+    ended.set()
     page.keyboard.type(" Tell me", delay=20)
     finished(page)
     page.keyboard.type(" everything.", delay=50)
@@ -101,6 +117,97 @@ def test_what_is_typed_right_after_stays(open_page, site, tmp_path, monkeypatch,
     assert page.evaluate("document.activeElement.closest('#maya-question') !== null")
 
 
+LETTERS = "abcdefghijklmnopqrstuvwxyz"
+# Types a letter in every turn of the event loop from the moment that an event begins to be heard: faster than any person,
+# so that what comes over them by a single turn is seen.
+TYPE_AT_ONCE = """([event, letters]) => document.addEventListener(event, () => {
+    const turn = new MessageChannel();
+    let typed = 0;
+    turn.port1.onmessage = () => {
+        document.querySelector("#maya-question textarea").focus();
+        document.execCommand("insertText", false, letters[typed]);
+        typed += 1;
+        if (typed === letters.length) { window.allTyped = true; return; }
+        if (typed % 2) turn.port2.postMessage(0); else setTimeout(() => turn.port2.postMessage(0));
+    };
+    turn.port2.postMessage(0);
+}, { capture: true, once: true })"""
+
+
+@pytest.mark.parametrize("way", ["enter", "button", "new", "example", "retry", "edit"])
+def test_what_is_typed_in_the_very_moment_of_sending_is_neither_lost_nor_sent(open_page, site, way):
+    page = open_page(site, "en")
+    if way != "example":
+        ask(page, "What is this?", EXAMPLES / "1.png")
+    if way == "edit":
+        ask(page, "And that?")
+        page.locator(MESSAGES.format("user")).last.hover()
+        page.get_by_label("Edit the question").last.click()
+        page.locator("#maya-conversation textarea").fill("Other words")
+    if way in ("enter", "button", "new"):
+        add_picture(page, EXAMPLES / "2.png")
+        page.locator(BOX).fill("And this?")
+    settled(page)
+    page.evaluate(TYPE_AT_ONCE, ["keypress" if way == "enter" else "click", LETTERS])
+    {
+        "enter": lambda: page.keyboard.press("Enter"),
+        "button": page.locator("#maya-question .submit-button").click,
+        "new": page.locator("#maya-new").click,
+        "example": page.get_by_text("What colour is the background?").click,
+        "retry": page.get_by_label("Ask again").last.click,
+        "edit": page.get_by_label("Send").first.click,
+    }[way]()
+    page.wait_for_function("window.allTyped")
+    settled(page)
+    finished(page)
+    assert typed(page) == LETTERS
+    assert page.locator("#maya-question .thumbnail-item").count() == 0
+    [conversation] = site.history.conversations()
+    asked = {
+        "enter": ["What is this?", "And this?"],
+        "button": ["What is this?", "And this?"],
+        "example": ["What colour is the background?"],
+        "edit": ["What is this?", "Other words"],
+    }.get(way, ["What is this?"])
+    entries = [entry for entry in site.history.entries(conversation.id) if entry.role == "user"]
+    assert [entry.text for entry in entries] == asked
+    assert len(entries[-1].pictures) == (way != "edit")
+
+
+def test_enter_twice_asks_once_and_the_second_question_waits(open_page, site, monkeypatch):
+    page = open_page(site, "en")
+    ask(page, "What is this?", EXAMPLES / "1.png")
+    slow_down(site, monkeypatch)
+    send(page, "And now?")
+    send(page, "And then?")
+    page.keyboard.press("Enter")
+    until(page, lambda: len(site.history.entries(site.history.conversations()[0].id)) == 4)
+    finished(page)
+    settled(page)
+    assert typed(page) == "And then?"
+    page.keyboard.press("Enter")
+    until(page, lambda: len(site.history.entries(site.history.conversations()[0].id)) == 6)
+    page.keyboard.press("Enter")  # an empty box
+    settled(page)
+    asked = [entry.text for entry in site.history.entries(site.history.conversations()[0].id) if entry.role == "user"]
+    assert asked == ["What is this?", "And now?", "And then?"]
+
+
+def test_a_question_waits_for_its_picture_and_words_typed_meanwhile_are_for_the_next(open_page, site):
+    page = open_page(site, "en")
+    page.route("**/upload*", lambda route: (time.sleep(1), route.continue_()))
+    page.set_input_files("#maya-question input[type=file]", str(EXAMPLES / "1.png"))
+    page.locator("#maya-question .loader").wait_for()
+    send(page, "What is this?")
+    page.keyboard.type("And then?")
+    until(page, lambda: site.history.conversations())
+    finished(page)
+    settled(page)
+    [conversation] = site.history.conversations()
+    question, _ = site.history.entries(conversation.id)
+    assert (question.text, len(question.pictures), typed(page)) == ("What is this?", 1, "And then?")
+
+
 def test_new_empties_the_box_at_once_and_nothing_comes_back(open_page, site, monkeypatch):
     page = open_page(site, "en")
     add_picture(page, EXAMPLES / "1.png")
@@ -114,8 +221,10 @@ def test_new_empties_the_box_at_once_and_nothing_comes_back(open_page, site, mon
 
 
 def test_a_question_comes_back_in_trouble_but_not_over_what_is_typed(open_page, site):
-    site.engine.rate, site.engine.trouble = 2, GenerationError("NaN")
-    site.engine.answer = lambda messages: [""]
+    gate = threading.Event()
+    gate.set()
+    site.engine.trouble = GenerationError("NaN")
+    site.engine.answer = lambda messages: [""] if gate.wait(30) else []
     page = open_page(site, "en")
     add_picture(page, EXAMPLES / "1.png")
     send(page, "What is this?")
@@ -123,9 +232,11 @@ def test_a_question_comes_back_in_trouble_but_not_over_what_is_typed(open_page, 
     finished(page)
     page.wait_for_function("document.querySelector('#maya-question textarea').value === 'What is this?'")
     assert page.locator("#maya-question .thumbnail-item").count() == 1
+    gate.clear()
     page.locator(BOX).press("Enter")
-    page.wait_for_timeout(50)  # a person's fingers are no faster
-    page.keyboard.type("Something else", delay=30)
+    page.keyboard.type("Something", delay=30)
+    gate.set()
+    page.keyboard.type(" else", delay=30)
     finished(page)
     settled(page)
     assert typed(page) == "Something else"
@@ -136,6 +247,19 @@ def test_a_question_that_did_not_reach_the_server_comes_back(open_page, site):
     page.route("**/queue/join*", lambda route: route.fulfill(status=503, json={}))
     send(page, "What is this?")
     page.wait_for_function("document.querySelector('#maya-question textarea').value === 'What is this?'")
+
+
+def test_a_question_that_gradio_does_not_ask_for_comes_back_before_what_was_typed_since(open_page, site):
+    slow_answer(site)
+    page = open_page(site, "en")
+    add_picture(page, EXAMPLES / "1.png")
+    send(page, "What is this?")
+    page.locator("#maya-question .stop-button").wait_for()
+    page.evaluate("document.querySelector('#maya-question .stop-button').remove()")  # as after a lost connection
+    page.evaluate("window.addEventListener('keypress', event => event.stopImmediatePropagation(), true)")
+    send(page, "And that?")
+    page.keyboard.type("More")
+    page.wait_for_function("document.querySelector('#maya-question textarea').value === 'And that?\\nMore'")
 
 
 def test_a_title_can_be_changed_while_an_answer_comes_and_ends(open_page, site):
