@@ -1,0 +1,254 @@
+"""Models are asked once, in batches, here or at an endpoint; what an endpoint does wrong is borne or told."""
+
+import itertools
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import CohereConfig, CohereForCausalLM, GenerationConfig
+
+from maya_core.model.config import GenerationOptions
+from tests.tiny import TEXT, picture, tiny_session, tiny_tokenizer
+from tests.training.benchmarks.endpoint import scripted_endpoint, text_of
+from training.benchmarks import endpoint as endpoint_module
+from training.benchmarks.asking import EvaluationError, Reply, Request, open_store, replies
+from training.benchmarks.endpoint import Endpoint
+from training.benchmarks.local import LanguageModel, LocalModel, open_local
+
+ROOT = Path(__file__).parents[3]
+KEY = "canary-5c1f"
+SHORT = GenerationOptions(max_new_tokens=8)
+
+
+@pytest.fixture
+def store(tmp_path):
+    with open_store(tmp_path / "replies.sqlite") as opened:
+        yield opened
+
+
+@pytest.fixture(autouse=True)
+def no_long_pauses(monkeypatch):
+    monkeypatch.setattr(endpoint_module, "_PAUSES", lambda state: 0.001)
+
+
+def asked(number, **fields):
+    return Request(prompt=f"question {number}", longest=8, **fields)
+
+
+class Counting:
+    """Replies with the prompt, and counts."""
+
+    def __init__(self, *, until=10**9, **fingerprint):
+        self.fingerprint = {"name": "counting"} | fingerprint
+        self.asked = 0
+        self.until = until
+
+    def ask(self, requests):
+        for number, request in enumerate(requests):
+            if self.asked == self.until:
+                raise EvaluationError("stopped")
+            self.asked += 1
+            failed = "bad" in request.prompt
+            yield number, Reply(failure="refused") if failed else Reply(text=request.prompt.upper())
+
+
+# --- once ---
+
+
+def test_the_same_is_asked_once_and_another_again(store, tmp_path):
+    model = Counting()
+    requests = [asked(1), asked(2), asked(1)]
+    texts = [reply.text for reply in replies(model, requests, store)]
+    assert texts == ["QUESTION 1", "QUESTION 2", "QUESTION 1"]
+    assert model.asked == 2
+    assert [reply.text for reply in replies(model, requests, store)] == texts
+    assert model.asked == 2
+    (tmp_path / "a.png").write_bytes(b"one")
+    (tmp_path / "b.png").write_bytes(b"two")
+    others = [
+        asked(1, picture=b"one"),
+        asked(1, picture=tmp_path / "b.png"),
+        Request(prompt="question 1", longest=9),
+        asked(1, picture=tmp_path / "a.png"),  # the first one's bytes
+    ]
+    replies(model, others, store)
+    assert model.asked == 5
+    other = Counting(files="other")
+    replies(other, requests, store)
+    assert other.asked == 2
+
+
+def test_an_interrupted_run_goes_on_where_it_stopped(store):
+    requests = [asked(number) for number in range(10)]
+    with pytest.raises(EvaluationError):
+        replies(Counting(until=4), requests, store)
+    model, told = Counting(), []
+    assert len(replies(model, requests, store, told.append)) == 10
+    assert model.asked == 6
+    assert told == [4] + [1] * 6
+
+
+def test_failures_are_not_kept(store):
+    model = Counting()
+    for turn in (1, 2):
+        [reply] = replies(model, [Request(prompt="bad", longest=1)], store)
+        assert reply == Reply(failure="refused")
+        assert model.asked == turn
+
+
+def test_what_was_put_outlives_a_kill(tmp_path):
+    code = (
+        "import os, signal\n"
+        "from pathlib import Path\n"
+        "from training.benchmarks.asking import open_store\n"
+        f"with open_store(Path({str(tmp_path / 'r.sqlite')!r})) as store:\n"
+        "    for number in range(50): store.put(str(number), 'x' * 100)\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False)
+    assert done.returncode == -signal.SIGKILL
+    with open_store(tmp_path / "r.sqlite") as store:
+        assert len(store.get([str(number) for number in range(60)])) == 50
+
+
+def test_a_file_that_is_no_store_is_said(tmp_path):
+    (tmp_path / "r.sqlite").write_bytes(b"not a database" * 100)
+    with pytest.raises(EvaluationError, match="r.sqlite is damaged"), open_store(tmp_path / "r.sqlite"):
+        pass
+
+
+# --- here ---
+
+
+def test_a_model_here_answers_as_alone_and_what_cannot_be_asked_fails_alone(tmp_path):
+    picture().save(tmp_path / "red.png")
+    (tmp_path / "broken.png").write_bytes(b"\x89PNG nothing")
+    session = tiny_session()
+    requests = [
+        asked(1, picture=tmp_path / "red.png"),
+        asked(2, picture=tmp_path / "broken.png"),
+        Request(prompt="word " * 1500, longest=8),
+        asked(3, picture=tmp_path / "gone.png"),
+        asked(4),
+        asked(5, picture=(tmp_path / "red.png").read_bytes()),
+    ]
+    given = dict(LocalModel(session, tmp_path, batch=4).ask(requests))
+    message = session.processor.user_message
+    alone = session.answer(message("question 1", [picture()]), SHORT)
+    assert given[0] == Reply(text=alone)
+    assert given[4] == Reply(text=session.answer(message("question 4"), SHORT))
+    assert not given[5].failure
+    assert [bool(given[number].failure) for number in (1, 2, 3)] == [True] * 3
+    assert "no file" in given[3].failure
+
+
+def test_a_language_model_can_judge(tmp_path, store):
+    torch.manual_seed(0)
+    tokenizer = tiny_tokenizer()
+    known = tokenizer.get_added_vocab()
+    end = known["<|END_OF_TURN_TOKEN|>"]
+    model = CohereForCausalLM(CohereConfig(**(TEXT | {"eos_token_id": end, "pad_token_id": known["<PAD>"]})))
+    model.generation_config = GenerationConfig(eos_token_id=end, pad_token_id=known["<PAD>"])
+    model.save_pretrained(tmp_path)
+    tokenizer.chat_template = "{{ messages[0]['content'] }}"
+    tokenizer.save_pretrained(tmp_path)
+    tokenizer.chat_template = None
+    judge = open_local(tmp_path, batch=2)
+    assert isinstance(judge, LanguageModel)
+    told = replies(judge, [asked(number) for number in range(3)], store)
+    assert all(not reply.failure for reply in told)
+
+
+# --- at an endpoint ---
+
+
+def test_an_endpoint_is_asked_with_picture_and_key(monkeypatch, tmp_path):
+    monkeypatch.setenv("MY_KEY", KEY)
+    picture().save(tmp_path / "red.png")
+    with scripted_endpoint(lambda body: text_of(body).upper()) as server:
+        model = Endpoint(server.url, "peer", key_variable="MY_KEY", seed=5)
+        given = dict(model.ask([asked(1, picture=tmp_path / "red.png"), asked(2)]))
+    assert given == {0: Reply(text="QUESTION 1"), 1: Reply(text="QUESTION 2")}
+    with_picture = next(body for body in server.requests if isinstance(body["messages"][0]["content"], list))
+    assert with_picture["messages"][0]["content"][0]["image_url"]["url"].startswith("data:image/png;base64,")
+    assert (with_picture["model"], with_picture["temperature"], with_picture["seed"]) == ("peer", 0, 5)
+    assert with_picture["max_tokens"] == 8
+    assert server.headers[0]["Authorization"] == f"Bearer {KEY}"
+    assert KEY not in str(model.fingerprint)
+
+
+PASSING = {
+    "429": (429, {"Retry-After": "0.01"}, b""),
+    "429 with a date": (429, {"Retry-After": "Wed, 21 Oct 2015 07:28:00 GMT"}, b""),
+    "429 without": (429, {}, b""),
+    "503": (503, {}, b"busy"),
+    "529": (529, {}, b""),
+    "a page": (200, {"Content-Type": "text/html"}, b"<html>"),
+    "cut off": (200, {"Content-Type": "application/json"}, b'{"choices": [{"mess'),
+    "empty": (200, {}, b""),
+    "other JSON": (200, {}, b"[]"),
+    "no choice": (200, {}, b'{"choices": []}'),
+    "not UTF-8": (200, {}, b"\xff\xfe{"),
+}
+
+
+@pytest.mark.parametrize("fault", PASSING)
+def test_what_may_pass_is_tried_again(fault):
+    answers = itertools.chain([PASSING[fault], PASSING[fault]], itertools.repeat("fine"))
+    with scripted_endpoint(lambda body: next(answers)) as server:
+        assert dict(Endpoint(server.url, "peer").ask([asked(1)])) == {0: Reply(text="fine")}
+    assert len(server.requests) == 3
+
+
+def test_the_pause_that_is_asked_for_is_kept(monkeypatch):
+    pauses = []
+    monkeypatch.setattr(endpoint_module, "sleep_using_event", lambda left: pauses.append)
+    answers = itertools.chain([(429, {"Retry-After": "7"}, b""), (429, {"Retry-After": "3600"}, b"")], ["fine"])
+    with scripted_endpoint(lambda body: next(answers)) as server:
+        assert dict(Endpoint(server.url, "peer").ask([asked(1)]))[0].text == "fine"
+    assert pauses == [7, endpoint_module.LONGEST_PAUSE]
+
+
+def test_a_fault_that_stays_ends_the_run_after_bounded_attempts():
+    with scripted_endpoint(lambda body: (500, {}, b"")) as server, pytest.raises(EvaluationError, match="status 500"):
+        list(Endpoint(server.url, "peer").ask([asked(1)]))
+    assert len(server.requests) == endpoint_module.ATTEMPTS
+
+
+def test_nobody_there_is_told():
+    with scripted_endpoint(lambda body: "") as server:
+        pass
+    with pytest.raises(EvaluationError, match="ConnectError"):
+        list(Endpoint(server.url, "peer").ask([asked(1)]))
+
+
+@pytest.mark.parametrize("status", [401, 403, 404])
+def test_what_is_hopeless_is_not_tried_again(status, monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    with (
+        scripted_endpoint(lambda body: (status, {}, KEY.encode())) as server,
+        pytest.raises(EvaluationError, match=f"status {status}") as error,
+    ):
+        list(Endpoint(server.url, "peer", concurrency=1).ask([asked(number) for number in range(50)]))
+    assert len(server.requests) <= 2
+    assert KEY not in str(error.value)
+
+
+def test_what_is_refused_fails_alone():
+    def script(body):
+        if text_of(body) == "question 2":
+            return (400, {}, b'{"error": "too long"}')
+        if text_of(body) == "question 3":
+            refusal = b'{"choices": [{"message": {"content": null}, "finish_reason": "content_filter"}]}'
+            return (200, {"Content-Type": "application/json"}, refusal)
+        return "fine"
+
+    with scripted_endpoint(script) as server:
+        given = dict(Endpoint(server.url, "peer").ask([asked(number) for number in range(5)]))
+    assert given[2] == Reply(failure="refused with status 400")
+    assert given[3] == Reply(failure="refused by a content filter")
+    assert [given[number].text for number in (0, 1, 4)] == ["fine"] * 3
+    assert len(server.requests) == 5

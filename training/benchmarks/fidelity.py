@@ -1,0 +1,32 @@
+"""Whether an answer is in the language in which it was asked for."""
+
+from collections.abc import Sequence
+from functools import cache
+
+from maya_core.answering.language import answer_language
+from maya_core.languages import CODES
+from training.benchmarks.base import Answered, Counts, Figures, Sums
+
+FIDELITY = "language fidelity"
+
+
+def fidelity_counts(rows: Sequence[Answered]) -> Counts:
+    """Of answers that say something, in one of the ten languages asked for."""
+    said = [row for row in rows if row.item.language in CODES and any(map(str.isalpha, row.answer))]
+    faithful = sum(is_in(row.answer, row.item.language) for row in said)
+    return {(FIDELITY, "in the language"): faithful, (FIDELITY, "said"): len(said)} if said else {}
+
+
+def fidelity_figures(sums: Sums) -> Figures:
+    """In percent of the answers that say something."""
+    if (FIDELITY, "said") not in sums:
+        return {}
+    return {FIDELITY: 100 * sums[FIDELITY, "in the language"] / sums[FIDELITY, "said"]}
+
+
+@cache
+def is_in(text: str, language: str) -> bool:
+    """Whether a text's words are in a language of the ten; where they could be in several, they are in the one that is
+    asked about."""
+    found = answer_language(text, conversation=language)
+    return found.code == language and not found.notice

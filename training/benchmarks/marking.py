@@ -1,0 +1,97 @@
+"""How short answers are read: yes or no, an option's letter, words after the normaliser of VQA."""
+
+import re
+from collections.abc import Sequence
+from itertools import product
+
+LETTERS = "ABCDEFGHIJ"
+
+_DIGITS = {
+    "none": "0", "zero": "0", "one": "1", "two": "2", "three": "3", "four": "4", "five": "5", "six": "6",
+    "seven": "7", "eight": "8", "nine": "9", "ten": "10",
+}  # fmt: skip
+_ARTICLES = ("a", "an", "the")
+_SHORTENED = (
+    "ain't", "aren't", "can't", "could've", "couldn't", "couldn't've", "didn't", "doesn't", "don't", "hadn't",
+    "hadn't've", "hasn't", "haven't", "he'd", "he'd've", "he's", "how'd", "how'll", "how's", "i'd've", "i'm",
+    "i've", "isn't", "it'd", "it'd've", "it'll", "let's", "ma'am", "might've", "mightn't", "mightn't've", "must've",
+    "mustn't", "needn't", "not've", "o'clock", "oughtn't", "shan't", "she'd've", "she's", "should've", "shouldn't",
+    "shouldn't've", "somebody's", "someone's", "something's", "that's", "there'd", "there're", "there's", "they'd",
+    "they'd've", "they'll", "they're", "they've", "wasn't", "we'd've", "we've", "weren't", "what'll", "what're",
+    "what's", "what've", "when's", "where'd", "where's", "where've", "who'd", "who'll", "who's", "who've", "why'll",
+    "why're", "why's", "won't", "would've", "wouldn't", "wouldn't've", "y'all", "you'd", "you'd've", "you'll",
+    "you're", "you've",
+)  # fmt: skip
+_PUNCTUATION = ';/[]"{}()=+\\_-><@`,?!'
+_COMMA_IN_NUMBER = re.compile(r"(?<=\d),(?=\d)")
+_FULL_STOP = re.compile(r"\.(?!\d)")
+
+
+def _spellings(word: str) -> list[str]:
+    """A shortened word without some of its apostrophes."""
+    parts = word.split("'")
+    marks = product(("", "'"), repeat=len(parts) - 1)
+    return [parts[0] + "".join(mark + part for mark, part in zip(chosen, parts[1:], strict=True)) for chosen in marks]
+
+
+_WHOLE = {spelling: word for word in _SHORTENED for spelling in _spellings(word)}
+
+
+def says_yes(answer: str) -> bool:
+    """As POPE reads it: the first sentence denies, or else it affirms."""
+    words = answer.split(".")[0].replace(",", "").split()
+    return not any(word in ("No", "not", "no") for word in words)
+
+
+def yes_or_no(answer: str) -> str:
+    """As MME reads it: by how the answer begins; `other` where it is neither."""
+    beginning = answer.strip().lower()[:4]
+    return "yes" if "yes" in beginning else "no" if "no" in beginning else "other"
+
+
+def chosen_option(answer: str, options: Sequence[str]) -> str | None:
+    """The letter of the option that an answer chooses: named as a letter, or the one whose text it says."""
+    letters = LETTERS[: len(options)]
+    text = answer.strip()
+    for pattern in (
+        rf"\(?([{letters}])[).:]?",
+        rf"\(?([{letters}])[).:]\s.*",
+        rf".*\banswer is:?\s+\(?([{letters}])\b.*",
+    ):
+        if named := re.fullmatch(pattern, text, re.DOTALL):
+            return named[1]
+    said = [letter for letter, option in zip(letters, options, strict=True) if plain(option) == plain(text)]
+    if not said:
+        words = f" {plain(text)} "
+        said = [letter for letter, option in zip(letters, options, strict=True) if f" {plain(option)} " in words]
+    return said[0] if len(said) == 1 else None
+
+
+def plain(text: str) -> str:
+    """Lower case, spaces single, no full stop at the end, in any script."""
+    return " ".join(text.casefold().rstrip(" \n.。।۔").split())
+
+
+def lettered(options: Sequence[str]) -> str:
+    """Options as lines, each with its letter."""
+    return "\n".join(f"{letter}. {option}" for letter, option in zip(LETTERS, options, strict=False))
+
+
+def vqa_normal(answer: str) -> str:
+    """An English answer as VQA compares it: punctuation, articles, number words and apostrophes made the same."""
+    text = " ".join(answer.split())
+    has_comma = bool(_COMMA_IN_NUMBER.search(text))
+    for mark in _PUNCTUATION:
+        is_at_edge = f"{mark} " in text or f" {mark}" in text or has_comma
+        text = text.replace(mark, "" if is_at_edge else " ")
+    words = [_DIGITS.get(word, word) for word in _FULL_STOP.sub("", text).lower().split()]
+    return " ".join(_WHOLE.get(word, word) for word in words if word not in _ARTICLES)
+
+
+def vqa_accuracy(answer: str, references: Sequence[str]) -> float:
+    """min(1, matches / 3), averaged over the references with each left out in turn, as VQA's own evaluation does."""
+    given = vqa_normal(answer)
+    matches = [given == vqa_normal(reference) for reference in references]
+    if len(matches) < 2:
+        return float(any(matches))
+    return sum(min(1.0, (sum(matches) - match) / 3) for match in matches) / len(matches)

@@ -1,0 +1,172 @@
+"""Evaluate a model: `python -m training.evaluate --benchmark pope --data DIR --model MODEL`.
+
+Writes one JSON a run into --out; what a model or a judge replied is kept beside it, so that a run which was cut off goes on
+where it stopped, and nothing is paid for twice.
+"""
+
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+from maya_core.assets import EMBEDDED, asset_path
+from maya_core.errors import MayaError
+from training.benchmarks.registry import BenchmarkName
+
+REPLIES = "replies.sqlite"
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateOptions:
+    """Ask a model a benchmark's questions, have a judge judge the answers where that is how they are scored, and write the
+    figures with their intervals. Exit status 2 where that cannot be done."""
+
+    benchmark: Annotated[BenchmarkName, tyro.conf.arg(help="which benchmark")]
+    data: Annotated[Path, tyro.conf.arg(help="its folder, in its original layout")]
+    model: Annotated[
+        str | None,
+        tyro.conf.arg(help="folder or repository, or the name at --endpoint; the embedded Maya if not given"),
+    ] = None
+    endpoint: Annotated[str | None, tyro.conf.arg(help="OpenAI-compatible, such as http://127.0.0.1:8000/v1")] = None
+    judge: Annotated[str | None, tyro.conf.arg(help="folder or repository, or the name at --judge-endpoint")] = None
+    judge_endpoint: Annotated[str | None, tyro.conf.arg(help="OpenAI-compatible, of the judge")] = None
+    judge_prompt: Annotated[
+        Path | None,
+        tyro.conf.arg(help="what PALO's judge is asked, with {context}, {question}, {first} and {second}"),
+    ] = None
+    key_variable: Annotated[str, tyro.conf.arg(help="environment variable with the endpoints' key")] = "OPENAI_API_KEY"
+    languages: Annotated[
+        tuple[str, ...] | None, tyro.conf.arg(help="codes; those of the ten that are there if not given")
+    ] = None
+    limit: Annotated[int | None, tyro.conf.arg(help="most questions a language, drawn by the seed")] = None
+    request: Annotated[
+        bool,
+        tyro.conf.arg(
+            help="ask for the form of the answer as published; --no-request for a model that learnt no such words"
+        ),
+    ] = True
+    out: Annotated[Path, tyro.conf.arg(help="folder for runs and replies")] = Path("evaluation")
+    batch: Annotated[int, tyro.conf.arg(help="questions that a model here is asked at once")] = 16
+    concurrency: Annotated[int, tyro.conf.arg(help="questions that an endpoint is asked at once")] = 8
+    seed: Annotated[int, tyro.conf.arg(help="of draws; greedy answers do not depend on it")] = 0
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; returns its exit status."""
+    options = tyro.cli(EvaluateOptions, args=arguments, prog="python -m training.evaluate")
+    console = Console(width=int(os.environ["COLUMNS"]) if "COLUMNS" in os.environ else None)
+    try:
+        file = evaluate(options, console)
+    except MayaError as error:
+        print(error, file=sys.stderr)
+        return 2
+    print(file)
+    return 0
+
+
+def evaluate(options: EvaluateOptions, console: Console) -> Path:
+    """The file of the run, which is complete."""
+    from training.benchmarks.asking import EvaluationError, open_store
+    from training.benchmarks.palo import Palo
+    from training.benchmarks.registry import get_benchmark
+    from training.benchmarks.report import markdown
+    from training.benchmarks.run import evaluate as run
+    from training.benchmarks.run import write_run
+
+    for name in ("limit", "batch", "concurrency"):
+        number = getattr(options, name)
+        if number is not None and number < 1:
+            raise EvaluationError(f"--{name} is {number}; give at least 1.")
+    benchmark = get_benchmark(options.benchmark)
+    if options.judge_prompt is not None and options.benchmark == "palo":
+        benchmark = Palo(_read_prompt(options.judge_prompt))
+    judge = None
+    if benchmark.is_judged and (options.judge or options.judge_endpoint):
+        judge = _asker(options, options.judge, options.judge_endpoint)
+    model = _asker(options, options.model, options.endpoint)
+    with open_store(options.out / REPLIES) as store, _progress(console) as on_reply:
+        done = run(
+            benchmark,
+            options.data,
+            model,
+            store,
+            judge=judge,
+            languages=options.languages,
+            limit=options.limit,
+            requested=options.request,
+            seed=options.seed,
+            on_reply=on_reply,
+        )
+    file = options.out / f"{options.benchmark}-{_file_name(str(model.fingerprint['name']))}.json"
+    write_run(done, file)
+    console.print(markdown([done]), markup=False, highlight=False)
+    return file
+
+
+def _asker(options: EvaluateOptions, name: str | None, endpoint: str | None):  # type: ignore[no-untyped-def]
+    """The model of a name: at an endpoint, or here."""
+    from training.benchmarks.asking import EvaluationError
+
+    if endpoint is not None:
+        from training.benchmarks.endpoint import Endpoint
+
+        if name is None:
+            raise EvaluationError("An endpoint serves models by name; give --model, or --judge for a judge's.")
+        return Endpoint(
+            endpoint,
+            name,
+            seed=options.seed,
+            concurrency=options.concurrency,
+            key_variable=options.key_variable,
+        )
+    from training.benchmarks.local import open_local
+
+    return open_local(name or asset_path(EMBEDDED), batch=options.batch)
+
+
+def _read_prompt(file: Path) -> str:
+    """A judge's prompt. Raises EvaluationError where its fields are not those that are filled in."""
+    from training.benchmarks.asking import EvaluationError
+
+    fields = dict.fromkeys(("context", "question", "first", "second"), "")
+    try:
+        text = file.read_text("utf-8")
+        is_good = all(f"{{{name}}}" in text for name in fields)
+        text.format(**fields)
+    except OSError:
+        raise EvaluationError(f"There is no file {file.name} with a judge's prompt.") from None
+    except (ValueError, LookupError):
+        is_good = False
+    if not is_good:
+        raise EvaluationError(f"{file.name} must have the fields {{context}}, {{question}}, {{first}} and {{second}}.")
+    return text
+
+
+def _file_name(name: str) -> str:
+    return "".join(letter if letter.isalnum() or letter in "-._" else "-" for letter in name)
+
+
+@contextmanager
+def _progress(console: Console) -> Iterator:  # type: ignore[type-arg]
+    """Called with what is done, how many more, and of how many."""
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    with Progress(*columns, console=console, transient=True) as progress:
+        tasks: dict[str, TaskID] = {}
+
+        def on_reply(what: str, more: int, total: int) -> None:
+            if what not in tasks:
+                tasks[what] = progress.add_task(what, total=total)
+            progress.advance(tasks[what], more)
+
+        yield on_reply
+
+
+if __name__ == "__main__":
+    sys.exit(main())
