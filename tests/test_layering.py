@@ -129,7 +129,16 @@ def test_rooms_of_training_and_app_do_not_run_back():
 
 
 @pytest.mark.parametrize(
-    "module", ["maya_core.cli", "app.__main__", "app.i18n", "app.chat", "training.emoji_vqa.__main__"]
+    "module",
+    [
+        "maya_core.cli",
+        "app.__main__",
+        "app.i18n",
+        "app.chat",
+        "training.emoji_vqa.__main__",
+        "training.evaluate",
+        "training.benchmarks.__main__",
+    ],
 )
 def test_entry_points_load_nothing_heavy(module):
     code = f"import sys, {module}; print([name for name in {HEAVY!r} if name in sys.modules])"

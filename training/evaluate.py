@@ -106,7 +106,7 @@ def evaluate(options: EvaluateOptions, console: Console) -> Path:
         )
     file = options.out / f"{options.benchmark}-{_file_name(str(model.fingerprint['name']))}.json"
     write_run(done, file)
-    console.print(markdown([done]), markup=False, highlight=False)
+    console.print(markdown([done]), markup=False, highlight=False, soft_wrap=True)
     return file
 
 

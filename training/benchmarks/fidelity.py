@@ -1,13 +1,16 @@
 """Whether an answer is in the language in which it was asked for."""
 
+import unicodedata
+from collections import Counter
 from collections.abc import Sequence
 from functools import cache
 
-from maya_core.answering.language import answer_language
+from maya_core.answering.language import LANGUAGES_OF, answer_language
 from maya_core.languages import CODES
 from training.benchmarks.base import Answered, Counts, Figures, Sums
 
 FIDELITY = "language fidelity"
+FEW = 4  # words
 
 
 def fidelity_counts(rows: Sequence[Answered]) -> Counts:
@@ -27,6 +30,18 @@ def fidelity_figures(sums: Sums) -> Figures:
 @cache
 def is_in(text: str, language: str) -> bool:
     """Whether a text's words are in a language of the ten; where they could be in several, they are in the one that is
-    asked about."""
+    asked about. Most letters must be of the language's script; of a few words more is not asked where they seem to be in
+    none of the ten, for many are names, and shared with neighbours."""
+    if language not in LANGUAGES_OF.get(_script(text), ()):
+        return False
     found = answer_language(text, conversation=language)
-    return found.code == language and not found.notice
+    if found.notice:
+        return len(text.split()) <= FEW
+    return found.code == language
+
+
+def _script(text: str) -> str:
+    """That of most letters, as `LANGUAGES_OF` calls it."""
+    names = (unicodedata.name(letter, "").split(" ")[0] for letter in text if letter.isalpha())
+    scripts = Counter("KANA" if name in ("HIRAGANA", "KATAKANA") else name for name in names)
+    return scripts.most_common(1)[0][0] if scripts else ""

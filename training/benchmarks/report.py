@@ -137,7 +137,7 @@ def draw_bars(series: Sequence[Series], title: str, out: Path) -> None:
     codes = _codes(series)
     most = max((one.high or one.value or 0 for line in series for one in line.values.values()), default=1) or 1
     shown = {code: [number for number, one in enumerate(series) if code in one.values] for code in codes}
-    legend = MARGIN + 50 + 30 * (len(series) + mixed_judges(series))
+    legend = MARGIN + 70 + 30 * (len(series) + mixed_judges(series))
     height = legend + sum(len(numbers) * (BAR + GAP) + ROOM for numbers in shown.values()) + MARGIN
     picture = Image.new("RGB", (WIDTH, height), PAPER)
     draw = ImageDraw.Draw(picture)
