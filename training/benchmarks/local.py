@@ -52,35 +52,31 @@ class LocalModel:
 
     def ask(self, requests: Sequence[Request]) -> Iterator[tuple[int, Reply]]:
         """In batches of prompts of about the same length; what cannot be asked fails alone."""
-        asked: dict[int, Message] = {}
         order = sorted(range(len(requests)), key=lambda number: len(requests[number].prompt))
         for numbers in batched(order, self.batch):
-            asked.clear()
+            messages: dict[int, Message] = {}
             for number in numbers:
                 try:
-                    asked[number] = self._message(requests[number])
+                    messages[number] = self._message(requests[number])
                 except (ImageError, PromptError) as error:
                     yield number, Reply(failure=str(error))
-            yield from self._answered(asked, requests)
+            longest = max((requests[number].longest for number in messages), default=1)
+            options = GenerationOptions(max_new_tokens=longest)
+            yield from zip(messages, answered(self.session, list(messages.values()), options), strict=True)
 
     def _message(self, request: Request) -> Message:
         pictures = [] if request.picture is None else [open_image(request.picture)]
         return self.session.processor.user_message(request.prompt, pictures)
 
-    def _answered(self, asked: Mapping[int, Message], requests: Sequence[Request]) -> Iterator[tuple[int, Reply]]:
-        longest = max((requests[number].longest for number in asked), default=1)
-        options = GenerationOptions(max_new_tokens=longest)
-        try:
-            answers = self.session.answers([[message] for message in asked.values()], options)
-        except PromptError as error:
-            if len(asked) == 1:
-                yield from ((number, Reply(failure=str(error))) for number in asked)
-                return
-            for number, message in asked.items():
-                yield from self._answered({number: message}, requests)
-            return
-        for number, answer in zip(asked, answers, strict=True):
-            yield number, Reply(text=answer)
+
+def answered(session: "ChatSession", messages: Sequence[Message], options: GenerationOptions) -> list[Reply]:
+    """The answer to each of several messages, asked at once; what cannot be asked fails alone."""
+    try:
+        return [Reply(text=text) for text in session.answers([[message] for message in messages], options)]
+    except PromptError as error:
+        if len(messages) == 1:
+            return [Reply(failure=str(error))]
+    return [reply for message in messages for reply in answered(session, [message], options)]
 
 
 class LanguageModel:
