@@ -6,11 +6,11 @@ where it stopped, and nothing is paid for twice.
 
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 from rich.console import Console
@@ -20,7 +20,11 @@ from maya_core.assets import EMBEDDED, asset_path
 from maya_core.errors import MayaError
 from training.benchmarks.registry import BenchmarkName
 
+if TYPE_CHECKING:
+    from training.benchmarks.asking import Asker
+
 REPLIES = "replies.sqlite"
+OnReply = Callable[[str, int, int], None]  # what is done, how many more, of how many
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +56,9 @@ class EvaluateOptions:
             help="ask for the form of the answer as published; --no-request for a model that learnt no such words"
         ),
     ] = True
+    estimate: Annotated[
+        int | None, tyro.conf.arg(help="ask so many questions only, and say how long all would take; nothing is judged")
+    ] = None
     out: Annotated[Path, tyro.conf.arg(help="folder for runs and replies")] = Path("evaluation")
     batch: Annotated[int, tyro.conf.arg(help="questions that a model here is asked at once")] = 16
     concurrency: Annotated[int, tyro.conf.arg(help="questions that an endpoint is asked at once")] = 8
@@ -63,54 +70,51 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = tyro.cli(EvaluateOptions, args=arguments, prog="python -m training.evaluate")
     console = Console(width=int(os.environ["COLUMNS"]) if "COLUMNS" in os.environ else None)
     try:
-        file = evaluate(options, console)
+        print(evaluate(options, console))
     except MayaError as error:
         print(error, file=sys.stderr)
         return 2
-    print(file)
     return 0
 
 
-def evaluate(options: EvaluateOptions, console: Console) -> Path:
-    """The file of the run, which is complete."""
+def evaluate(options: EvaluateOptions, console: Console) -> str:
+    """The file of the run, which is complete; or what it would take."""
     from training.benchmarks.asking import EvaluationError, open_store
     from training.benchmarks.palo import Palo
     from training.benchmarks.registry import get_benchmark
     from training.benchmarks.report import markdown
+    from training.benchmarks.run import estimate, require_judge, write_run
     from training.benchmarks.run import evaluate as run
-    from training.benchmarks.run import write_run
 
-    for name in ("limit", "batch", "concurrency"):
+    for name in ("limit", "estimate", "batch", "concurrency"):
         number = getattr(options, name)
         if number is not None and number < 1:
             raise EvaluationError(f"--{name} is {number}; give at least 1.")
     benchmark = get_benchmark(options.benchmark)
     if options.judge_prompt is not None and options.benchmark == "palo":
         benchmark = Palo(_read_prompt(options.judge_prompt))
-    judge = None
-    if benchmark.is_judged and (options.judge or options.judge_endpoint):
-        judge = _asker(options, options.judge, options.judge_endpoint)
+    which: dict[str, Any] = {
+        "languages": options.languages,
+        "limit": options.limit,
+        "requested": options.request,
+        "seed": options.seed,
+    }
+    if options.estimate is not None:
+        model = _asker(options, options.model, options.endpoint)
+        with open_store(options.out / REPLIES) as store:
+            return str(estimate(benchmark, options.data, model, store, sample=options.estimate, **which))
+    require_judge(benchmark, options.judge)
+    judge = _asker(options, options.judge, options.judge_endpoint) if benchmark.is_judged else None
     model = _asker(options, options.model, options.endpoint)
     with open_store(options.out / REPLIES) as store, _progress(console) as on_reply:
-        done = run(
-            benchmark,
-            options.data,
-            model,
-            store,
-            judge=judge,
-            languages=options.languages,
-            limit=options.limit,
-            requested=options.request,
-            seed=options.seed,
-            on_reply=on_reply,
-        )
+        done = run(benchmark, options.data, model, store, judge=judge, on_reply=on_reply, **which)
     file = options.out / f"{options.benchmark}-{_file_name(str(model.fingerprint['name']))}.json"
     write_run(done, file)
     console.print(markdown([done]), markup=False, highlight=False, soft_wrap=True)
-    return file
+    return str(file)
 
 
-def _asker(options: EvaluateOptions, name: str | None, endpoint: str | None):  # type: ignore[no-untyped-def]
+def _asker(options: EvaluateOptions, name: str | None, endpoint: str | None) -> "Asker":
     """The model of a name: at an endpoint, or here."""
     from training.benchmarks.asking import EvaluationError
 
@@ -154,7 +158,7 @@ def _file_name(name: str) -> str:
 
 
 @contextmanager
-def _progress(console: Console) -> Iterator:  # type: ignore[type-arg]
+def _progress(console: Console) -> Iterator[OnReply]:
     """Called with what is done, how many more, and of how many."""
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
     with Progress(*columns, console=console, transient=True) as progress:

@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -36,7 +37,7 @@ def validate(
     benchmark: tyro.conf.Positional[BenchmarkName],
     data: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(help="the benchmark's folder, in its original layout")],
     json_out: Annotated[Path | None, tyro.conf.arg(name="json", help="file for the findings")] = None,
-) -> None:
+) -> int:
     """List what is wrong with a benchmark's folder. Exit status 1 where a run would not measure what it should."""
     from rich.console import Console
     from rich.markup import escape
@@ -62,8 +63,7 @@ def validate(
     if json_out:
         findings = {"items": items, "kinds": {kind: vars(found) for kind, found in kinds.items()}}
         json_out.write_text(json.dumps(findings, indent=2, ensure_ascii=False) + "\n", "utf-8")
-    if not is_good:
-        sys.exit(1)
+    return 0 if is_good else 1
 
 
 @app.command
@@ -162,14 +162,14 @@ def grades(file: tyro.conf.Positional[Path], data: Folder, out: Path, model: str
     print(out)
 
 
-def main() -> None:
-    """Run a command; what a user can mend is said in one sentence, with exit status 2."""
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; returns its exit status."""
     try:
-        app.cli(prog="python -m training.benchmarks", description=__doc__)
+        return app.cli(prog="python -m training.benchmarks", description=__doc__, args=arguments) or 0
     except MayaError as error:
         print(error, file=sys.stderr)
-        sys.exit(2)
+        return 2
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

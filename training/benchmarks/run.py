@@ -1,11 +1,14 @@
 """One run: a model's answers to a benchmark, judged where they must be, counted; and the JSON that is kept of it."""
 
 import json
+import random
+import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from maya_core.languages import CODES
@@ -15,6 +18,7 @@ from training.benchmarks.asking import (
     Reply,
     ReplyStore,
     Request,
+    key_of,
     replies,
     request_digest,
     sha256_of,
@@ -22,6 +26,7 @@ from training.benchmarks.asking import (
 from training.benchmarks.base import Answered, Benchmark, Figures, Item, Sums, Tally, added
 from training.benchmarks.bootstrap import Figure, FiguresOf, figures_of
 from training.benchmarks.fidelity import fidelity_counts, fidelity_figures
+from training.progress import duration
 
 FORMAT = 1
 LONGEST_JUDGEMENT = 1024  # tokens
@@ -74,13 +79,9 @@ def evaluate(
     requested: whether the model is asked for the form of the answer. Raises DataError for the folder, EvaluationError where
     there is no judge or nothing to ask.
     """
-    if benchmark.is_judged and judge is None:
-        raise EvaluationError(f"{benchmark.name} needs a judge; give --judge, and --judge-endpoint where it is at one.")
+    require_judge(benchmark, judge)
     items = chosen(benchmark.items(folder), languages, limit, seed)
-    requests = [
-        Request(prompt=_prompt(item, requested), picture=item.picture, longest=benchmark.longest_answer)
-        for item in items
-    ]
+    requests = [_request(benchmark, item, requested) for item in items]
     given = replies(model, requests, store, lambda more: on_reply("answers", more, len(requests)))
     verdicts = _verdicts(benchmark, items, given, judge, store, on_reply)
     rows = [
@@ -108,6 +109,69 @@ def evaluate(
             for language, numbers in sorted(by_language.items(), key=lambda pair: _order(pair[0]))
         },
         answers=[_answer(row, reply, of) for row, reply, of in zip(rows, given, verdicts, strict=True)],
+    )
+
+
+def require_judge(benchmark: Benchmark, judge: object) -> None:
+    """Raise EvaluationError where a benchmark needs a judge and there is none."""
+    if benchmark.is_judged and not judge:
+        raise EvaluationError(f"{benchmark.name} needs a judge; give --judge, and --judge-endpoint where it is at one.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Estimate:
+    """What a run would take. known: answers that are there already; seconds: for the rest, at the speed of those that were
+    asked for the estimate; characters: of all that the judge would read, at their answers' length."""
+
+    questions: int
+    known: int
+    seconds: float
+    judgements: int
+    characters: int
+
+    def __str__(self) -> str:
+        told = (
+            f"{self.questions:,} questions, {self.known:,} of them answered; the rest takes {duration(self.seconds)}."
+        )
+        if self.judgements:
+            told += f" The judge is asked {self.judgements:,} times and reads about {self.characters:,} characters."
+        return told
+
+
+def estimate(
+    benchmark: Benchmark,
+    folder: Path,
+    model: Asker,
+    store: ReplyStore,
+    *,
+    sample: int,
+    languages: Sequence[str] | None = None,
+    limit: int | None = None,
+    requested: bool = True,
+    seed: int = 0,
+) -> Estimate:
+    """Ask `sample` questions, whose answers are kept, and say what all would take; the judge is not asked."""
+    items = chosen(benchmark.items(folder), languages, limit, seed)
+    requests = [_request(benchmark, item, requested) for item in items]
+    keys = [key_of(model, request) for request in requests]
+    known = store.get(keys)
+    missing = [number for number, key in enumerate(keys) if key not in known]
+    asked = random.Random(seed).sample(missing, min(sample, len(missing)))
+    start = time.perf_counter()
+    given = replies(model, [requests[number] for number in asked], store)
+    seconds = time.perf_counter() - start
+    prompts = [
+        prompt
+        for number, reply in zip(asked, given, strict=True)
+        for prompt in benchmark.judging(items[number], reply.text)
+    ]
+    judgements = len(benchmark.judging(items[0], "")) * len(items)
+    return Estimate(
+        questions=len(items),
+        known=len(items) - len(missing) + len(asked),
+        seconds=seconds / len(asked) * (len(missing) - len(asked)) if asked else 0.0,
+        judgements=judgements,
+        characters=round(fmean(map(len, prompts)) * judgements) if prompts else 0,
     )
 
 
@@ -187,8 +251,9 @@ def _judge_of(benchmark: Benchmark, judge: Asker | None) -> Mapping[str, Any] | 
     return {**judge.fingerprint, "prompts": sha256_of(benchmark.judging(blank, ""))}
 
 
-def _prompt(item: Item, requested: bool) -> str:
-    return f"{item.prompt}\n{item.request}" if item.request and requested else item.prompt
+def _request(benchmark: Benchmark, item: Item, requested: bool) -> Request:
+    prompt = f"{item.prompt}\n{item.request}" if item.request and requested else item.prompt
+    return Request(prompt=prompt, picture=item.picture, longest=benchmark.longest_answer)
 
 
 def _asked(item: Item, request: Request) -> str:
