@@ -14,6 +14,7 @@ from maya_core.errors import MayaError
 from maya_core.weights.durable import digest
 
 MANY = 500  # keys that are looked up at once
+ENOUGH = 10  # failures at the start, and nothing else, that say that something is wrong with all of it
 
 
 class EvaluationError(MayaError):
@@ -86,14 +87,19 @@ def replies(
     asker: Asker, requests: Sequence[Request], store: ReplyStore, on_reply: Callable[[int], None] = lambda count: None
 ) -> list[Reply]:
     """The reply to each request, asked for where the store has none; the same request is asked once. What fails is not
-    stored, and is asked again the next time. on_reply: is told how many more are there."""
+    stored, and is asked again the next time. on_reply: is told how many more are there. Raises EvaluationError where the
+    first ones all fail."""
     keys = [key_of(asker, request) for request in requests]
     known = {key: Reply(text=text) for key, text in store.get(list(dict.fromkeys(keys))).items()}
     on_reply(sum(key in known for key in keys))
     first = {key: number for number, key in reversed(list(enumerate(keys))) if key not in known}
     missing = sorted(first.values())
-    for number, reply in asker.ask([requests[number] for number in missing]):
+    failed = 0
+    for done, (number, reply) in enumerate(asker.ask([requests[number] for number in missing]), start=1):
         key = keys[missing[number]]
+        failed += bool(reply.failure)
+        if failed == done == ENOUGH:
+            raise EvaluationError(f"The first {ENOUGH} requests all failed, the last one so: {reply.failure}")
         if not reply.failure:
             store.put(key, reply.text)
         known[key] = reply

@@ -4,6 +4,7 @@ Whatever is measured is a function of sums over units (a question, a picture wit
 rotations), so that one bootstrap over units serves every benchmark.
 """
 
+import csv
 from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,11 +14,15 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from maya_core.errors import DataError
+
 ALL = "all"  # the group of every item
 SHORT = "Answer the question using a single word or phrase."
 LETTER = "Answer with the option's letter from the given choices directly."
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
+_OTHERWISE = (ValueError, TypeError, LookupError, AttributeError, SyntaxError, csv.Error)  # of files of another shape
+
 Counts = Mapping[tuple[str, str], float]  # (group, what is counted) -> how many
 Tally = Mapping[str, Counts]  # by unit
 Sums = Mapping[tuple[str, str], Array]  # of counts over units; (R,), one for each resample
@@ -64,7 +69,18 @@ class Benchmark(ABC):
 
     @abstractmethod
     def items(self, folder: Path) -> list[Item]:
-        """The questions of a folder in the benchmark's original layout. Raises DataError, which names file and line."""
+        """The questions of a folder in the benchmark's original layout. Raises DataError, which names file and line, and
+        whatever Python raises on files that are quite different; `read` is what others call."""
+
+    def read(self, folder: Path) -> list[Item]:
+        """The questions of a folder. Raises DataError."""
+        try:
+            return self.items(folder)
+        except _OTHERWISE as error:
+            raise DataError(
+                f"A file in {folder.name or folder} is not as the makers of {self.name} write it ({type(error).__name__}); "
+                "get the original."
+            ) from error
 
     def remarks(self, folder: Path) -> Iterable[tuple[str, str]]:
         """(kind, place) of what is odd in the folder beyond its items."""

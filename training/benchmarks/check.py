@@ -30,7 +30,7 @@ def check(
     """How many items there are, and what is wrong with them, by kind. on_item: is told how many are done, of how many."""
     kinds: dict[str, Found] = defaultdict(Found)
     try:
-        items = benchmark.items(folder)
+        items = benchmark.read(folder)
         remarks = list(benchmark.remarks(folder))
     except DataError as error:
         kinds["unreadable"] = Found(count=1, first=[str(error)])

@@ -56,6 +56,7 @@ class Endpoint:
         self.model = model
         self.seed = seed
         self.concurrency = concurrency
+        self._limit = "max_tokens"  # what the endpoint calls it
         self._key = os.environ.get(key_variable, "")
 
     @property
@@ -110,9 +111,14 @@ class Endpoint:
                 f"{httpx.URL(self.url).host} refuses with status {status}; check the address, the model's name, and the key "
                 "in the environment."
             )
-        if not response.is_success:
-            return Reply(failure=f"refused with status {status}")
-        return _read(response)
+        if response.is_success:
+            return _read(response)
+        reason = _reason(response)
+        if status == 400 and "max_tokens" in reason and "max_tokens" in body:
+            self._limit = "max_completion_tokens"
+            others = {name: value for name, value in body.items() if name != "max_tokens"}
+            return self._once(client, {**others, self._limit: body["max_tokens"]})
+        return Reply(failure=f"refused with status {status}" + (f" ({', '.join(reason)})" if reason else ""))
 
     def _body(self, request: Request) -> dict[str, Any]:
         content: str | list[dict[str, Any]] = request.prompt
@@ -123,7 +129,7 @@ class Endpoint:
             "model": self.model,
             "messages": [{"role": "user", "content": content}],
             "temperature": 0,
-            "max_tokens": request.longest,
+            self._limit: request.longest,
             "seed": self.seed,
         }
 
@@ -138,6 +144,16 @@ def _read(response: httpx.Response) -> Reply:
     if choice.get("finish_reason") == "content_filter" or not isinstance(text, str):
         return Reply(failure="refused by a content filter")
     return Reply(text=text)
+
+
+def _reason(response: httpx.Response) -> list[str]:
+    """What an endpoint says is wrong, in its own codes; its sentences may hold what was asked."""
+    try:
+        error = response.json()["error"]
+        told = [error.get(name) for name in ("code", "param")]
+    except (ValueError, LookupError, TypeError, AttributeError):
+        return []
+    return [str(one)[:40] for one in told if isinstance(one, str)]
 
 
 def _data_uri(picture: Path | bytes) -> str:

@@ -41,7 +41,7 @@ def import_reviews(files: Mapping[str, Path], *, model: str, judge: str, seed: i
 def import_grades(file: Path, folder: Path, *, model: str, judge: str, seed: int = 0) -> Run:
     """A run of MM-Vet from its evaluator's file ({id: {score: [...]}}), several gradings averaged. Raises DataError where
     an id is not in the benchmark's folder."""
-    items = {item.id: item for item in MmVet().items(folder)}
+    items = {item.id: item for item in MmVet().read(folder)}
     tally: dict[str, Counts] = {}
     for identity, record in read_json(file).items():
         if identity not in items:

@@ -80,7 +80,7 @@ def evaluate(
     there is no judge or nothing to ask.
     """
     require_judge(benchmark, judge)
-    items = chosen(benchmark.items(folder), languages, limit, seed)
+    items = chosen(benchmark.read(folder), languages, limit, seed)
     requests = [_request(benchmark, item, requested) for item in items]
     given = replies(model, requests, store, lambda more: on_reply("answers", more, len(requests)))
     verdicts = _verdicts(benchmark, items, given, judge, store, on_reply)
@@ -151,7 +151,7 @@ def estimate(
     seed: int = 0,
 ) -> Estimate:
     """Ask `sample` questions, whose answers are kept, and say what all would take; the judge is not asked."""
-    items = chosen(benchmark.items(folder), languages, limit, seed)
+    items = chosen(benchmark.read(folder), languages, limit, seed)
     requests = [_request(benchmark, item, requested) for item in items]
     keys = [key_of(model, request) for request in requests]
     known = store.get(keys)

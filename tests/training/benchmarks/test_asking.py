@@ -99,6 +99,15 @@ def test_failures_are_not_kept(store):
         assert model.asked == turn
 
 
+def test_where_everything_fails_the_run_ends_and_says_why(store):
+    model = Counting()
+    with pytest.raises(EvaluationError, match="first 10 requests all failed, the last one so: refused"):
+        replies(model, [Request(prompt=f"bad {number}", longest=1) for number in range(50)], store)
+    assert model.asked == 10
+    mixed = [asked(0), *(Request(prompt=f"bad {number}", longest=1) for number in range(50))]
+    assert len(replies(Counting(), mixed, store)) == 51
+
+
 def test_what_was_put_outlives_a_kill(tmp_path):
     code = (
         "import os, signal\n"
@@ -237,10 +246,22 @@ def test_what_is_hopeless_is_not_tried_again(status, monkeypatch):
     assert KEY not in str(error.value)
 
 
+def test_an_endpoint_that_calls_the_limit_otherwise_is_asked_so():
+    def script(body):
+        if "max_tokens" in body:
+            return (400, {}, b'{"error": {"code": "unsupported_parameter", "param": "max_tokens"}}')
+        return str(body["max_completion_tokens"])
+
+    with scripted_endpoint(script) as server:
+        given = dict(Endpoint(server.url, "peer", concurrency=1).ask([asked(number) for number in range(5)]))
+    assert [given[number].text for number in range(5)] == ["8"] * 5
+    assert len(server.requests) == 6
+
+
 def test_what_is_refused_fails_alone():
     def script(body):
         if text_of(body) == "question 2":
-            return (400, {}, b'{"error": "too long"}')
+            return (400, {}, b'{"error": {"code": "too_long", "message": "question 2"}}')
         if text_of(body) == "question 3":
             refusal = b'{"choices": [{"message": {"content": null}, "finish_reason": "content_filter"}]}'
             return (200, {"Content-Type": "application/json"}, refusal)
@@ -248,7 +269,7 @@ def test_what_is_refused_fails_alone():
 
     with scripted_endpoint(script) as server:
         given = dict(Endpoint(server.url, "peer").ask([asked(number) for number in range(5)]))
-    assert given[2] == Reply(failure="refused with status 400")
+    assert given[2] == Reply(failure="refused with status 400 (too_long)")
     assert given[3] == Reply(failure="refused by a content filter")
     assert [given[number].text for number in (0, 1, 4)] == ["fine"] * 3
     assert len(server.requests) == 5

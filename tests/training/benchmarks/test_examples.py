@@ -3,6 +3,8 @@
 import csv
 import json
 import re
+import shutil
+from contextlib import suppress
 
 import pytest
 from PIL import Image
@@ -14,6 +16,7 @@ from tests.training.benchmarks.endpoint import scripted_endpoint, text_of
 from training import evaluate
 from training.benchmarks import __main__ as commands
 from training.benchmarks import local
+from training.benchmarks.base import Item
 from training.benchmarks.check import can_run, check
 from training.benchmarks.examples import write_examples
 from training.benchmarks.registry import NAMES, get_benchmark
@@ -141,6 +144,24 @@ def test_an_empty_folder_is_said(tmp_path, name):
     assert sentence.startswith("There is no ")
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_files_of_another_shape_are_said(data, tmp_path, name):
+    """Each text file in turn holds something else, or is cut off; nothing but a DataError is raised."""
+    shutil.copytree(data / name, tmp_path / name)
+    benchmark = get_benchmark(name)
+    texts = [
+        file for file in sorted((tmp_path / name).rglob("*")) if file.suffix in (".json", ".jsonl", ".tsv", ".txt")
+    ]
+    for file in texts[:6]:
+        whole = file.read_bytes()
+        for other in (b"[]", b"{}", b"7", b'{"a": 1}\n', b"[[1]]", b"\xff\xfe", b"null", whole[: len(whole) // 2]):
+            file.write_bytes(other)
+            with suppress(DataError):
+                assert all(isinstance(item, Item) for item in benchmark.read(tmp_path / name))
+        file.write_bytes(whole)
+    assert texts or name == "cvqa"
+
+
 def test_validate_says_what_to_do(data, tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "120")
     assert commands.main(["validate", "gqa", str(data / "gqa")]) == 0
@@ -185,7 +206,7 @@ def test_a_picture_outside_the_folder_is_refused(data, tmp_path):
 # --- the report ---
 
 
-def test_report_shows_runs_beside_what_was_published_and_warns_of_judges(examine, tmp_path, monkeypatch, capsys):
+def test_report_shows_runs_beside_what_was_published_and_warns_of_judges(examine, tmp_path, capsys):
     with scripted_endpoint(judge) as server:
         examine("palo", "--judge", "judge", "--judge-endpoint", server.url, "--limit", "1")
     run = tmp_path / f"palo-{EMBEDDED}.json"
@@ -205,7 +226,7 @@ def test_report_shows_runs_beside_what_was_published_and_warns_of_judges(examine
     assert "+0.00" in capsys.readouterr().out
 
 
-def test_old_judgements_are_read_in_by_commands(data, tmp_path, monkeypatch):
+def test_old_judgements_are_read_in_by_commands(data, tmp_path):
     review = {"question_id": 1, "category": "llava_bench_conv", "content": "8 6\nwell", "tuple": [8.0, 6.0]}
     (tmp_path / "hi-maya.jsonl").write_text(json.dumps(review) + "\n")
     out = tmp_path / "old.json"
