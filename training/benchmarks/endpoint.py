@@ -73,12 +73,23 @@ class Endpoint:
             waiting = {pool.submit(self._reply, client, request, left): n for n, request in enumerate(requests)}
             try:
                 for done in as_completed(waiting):
-                    yield waiting[done], done.result()
+                    if reply := done.result():
+                        yield waiting[done], reply
             finally:
                 left.set()
                 pool.shutdown(wait=False, cancel_futures=True)
 
-    def _reply(self, client: httpx.Client, request: Request, left: Event) -> Reply:
+    def _reply(self, client: httpx.Client, request: Request, left: Event) -> Reply | None:
+        """None where the run has been left; it is left where there is no hope for any request."""
+        if left.is_set():
+            return None
+        try:
+            return self._tried(client, request, left)
+        except EvaluationError:
+            left.set()
+            raise
+
+    def _tried(self, client: httpx.Client, request: Request, left: Event) -> Reply:
         try:
             body = self._body(request)
         except OSError:

@@ -19,6 +19,7 @@ BRIEFLY = {
     "bn": "বাংলায় একটি শব্দ বা ছোট বাক্যাংশে উত্তর দাও।",
     "ur": "اردو میں ایک لفظ یا مختصر فقرے میں جواب دیں۔",
 }
+FILES = "maxm_*_*.json"
 _CODES = {"iw": "he"}  # an old code
 
 
@@ -28,9 +29,9 @@ class Maxm(Benchmark):
     name = "maxm"
 
     def items(self, folder: Path) -> list[Item]:
-        one_of(folder, "maxm_v1_*.json")
+        one_of(folder, FILES)
         items = []
-        for file in sorted(folder.glob("maxm_v1_*.json")):
+        for file in sorted(folder.glob(FILES)):
             code = file.stem.rsplit("_", 1)[1]
             language = _CODES.get(code, code)
             asking = BRIEFLY.get(language, "Answer in the language of the question with a single word or phrase.")

@@ -228,10 +228,8 @@ def test_a_fault_that_stays_ends_the_run_after_bounded_attempts():
 
 
 def test_nobody_there_is_told():
-    with scripted_endpoint(lambda body: "") as server:
-        pass
     with pytest.raises(EvaluationError, match="ConnectError"):
-        list(Endpoint(server.url, "peer").ask([asked(1)]))
+        list(Endpoint("http://127.0.0.1:1/v1", "peer").ask([asked(1)]))
 
 
 @pytest.mark.parametrize("status", [401, 403, 404])
@@ -242,7 +240,7 @@ def test_what_is_hopeless_is_not_tried_again(status, monkeypatch):
         pytest.raises(EvaluationError, match=f"status {status}") as error,
     ):
         list(Endpoint(server.url, "peer", concurrency=1).ask([asked(number) for number in range(50)]))
-    assert len(server.requests) <= 2
+    assert len(server.requests) == 1
     assert KEY not in str(error.value)
 
 

@@ -97,12 +97,10 @@ def test_every_language_is_asked_and_judged_twice(data, tmp_path):
 
 def test_what_cannot_be_read_is_left_out_and_counted_but_not_by_upstreams_formula(data, tmp_path):
     def script(body):
-        if "tree" in text_of(body) or len(server_seen) < 1:
-            server_seen.append(body)
+        if body is server.requests[0]:
             return "I would say eight and six."
         return judging()(body)
 
-    server_seen = []
     with scripted_endpoint(script) as server, open_store(tmp_path / "r.sqlite") as store:
         judge = Endpoint(server.url, "judge", concurrency=1)
         done = evaluate(Palo(), data, Saying("a good answer"), store, judge=judge, languages=["en"])
