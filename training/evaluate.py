@@ -45,7 +45,12 @@ class EvaluateOptions:
         Path | None,
         tyro.conf.arg(help="what PALO's judge is asked, with {context}, {question}, {first} and {second}"),
     ] = None
-    key_variable: Annotated[str, tyro.conf.arg(help="environment variable with the endpoints' key")] = "OPENAI_API_KEY"
+    key_variable: Annotated[
+        str | None, tyro.conf.arg(help="environment variable with the key for --endpoint; none is sent if not given")
+    ] = None
+    judge_key_variable: Annotated[str, tyro.conf.arg(help="environment variable with the key for --judge-endpoint")] = (
+        "OPENAI_API_KEY"
+    )
     languages: Annotated[
         tuple[str, ...] | None, tyro.conf.arg(help="codes; those of the ten that are there if not given")
     ] = None
@@ -91,7 +96,9 @@ def evaluate(options: EvaluateOptions, console: Console) -> str:
         if number is not None and number < 1:
             raise EvaluationError(f"--{name} is {number}; give at least 1.")
     benchmark = get_benchmark(options.benchmark)
-    if options.judge_prompt is not None and options.benchmark == "palo":
+    if options.judge_prompt is not None:
+        if options.benchmark != Palo.name:
+            raise EvaluationError(f"--judge-prompt is for {Palo.name}; {options.benchmark} has no such prompt.")
         benchmark = Palo(_read_prompt(options.judge_prompt))
     which: dict[str, Any] = {
         "languages": options.languages,
@@ -100,12 +107,14 @@ def evaluate(options: EvaluateOptions, console: Console) -> str:
         "seed": options.seed,
     }
     if options.estimate is not None:
-        model = _asker(options, options.model, options.endpoint)
+        model = _asker(options, options.model, options.endpoint, options.key_variable)
         with open_store(options.out / REPLIES) as store:
             return str(estimate(benchmark, options.data, model, store, sample=options.estimate, **which))
     require_judge(benchmark, options.judge)
-    judge = _asker(options, options.judge, options.judge_endpoint) if benchmark.is_judged else None
-    model = _asker(options, options.model, options.endpoint)
+    judge = None
+    if benchmark.is_judged:
+        judge = _asker(options, options.judge, options.judge_endpoint, options.judge_key_variable)
+    model = _asker(options, options.model, options.endpoint, options.key_variable)
     with open_store(options.out / REPLIES) as store, _progress(console) as on_reply:
         done = run(benchmark, options.data, model, store, judge=judge, on_reply=on_reply, **which)
     file = options.out / f"{options.benchmark}-{_file_name(str(model.fingerprint['name']))}.json"
@@ -114,7 +123,7 @@ def evaluate(options: EvaluateOptions, console: Console) -> str:
     return str(file)
 
 
-def _asker(options: EvaluateOptions, name: str | None, endpoint: str | None) -> "Asker":
+def _asker(options: EvaluateOptions, name: str | None, endpoint: str | None, key_variable: str | None) -> "Asker":
     """The model of a name: at an endpoint, or here."""
     from training.benchmarks.asking import EvaluationError
 
@@ -128,7 +137,7 @@ def _asker(options: EvaluateOptions, name: str | None, endpoint: str | None) -> 
             name,
             seed=options.seed,
             concurrency=options.concurrency,
-            key_variable=options.key_variable,
+            key_variable=key_variable,
         )
     from training.benchmarks.local import open_local
 

@@ -77,6 +77,7 @@ def open_store(file: Path) -> Iterator[ReplyStore]:
     with closing(sqlite3.connect(file, timeout=60)) as connection:
         try:
             connection.execute("PRAGMA journal_mode=WAL")
+            connection.execute("PRAGMA synchronous=NORMAL")
             connection.execute("CREATE TABLE IF NOT EXISTS replies (key TEXT PRIMARY KEY, text TEXT NOT NULL)")
         except sqlite3.DatabaseError:
             raise EvaluationError(f"{file.name} is damaged or something else; move it away.") from None

@@ -32,7 +32,6 @@ LONGEST_PAUSE = 60.0  # seconds
 TIMEOUT = httpx.Timeout(300.0, connect=20.0)  # seconds without a byte
 TRANSIENT = (408, 409, 425, 429, 500, 502, 503, 504, 529)
 HOPELESS = (401, 403, 404)  # every other request would fare the same
-KEY_VARIABLE = "OPENAI_API_KEY"
 _KINDS = {b"\xff\xd8": "jpeg", b"\x89P": "png", b"GI": "gif", b"RI": "webp", b"BM": "bmp"}
 _PAUSES = wait_exponential_jitter(multiplier=0.5, max=LONGEST_PAUSE)
 
@@ -46,18 +45,18 @@ class _Passing(Exception):
 
 
 class Endpoint:
-    """A model at an endpoint, asked greedily. url: such as http://127.0.0.1:8000/v1; the key, where one is needed, stands in
-    the environment, and goes nowhere but into the request's header."""
+    """A model at an endpoint, asked greedily. url: such as http://127.0.0.1:8000/v1. key_variable: what in the
+    environment holds the key, where one is needed; it goes nowhere but into the requests' header."""
 
     def __init__(
-        self, url: str, model: str, *, seed: int = 0, concurrency: int = 8, key_variable: str = KEY_VARIABLE
+        self, url: str, model: str, *, seed: int = 0, concurrency: int = 8, key_variable: str | None = None
     ) -> None:
         self.url = url.rstrip("/")
         self.model = model
         self.seed = seed
         self.concurrency = concurrency
         self._limit = "max_tokens"  # what the endpoint calls it
-        self._key = os.environ.get(key_variable, "")
+        self._key = os.environ.get(key_variable, "") if key_variable else ""
 
     @property
     def fingerprint(self) -> Mapping[str, str]:
@@ -154,7 +153,7 @@ def _read(response: httpx.Response) -> Reply:
         raise _Passing("a reply that is no chat completion") from None
     if choice.get("finish_reason") == "content_filter" or not isinstance(text, str):
         return Reply(failure="refused by a content filter")
-    return Reply(text=text)
+    return Reply(text=text.encode("utf-8", "replace").decode())  # half a character cannot be kept
 
 
 def _reason(response: httpx.Response) -> list[str]:

@@ -6,6 +6,7 @@ from itertools import product
 
 LETTERS = "ABCDEFGHIJ"
 
+_THOUGHTS = re.compile(r"\s*<think>.*?</think>", re.DOTALL)
 _DIGITS = {
     "none": "0", "zero": "0", "one": "1", "two": "2", "three": "3", "four": "4", "five": "5", "six": "6",
     "seven": "7", "eight": "8", "nine": "9", "ten": "10",
@@ -65,6 +66,12 @@ def chosen_option(answer: str, options: Sequence[str]) -> str | None:
         words = f" {plain(text)} "
         said = [letter for letter, option in zip(letters, options, strict=True) if f" {plain(option)} " in words]
     return said[0] if len(said) == 1 else None
+
+
+def first_line(verdict: str | None) -> str:
+    """The first line of what a judge wrote, behind what it thought before it wrote."""
+    written = _THOUGHTS.sub("", verdict or "").strip()
+    return written.split("\n")[0].strip()
 
 
 def plain(text: str) -> str:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from training.benchmarks.base import ALL, Answered, Benchmark, Counts, Figures, Item, Sums, groups_of
 from training.benchmarks.files import field, one_of, picture_in, read_json
+from training.benchmarks.marking import first_line
 
 GRADING = """\
 Grade an answer to a question about a picture by comparing it with what is right.
@@ -57,6 +58,6 @@ class MmVet(Benchmark):
 
 def read_grade(verdict: str | None) -> float | None:
     """The grade that a judge wrote; None where it is none from 0 to 1."""
-    found = _GRADE.fullmatch((verdict or "").strip().split("\n")[0])
+    found = _GRADE.fullmatch(first_line(verdict))
     grade = float(found[1]) if found else None
     return grade if grade is not None and grade <= 1 else None

@@ -10,6 +10,7 @@ from typing import Any
 from maya_core.errors import DataError
 from training.benchmarks.base import ALL, Answered, Benchmark, Counts, Figures, Item, Sums, groups_of
 from training.benchmarks.files import field, one_of, picture_in, read_lines
+from training.benchmarks.marking import first_line
 
 FOLDERS = {
     "english": "en", "chinese": "zh", "french": "fr", "spanish": "es", "russian": "ru", "hindi": "hi", "japanese": "ja",
@@ -125,7 +126,7 @@ def rated(
 
 def read_ratings(verdict: str | None) -> tuple[float, float] | None:
     """The two numbers on a judgement's first line; None where they are not two from 1 to 10."""
-    found = _RATINGS.fullmatch((verdict or "").strip().split("\n")[0].strip())
+    found = _RATINGS.fullmatch(first_line(verdict))
     return (float(found[1]), float(found[2])) if found else None
 
 

@@ -189,6 +189,12 @@ def test_an_endpoint_is_asked_with_picture_and_key(monkeypatch, tmp_path):
     assert KEY not in str(model.fingerprint)
 
 
+def test_a_reply_with_half_a_character_is_kept(store):
+    content = b'{"choices": [{"message": {"content": "a\\ud800b"}}]}'
+    with scripted_endpoint(lambda body: (200, {}, content)) as server:
+        assert replies(Endpoint(server.url, "peer"), [asked(1)], store) == [Reply(text="a?b")]
+
+
 PASSING = {
     "429": (429, {"Retry-After": "0.01"}, b""),
     "429 with a date": (429, {"Retry-After": "Wed, 21 Oct 2015 07:28:00 GMT"}, b""),
@@ -234,12 +240,16 @@ def test_nobody_there_is_told():
 
 @pytest.mark.parametrize("status", [401, 403, 404])
 def test_what_is_hopeless_is_not_tried_again(status, monkeypatch):
-    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    monkeypatch.setenv("MY_KEY", KEY)
     with (
         scripted_endpoint(lambda body: (status, {}, KEY.encode())) as server,
         pytest.raises(EvaluationError, match=f"status {status}") as error,
     ):
-        list(Endpoint(server.url, "peer", concurrency=1).ask([asked(number) for number in range(50)]))
+        list(
+            Endpoint(server.url, "peer", concurrency=1, key_variable="MY_KEY").ask(
+                [asked(number) for number in range(50)]
+            )
+        )
     assert len(server.requests) == 1
     assert KEY not in str(error.value)
 

@@ -105,6 +105,7 @@ def test_a_run_that_is_done_again_asks_nothing(examine, embedded, monkeypatch):
         ("gqa", ["--languages", "de"], "There is nothing in de; the data is in en."),
         ("gqa", ["--endpoint", "http://127.0.0.1:1/v1"], "An endpoint serves models by name; give --model"),
         ("gqa", ["--data", "nowhere"], "There is no testdev_balanced_questions.json"),
+        ("gqa", ["--judge-prompt", "nowhere.txt"], "--judge-prompt is for palo; gqa has no such prompt."),
         ("palo", ["--judge-prompt", "nowhere.txt"], "There is no file nowhere.txt with a judge's prompt."),
     ],
 )
@@ -114,6 +115,21 @@ def test_what_a_person_can_mend_is_said_in_a_sentence(examine, name, flags, sent
     assert run is None
     assert sentence in told.err
     assert "Traceback" not in told.err
+
+
+def test_each_endpoint_gets_its_own_key_and_no_file_holds_one(data, tmp_path, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setenv("OPENAI_API_KEY", "canary-of-the-judge")
+    monkeypatch.setenv("PEER_KEY", "canary-of-the-peer")
+    with scripted_endpoint(lambda body: "A cat.") as peer, scripted_endpoint(judge) as judging:
+        told = ["--benchmark", "mm-vet", "--data", str(data / "mm-vet"), "--out", str(tmp_path)]
+        told += ["--endpoint", peer.url, "--model", "peer", "--judge", "judge", "--judge-endpoint", judging.url]
+        assert evaluate.main([*told, "--limit", "1"]) == 0
+        assert "Authorization" not in peer.headers[0]
+        assert evaluate.main([*told, "--key-variable", "PEER_KEY"]) == 0
+    assert peer.headers[-1]["Authorization"] == "Bearer canary-of-the-peer"
+    assert {headers["Authorization"] for headers in judging.headers} == {"Bearer canary-of-the-judge"}
+    assert all(b"canary" not in file.read_bytes() for file in tmp_path.iterdir())
 
 
 def test_a_peer_at_an_endpoint_is_asked_the_same(data, tmp_path, monkeypatch):

@@ -145,7 +145,8 @@ def test_files_are_joined_by_id_whatever_their_order(data, tmp_path):
 @pytest.mark.parametrize(
     ("verdict", "ratings"),
     [
-        ("8 6", (8, 6)), ("8.5, 10\nBecause", (8.5, 10)), (" 7 7 ", (7, 7)), ("8", None), ("8 6 4", None), ("0 5", None),
+        ("8 6", (8, 6)), ("<think>9 9?\nNo.</think>\n\n8 6\nBecause", (8, 6)), ("<think>8 6", None),
+        ("8.5, 10\nBecause", (8.5, 10)), (" 7 7 ", (7, 7)), ("8", None), ("8 6 4", None), ("0 5", None),
         ("11 5", None), ("8/10 6/10", None), ("", None), (None, None), ("good\n8 6", None),
     ],
 )  # fmt: skip
