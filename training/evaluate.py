@@ -117,7 +117,7 @@ def evaluate(options: EvaluateOptions, console: Console) -> str:
     model = _asker(options, options.model, options.endpoint, options.key_variable)
     with open_store(options.out / REPLIES) as store, _progress(console) as on_reply:
         done = run(benchmark, options.data, model, store, judge=judge, on_reply=on_reply, **which)
-    file = options.out / f"{options.benchmark}-{_file_name(str(model.fingerprint['name']))}.json"
+    file = options.out / f"{options.benchmark}-{_file_name(model.name)}.json"
     write_run(done, file)
     console.print(markdown([done]), markup=False, highlight=False, soft_wrap=True)
     return str(file)

@@ -39,12 +39,10 @@ class Reply:
 
 
 class Asker(Protocol):
-    """A model that can be asked: here, or at an endpoint."""
+    """A model that can be asked: here, or at an endpoint. name: for a reader; fingerprint: what tells it from others."""
 
-    @property
-    def fingerprint(self) -> Mapping[str, str]:
-        """What tells it from every other, and names it for a reader under `name`."""
-        ...
+    name: str
+    fingerprint: Mapping[str, str]
 
     def ask(self, requests: Sequence[Request]) -> Iterator[tuple[int, Reply]]:
         """(number of the request, its reply), as they come. Raises EvaluationError where it makes no sense to go on."""

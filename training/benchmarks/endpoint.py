@@ -52,15 +52,16 @@ class Endpoint:
         self, url: str, model: str, *, seed: int = 0, concurrency: int = 8, key_variable: str | None = None
     ) -> None:
         self.url = url.rstrip("/")
-        self.model = model
+        self.name = model
         self.seed = seed
         self.concurrency = concurrency
         self._limit = "max_tokens"  # what the endpoint calls it
+        self.fingerprint: Mapping[str, str] = {
+            "model": model,
+            "endpoint": httpx.URL(self.url).netloc.decode(),
+            "seed": str(seed),
+        }
         self._key = os.environ.get(key_variable, "") if key_variable else ""
-
-    @property
-    def fingerprint(self) -> Mapping[str, str]:
-        return {"name": self.model, "endpoint": httpx.URL(self.url).netloc.decode(), "seed": str(self.seed)}
 
     def ask(self, requests: Sequence[Request]) -> Iterator[tuple[int, Reply]]:
         headers = {"Authorization": f"Bearer {self._key}"} if self._key else {}
@@ -136,7 +137,7 @@ class Endpoint:
             picture = {"type": "image_url", "image_url": {"url": _data_uri(request.picture)}}
             content = [picture, {"type": "text", "text": request.prompt}]
         return {
-            "model": self.model,
+            "model": self.name,
             "messages": [{"role": "user", "content": content}],
             "temperature": 0,
             self._limit: request.longest,

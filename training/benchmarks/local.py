@@ -26,29 +26,25 @@ def open_local(path_or_repo: str | Path, *, batch: int = BATCH) -> Asker:
     from maya_core.answering.session import load_best
 
     folder = local_folder(path_or_repo)
-    if (folder / "config.json").is_file() and read_config(folder).get(
-        "model_type"
-    ) in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
-        return LanguageModel(folder, batch=batch)
-    return LocalModel(load_best(folder), folder, batch=batch)
+    name = folder.resolve().name if Path(path_or_repo).expanduser().is_dir() else str(path_or_repo)
+    kind = read_config(folder).get("model_type") if (folder / "config.json").is_file() else None
+    if kind in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
+        return LanguageModel(folder, name, batch=batch)
+    return LocalModel(load_best(folder), folder, name, batch=batch)
 
 
 class LocalModel:
     """A Maya. Its fingerprint: the bytes of its folder, and the number format that it answers in."""
 
-    def __init__(self, session: "ChatSession", folder: Path, *, batch: int = BATCH) -> None:
+    def __init__(self, session: "ChatSession", folder: Path, name: str, *, batch: int = BATCH) -> None:
         self.session = session
         self.batch = batch
-        self._fingerprint = {
-            "name": folder.resolve().name,
+        self.name = name
+        self.fingerprint: Mapping[str, str] = {
             "files": folder_digest(folder),
             "dtype": str(session.model.dtype).removeprefix("torch."),
             "device": session.model.device.type,
         }
-
-    @property
-    def fingerprint(self) -> Mapping[str, str]:
-        return self._fingerprint
 
     def ask(self, requests: Sequence[Request]) -> Iterator[tuple[int, Reply]]:
         """In batches of prompts of about the same length; what cannot be asked fails alone."""
@@ -82,7 +78,7 @@ def answered(session: "ChatSession", messages: Sequence[Message], options: Gener
 class LanguageModel:
     """A language model with a chat template, greedy; it sees no pictures."""
 
-    def __init__(self, folder: Path, *, batch: int = BATCH) -> None:
+    def __init__(self, folder: Path, name: str, *, batch: int = BATCH) -> None:
         from transformers import pipeline
 
         self._pipeline: Any = pipeline("text-generation", model=str(folder), batch_size=batch, device_map="auto")
@@ -91,11 +87,8 @@ class LanguageModel:
         if tokenizer.pad_token is None:
             tokenizer.pad_token = tokenizer.eos_token
         self.batch = batch
-        self._fingerprint = {"name": folder.resolve().name, "files": folder_digest(folder)}
-
-    @property
-    def fingerprint(self) -> Mapping[str, str]:
-        return self._fingerprint
+        self.name = name
+        self.fingerprint: Mapping[str, str] = {"files": folder_digest(folder)}
 
     def ask(self, requests: Sequence[Request]) -> Iterator[tuple[int, Reply]]:
         order = sorted(range(len(requests)), key=lambda number: len(requests[number].prompt))

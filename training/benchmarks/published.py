@@ -2,20 +2,21 @@
 
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
 
 @dataclass(frozen=True, kw_only=True)
 class Reported:
-    """A model's figure by language; figure: what our runs call the same."""
+    """A model's figure by language, or its mean over those that it was measured in. figure: what our runs call the same."""
 
     benchmark: str
     figure: str
     model: str
     source: str
-    values: Mapping[str, float]
+    values: Mapping[str, float] = field(default_factory=dict)
+    mean: float | None = None
     judge: str | None = None
 
 

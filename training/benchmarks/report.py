@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 
 from PIL import Image, ImageDraw
 
@@ -24,12 +25,13 @@ BAR, GAP, ROOM = 22, 5, 26  # px: a bar, between two, between two languages
 
 @dataclass(frozen=True, kw_only=True)
 class Series:
-    """One line of a report. judge: None where there is none."""
+    """One line of a report. judge: None where there is none. mean: over languages, as a cell shows it."""
 
     model: str
     judge: str | None
     source: str
     values: dict[str, Figure]
+    mean: str = "-"
 
 
 def series_of(runs: Sequence[Run], figure: str) -> list[Series]:
@@ -44,6 +46,7 @@ def series_of(runs: Sequence[Run], figure: str) -> list[Series]:
             judge=_judge(run),
             source=f"this, {run.date[:10]}{'' if run.requests else ', no form requested'}",
             values={code: one.figures[figure] for code, one in run.languages.items() if figure in one.figures},
+            mean=_mean([one.figures[figure].value for one in run.languages.values() if figure in one.figures]),
         )
         for run in runs
     ]
@@ -56,6 +59,7 @@ def series_of(runs: Sequence[Run], figure: str) -> list[Series]:
             judge=one.judge,
             source=one.source,
             values={code: Figure(value=value, low=None, high=None) for code, value in one.values.items()},
+            mean=_written(one.mean) if one.mean is not None else _mean(list(one.values.values())),
         )
         for one in reported()
         if one.benchmark == runs[0].benchmark and one.figure == figure
@@ -85,11 +89,11 @@ def _table(series: Sequence[Series], figure: str) -> Iterator[str]:
     yield f"## {figure}"
     if mixed_judges(series):
         yield f"**{NOT_COMPARABLE}**"
-    heads = ["model", "judge", *(_name(code) for code in codes), "source"]
+    heads = ["model", "judge", *(_name(code) for code in codes), "mean", "source"]
     lines = [f"| {' | '.join(heads)} |", f"|{'---|' * len(heads)}"]
     for one in series:
         cells = [_cell(one.values.get(code)) for code in codes]
-        lines.append(f"| {' | '.join([one.model, one.judge or '-', *cells, one.source])} |")
+        lines.append(f"| {' | '.join([one.model, one.judge or '-', *cells, one.mean, one.source])} |")
     yield "\n".join(lines)
 
 
@@ -108,6 +112,12 @@ def _cell(figure: Figure | None) -> str:
         return "-"
     interval = f" ({_written(figure.low)} to {_written(figure.high)})" if figure.low is not None else ""
     return f"{_written(figure.value)}{interval}"
+
+
+def _mean(values: Sequence[float | None]) -> str:
+    """Over languages, and how many they are; nothing for a single one."""
+    known = [value for value in values if value is not None]
+    return f"{_written(fmean(known))} (of {len(known)})" if len(known) > 1 else "-"
 
 
 def _written(value: float | None) -> str:
@@ -134,6 +144,7 @@ def _judge(run: Run) -> str | None:
 
 def draw_bars(series: Sequence[Series], title: str, out: Path) -> None:
     """A bar for each model in each language, with its interval; names of languages as they write themselves."""
+    series = [one for one in series if one.values]
     codes = _codes(series)
     most = max((one.high or one.value or 0 for line in series for one in line.values.values()), default=1) or 1
     shown = {code: [number for number, one in enumerate(series) if code in one.values] for code in codes}

@@ -93,7 +93,7 @@ def evaluate(
         by_language[item.language].append(number)
     return Run(
         benchmark=benchmark.name,
-        model=model.fingerprint,
+        model={"name": model.name, **model.fingerprint},
         judge=_judge_of(benchmark, judge),
         seed=seed,
         requests=requested,
@@ -248,7 +248,7 @@ def _judge_of(benchmark: Benchmark, judge: Asker | None) -> Mapping[str, Any] | 
     if not benchmark.is_judged or judge is None:
         return None
     blank = Item(id="", language="en", prompt="", reference={"answer": "", "context": ""})
-    return {**judge.fingerprint, "prompts": sha256_of(benchmark.judging(blank, ""))}
+    return {"name": judge.name, **judge.fingerprint, "prompts": sha256_of(benchmark.judging(blank, ""))}
 
 
 def _request(benchmark: Benchmark, item: Item, requested: bool) -> Request:

@@ -42,7 +42,8 @@ class Counting:
     """Replies with the prompt, and counts."""
 
     def __init__(self, *, until=10**9, **fingerprint):
-        self.fingerprint = {"name": "counting"} | fingerprint
+        self.name = "counting"
+        self.fingerprint = fingerprint
         self.asked = 0
         self.until = until
 
@@ -144,7 +145,7 @@ def test_a_model_here_answers_as_alone_and_what_cannot_be_asked_fails_alone(tmp_
         asked(4),
         asked(5, picture=(tmp_path / "red.png").read_bytes()),
     ]
-    given = dict(LocalModel(session, tmp_path, batch=4).ask(requests))
+    given = dict(LocalModel(session, tmp_path, "tiny", batch=4).ask(requests))
     message = session.processor.user_message
     alone = session.answer(message("question 1", [picture()]), SHORT)
     assert given[0] == Reply(text=alone)
@@ -167,6 +168,7 @@ def test_a_language_model_can_judge(tmp_path, store):
     tokenizer.chat_template = None
     judge = open_local(tmp_path, batch=2)
     assert isinstance(judge, LanguageModel)
+    assert judge.name == tmp_path.name
     told = replies(judge, [asked(number) for number in range(3)], store)
     assert all(not reply.failure for reply in told)
 

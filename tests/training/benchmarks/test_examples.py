@@ -231,7 +231,7 @@ def test_report_shows_runs_beside_what_was_published_and_warns_of_judges(examine
     assert commands.main(["report", str(run), "--out", str(out), "--figure", figure]) == 0
     text = out.read_text("utf-8")
     assert "must not be compared" in text
-    assert re.search(r"\| Maya 8B \| gpt-4-0613 \|.* 63\.7 \|.* arXiv 2505.08910 \|", text)
+    assert re.search(r"\| Maya 8B \| gpt-4-0613 \|.* 63\.7 \|.* 62\.2 \(of 8\) \| arXiv 2505.08910 \|", text)
     assert all(name in text for name in ("العربية", "اردو", "हिन्दी", "日本語"))
     with Image.open(tmp_path / "report.png") as picture:
         assert picture.size[0] == 1400

@@ -44,7 +44,8 @@ class Saying:
 
     def __init__(self, text):
         self.text = text
-        self.fingerprint = {"name": text}
+        self.name = text
+        self.fingerprint = {"says": text}
 
     def ask(self, requests):
         yield from ((number, Reply(text=self.text)) for number in range(len(requests)))
@@ -196,8 +197,8 @@ def test_what_is_kept_of_a_run_says_all_it_depends_on(data, tmp_path):
     done, _ = run(data, tmp_path, "a good answer", judging(), languages=["ja"], limit=2, seed=3)
     write_run(done, tmp_path / "run.json")
     kept = json.loads((tmp_path / "run.json").read_text("utf-8"))
-    assert kept["model"] == {"name": "a good answer"}
-    assert kept["judge"].keys() == {"name", "endpoint", "seed", "prompts"}
+    assert kept["model"] == {"name": "a good answer", "says": "a good answer"}
+    assert kept["judge"].keys() == {"name", "model", "endpoint", "seed", "prompts"}
     assert (kept["seed"], kept["limit"], kept["requests"]) == (3, 2, True)
     assert len(kept["languages"]["ja"]["prompts"]) == 64
     assert [answer["answer"] for answer in kept["answers"]] == ["a good answer"] * 2
