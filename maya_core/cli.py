@@ -1,11 +1,12 @@
 """The `maya` command. Heavy libraries are imported inside the commands, so that `maya --help` is instant."""
 
+import json
 import math
 import os
 import signal
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -25,6 +26,10 @@ Model = Annotated[
     tyro.conf.arg(
         help="a model's folder, or a hub repository (owner/name) to download; the embedded Maya if not given"
     ),
+]
+
+AsJson = Annotated[
+    bool, tyro.conf.arg(help="tell what happens as one JSON object a line, and trouble by its class, for programs")
 ]
 
 INTERRUPTED = 130  # the exit status after Ctrl-C
@@ -64,7 +69,7 @@ def ask(
     except ValueError as error:
         raise MayaError(str(error)) from None
     image = open_image(picture)
-    session = load_best(model)
+    session = load_best(_here(model))
     message = session.processor.user_message(question, [image])
     language = answer_language(question, chosen=chosen, interface=_spoken())
     if language.notice:
@@ -82,9 +87,8 @@ def info(model: Model = None) -> None:
 
     from maya_core.model.maya import parameter_counts
     from maya_core.weights.checkpoint import is_quantized, load_config, load_processor, require_whole, stored_dtype
-    from maya_core.weights.hub import local_folder
 
-    folder = local_folder(model or _embedded())
+    folder = _here(model)
     config = load_config(folder)
     require_whole(folder)
     four_bit = ", the language model's layers in 4 bits (NF4)" if is_quantized(folder) else ""
@@ -120,7 +124,6 @@ def doctor() -> None:
     from maya_core.hardware import GIB, in_words, inspect_machine
     from maya_core.model.config import MayaConfig
     from maya_core.weights.checkpoint import load_config
-    from maya_core.weights.hub import local_folder
 
     machine = inspect_machine()
 
@@ -136,7 +139,7 @@ def doctor() -> None:
         "system": f"{platform.system()} {platform.machine()}",
         "software": f"Python {platform.python_version()}, torch {torch.__version__}",
         "device": f"{machine.device}: {machine.name}, {machine.memory / GIB:.0f} GiB, {machine.cores} CPU cores",
-        "embedded Maya": f"{form(load_config(local_folder(_embedded())))}; used unless --model says otherwise",
+        "embedded Maya": f"{form(load_config(_here(None)))}; used unless --model says otherwise",
         "Maya 8B": f"{form(MayaConfig.published())}; use it with --model FOLDER",
         "network": "not used, unless --model names a repository on the hub",
     }
@@ -147,29 +150,39 @@ def doctor() -> None:
 
 
 @app.command
-def download(repository: tyro.conf.Positional[str] = PUBLISHED, as_json: bool = False) -> None:
+def login(as_json: AsJson = False) -> None:
+    """Sign in to the hub, in the browser or with a token, which is kept where the hub's own programs keep theirs.
+
+    With --as-json the token is read from a line of the input, so that nobody sees it.
+    """
+    from maya_core.weights.account import sign_in
+
+    sign_in(sys.stdin.readline() if as_json else None)
+
+
+@app.command
+def download(repository: tyro.conf.Positional[str] = PUBLISHED, as_json: AsJson = False) -> None:
     """Fetch a model from the hub, or go on where that stopped; it is pinned to the commit seen first, and checked.
 
     Args:
         repository: owner/name, or owner/name@commit
-        as_json: tell the progress as one JSON object a line, for programs
     """
-    import json
-
-    from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
-
     from maya_core.weights.hub import fetch
 
     if as_json:
-        folder = fetch(
-            repository, report=lambda done, size: print(json.dumps({"done": done, "size": size}), flush=True)
-        )
+        told: list[int] = []
+        folder = fetch(repository, report=lambda done, size: _tell(told, done, size))
         print(json.dumps({"folder": str(folder)}), flush=True)
         return
-    with Progress(BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn()) as progress:
-        task = progress.add_task("")
-        folder = fetch(repository, report=lambda done, size: progress.update(task, completed=done, total=size))
+    with _bar() as report:
+        folder = fetch(repository, report=report)
     print(folder)
+
+
+def _tell(told: list[int], done: int, size: int) -> None:
+    if told != [done, size]:
+        told[:] = [done, size]
+        print(json.dumps({"done": done, "size": size}), flush=True)
 
 
 @app.command
@@ -186,25 +199,37 @@ def convert(
         destination: the folder to write, a new or an empty one
         projector: a stage-1 mm_projector.bin to put in
     """
+    from maya_core.weights.destination import claim
     from maya_core.weights.export import convert as write
 
-    write(source, destination, projector=projector, overwrite=overwrite)
+    claim(destination, overwrite=overwrite)  # before anything is fetched
+    write(_here(source), destination, projector=projector, overwrite=overwrite)
     print(destination)
 
 
 @app.command
 def quantize(
-    source: tyro.conf.Positional[str], destination: tyro.conf.Positional[Path], overwrite: Overwrite = False
+    source: tyro.conf.Positional[str],
+    destination: tyro.conf.Positional[Path],
+    overwrite: Overwrite = False,
+    forget: bool = False,
+    as_json: AsJson = False,
 ) -> None:
     """Write a model with its language model's layers in four bits (NF4), which loads faster and needs a third of the memory.
 
     Args:
         source: folder or repository of the model
         destination: the folder to write, a new or an empty one
+        forget: afterwards remove what was fetched of the repository, which takes three times as much
     """
+    from maya_core.weights.destination import claim
     from maya_core.weights.export import quantize_checkpoint
+    from maya_core.weights.hub import forget as forget_repository
 
-    quantize_checkpoint(source, destination, overwrite=overwrite)
+    claim(destination, overwrite=overwrite)
+    quantize_checkpoint(_here(source), destination, overwrite=overwrite)
+    if forget and not Path(source).is_dir():
+        forget_repository(source)
     print(destination)
 
 
@@ -222,9 +247,11 @@ def export(
         destination: the folder to write, a new or an empty one
         format: the layout to write
     """
+    from maya_core.weights.destination import claim
     from maya_core.weights.export import export_llava
 
-    export_llava(source, destination, overwrite=overwrite)
+    claim(destination, overwrite=overwrite)
+    export_llava(_here(source), destination, overwrite=overwrite)
     print(destination)
 
 
@@ -236,6 +263,8 @@ def main() -> None:
                 prog="maya", description="Maya answers questions about pictures in ten languages, on this computer."
             )
     except MayaError as error:
+        if "--as-json" in sys.argv:
+            print(json.dumps({"error": type(error).__name__, **vars(error)}), flush=True)
         print(error, file=sys.stderr)
         sys.exit(2)
 
@@ -266,6 +295,37 @@ def interruptible() -> Iterator[None]:
     raise left
 
 
+def _here(model: str | None) -> Path:
+    """The folder of a model, with a bar where it has to be fetched; the embedded one's where none is named."""
+    from maya_core.assets import EMBEDDED, asset_path
+    from maya_core.weights.hub import local_folder
+
+    folder = asset_path(EMBEDDED) if model is None else Path(model).expanduser()
+    if model is None or folder.is_dir():
+        return folder
+    with _bar() as report:
+        return local_folder(model, report=report)
+
+
+@contextmanager
+def _bar() -> Iterator[Callable[[int, int], None]]:
+    """A bar beside the output, from the first time on that it is told how many bytes are here, and of how many."""
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
+
+    columns = BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn()
+    progress = Progress(*columns, console=Console(stderr=True), transient=True)
+    task = progress.add_task("", total=None)
+    with ExitStack() as shown:
+
+        def report(done: int, size: int) -> None:
+            if not progress.live.is_started:
+                shown.enter_context(progress)
+            progress.update(task, completed=done, total=size)
+
+        yield report
+
+
 def _spoken() -> str | None:
     """Which of the ten languages the terminal speaks, by its locale; None where it is none of them."""
     from babel import default_locale
@@ -276,12 +336,6 @@ def _spoken() -> str | None:
         return get_language(default_locale("LC_MESSAGES") or "").code
     except ValueError:
         return None
-
-
-def _embedded() -> Path:
-    from maya_core.assets import EMBEDDED, asset_path
-
-    return asset_path(EMBEDDED)
 
 
 def _visual_tokens(config: "MayaConfig") -> int:

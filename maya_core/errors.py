@@ -20,6 +20,12 @@
     ├── DestinationError           a model cannot be written where it was to go
     ├── DownloadError              a model cannot be fetched
     │   ├── RepositoryGated        its licence must be accepted first
+    │   ├── SignInNeeded           the hub must know who asks
+    │   ├── HubUnreachable         there is no way to the hub
+    │   ├── ProxyRefused           the proxy on the way there does not let it through
+    │   ├── NotTheHub              something else answers in its place, as the login page of a network does
+    │   ├── HubBusy                it does not answer, or refuses for now
+    │   ├── DownloadDamaged        other bytes came than the hub has
     │   ├── DiskFull               there is no space for it
     │   └── DownloadInterrupted    the network or the disk gave out; trying again continues
     ├── TrainingError              a run cannot go on
@@ -32,6 +38,8 @@
 The message of each is one English sentence that names the numbers and says what to do; it never holds the
 user's own text. The app shows its own translated sentence, chosen by class.
 """
+
+from collections.abc import Sequence
 
 
 class MayaError(Exception):
@@ -111,7 +119,35 @@ class DownloadError(MayaError):
 
 
 class RepositoryGated(DownloadError):
-    """The repository's licence must be accepted on its page, and a token given, first."""
+    """Licences must be accepted on their pages first. repositories: whose they are."""
+
+    def __init__(self, message: str, repositories: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.repositories = tuple(repositories)
+
+
+class SignInNeeded(DownloadError):
+    """The hub must know who asks: there is no token, or one that it does not accept."""
+
+
+class HubUnreachable(DownloadError):
+    """There is no way to the hub: no network, no such name, or Maya was told to stay offline."""
+
+
+class ProxyRefused(DownloadError):
+    """The proxy that this computer's settings name does not let the request through."""
+
+
+class NotTheHub(DownloadError):
+    """Something answers in the hub's place, such as the login page of a hotel's network."""
+
+
+class HubBusy(DownloadError):
+    """The hub does not answer, or refuses for now."""
+
+
+class DownloadDamaged(DownloadError):
+    """Other bytes came than the hub has; they were removed."""
 
 
 class DiskFull(DownloadError):

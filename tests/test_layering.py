@@ -15,7 +15,8 @@ FLOORS: tuple[dict[str, tuple[str, ...]], ...] = (
     {"": ("errors", "languages", "hardware", "assets")},
     {"model": ("config", "images", "towers", "prompt", "turns", "layout", "processor", "attention", "decoder_layer",
                "connectors", "maya")},
-    {"weights": ("durable", "destination", "files", "hub", "adapters", "quantization", "published", "checkpoint", "export")},
+    {"weights": ("durable", "destination", "files", "hub_errors", "account", "transfer", "hub_memory", "hub", "adapters",
+                 "quantization", "published", "checkpoint", "export")},
     {
         "answering": ("language", "decoder", "sampling", "step_graph", "generation", "footprint", "session"),
         "learning": ("metrics", "losses", "optim", "record_index", "data", "records", "features", "objective", "recorder",

@@ -1,46 +1,44 @@
-"""Fetching a model from the Hugging Face hub: at a pinned commit, safetensors only, continued where it stopped.
+"""Models from the Hugging Face hub: at a pinned commit, safetensors only, checked byte by byte, with their tokenizer.
 
 A commit is pinned the first time a repository is used (or given as `owner/name@commit`), so what was tried once is what
-is loaded ever after.
+is loaded ever after. Files lie in the hub's own cache, where other programs find them.
 """
 
-import errno
-import io
 import json
 import os
 import re
 import shutil
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
-import httpx
-import platformdirs
-from huggingface_hub import HfApi, snapshot_download
-from huggingface_hub.constants import HF_HUB_CACHE
-from huggingface_hub.errors import (
-    EntryNotFoundError,
-    GatedRepoError,
-    HfHubHTTPError,
-    LocalEntryNotFoundError,
-    OfflineModeIsEnabled,
-    RepositoryNotFoundError,
-    RevisionNotFoundError,
-)
-from tqdm import tqdm
+import httpx2
+from huggingface_hub import HfApi, constants, get_hf_file_metadata
+from huggingface_hub.errors import GatedRepoError
+from huggingface_hub.file_download import repo_folder_name
 
-from maya_core.errors import CheckpointNotFound, CheckpointUnsafe, DiskFull, DownloadInterrupted, RepositoryGated
-from maya_core.weights.durable import digest
-
-Report = Callable[[int, int], None]
+from maya_core.assets import PUBLISHED, PUBLISHED_TOKENIZER
+from maya_core.errors import CheckpointNotFound, CheckpointUnsafe, TokenizerMissing
+from maya_core.weights.hub_errors import is_passing, not_the_hub, refused, told
+from maya_core.weights.hub_memory import HubMemory
+from maya_core.weights.transfer import RemoteFile, Report, bring, wait_after
 
 # weights as safetensors, configuration and tokenizer as JSON or text; never code, never a pickle
 ALLOWED = ("*.safetensors", "*.json", "*.jinja", "*.txt", "*.model", "LICENSE*", "README.md")
-_SHA256 = re.compile("[0-9a-f]{64}")
+QUESTIONS = 3  # how often the hub is asked what a repository holds, before it is taken not to answer
+CONFIG, TOKENIZER, ADAPTER = "config.json", "tokenizer.json", "adapter_config.json"
+_PUBLISHED_VOCABULARY = 256_000  # of language models that have the published model's tokenizer
+_DIGEST = re.compile("[0-9a-f]{40}|[0-9a-f]{64}")
 _REPO = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(@(?P<commit>[0-9a-f]{40}))?")
+_Answer = TypeVar("_Answer")
 
 
-def local_folder(path_or_repo: str | Path) -> Path:
+def local_folder(path_or_repo: str | Path, *, report: Report | None = None) -> Path:
     """The folder that holds the checkpoint, fetched from the hub where it is not a folder here."""
     folder = Path(path_or_repo).expanduser()
     if folder.is_dir():
@@ -49,118 +47,226 @@ def local_folder(path_or_repo: str | Path) -> Path:
         raise CheckpointNotFound(
             f"There is no folder {path_or_repo}; give a model's folder or a repository owner/name."
         )
-    return fetch(path_or_repo)
+    return fetch(path_or_repo, report=report)
 
 
-def fetch(source: str, *, pins: Path | None = None, report: Report | None = None) -> Path:
-    """The local folder of the repository `owner/name` or `owner/name@commit`, downloaded where it is not there yet, and
-    checked against the hashes of its files.
+def fetch(source: str, *, memory: HubMemory | None = None, report: Report | None = None) -> Path:
+    """The local folder of the repository `owner/name` or `owner/name@commit`. What is not there yet is fetched, what has
+    changed since it was last checked is checked anew; a Maya without a tokenizer gets that of its language model.
 
-    pins: the file that remembers commits; by default in the platform's folder for user data. report: is told how many
-    bytes have come, and of how many.
-    Raises CheckpointNotFound, RepositoryGated, DownloadInterrupted, DiskFull or CheckpointUnsafe.
+    memory: of commits and checks. report: is told how many bytes are here, and of how many.
+    Raises CheckpointNotFound, CheckpointUnsafe, TokenizerMissing or DownloadError.
     """
+    repo, commit = _named(source)
+    memory, report = memory or HubMemory(), report or (lambda done, size: None)
+    commit = commit or memory.commit(repo)
+    if commit:
+        place = _Place(repo, commit)
+        kept = memory.files(repo, commit)
+        if kept and all(place.holds(file, memory) for file in kept):
+            return place.folder
+    with told(repo):
+        model = _look(repo, commit)
+        if commit is None:
+            memory.pin(repo, model.commit)
+        return _bring_model(model, memory, report)
+
+
+def downloaded(source: str, *, memory: HubMemory | None = None) -> bool:
+    """Whether a model is on this computer with all its files; asks nobody, and reads none of them."""
+    memory = memory or HubMemory()
+    match = _REPO.fullmatch(source)
+    commit = match and (match["commit"] or memory.commit(match["repo"]))
+    if not match or not commit:
+        return False
+    folder, kept = _Place(match["repo"], commit).folder, memory.files(match["repo"], commit)
+    return bool(kept) and all(
+        (folder / file.name).is_file() and (folder / file.name).stat().st_size == file.size for file in kept
+    )
+
+
+def forget(source: str) -> None:
+    """Remove a repository's files from this computer, what has partly come among them."""
+    repo, _ = _named(source)
+    shutil.rmtree(_Place(repo, "").storage, ignore_errors=True)
+
+
+def _named(source: str) -> tuple[str, str | None]:
     match = _REPO.fullmatch(source)
     if not match:
         raise CheckpointNotFound(
             f"{source!r} is neither a folder nor a repository named owner/name or owner/name@commit."
         )
-    repo = match["repo"]
-    pins = pins or Path(platformdirs.user_data_dir("maya")) / "pins.json"
+    return match["repo"], match["commit"]
+
+
+# --- what the hub has ---
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Repository:
+    repo: str
+    commit: str
+    files: tuple[RemoteFile, ...]
+
+    def file(self, name: str) -> RemoteFile | None:
+        return next((file for file in self.files if file.name == name), None)
+
+
+def _look(repo: str, commit: str | None) -> _Repository:
+    """What a repository holds at a commit, or now."""
     try:
-        commit = match["commit"] or _pinned(repo, pins)
-        if report:
-            _check_space(repo, commit)
-        bar: dict[str, Any] = {"tqdm_class": _reporting(report)} if report else {}
-        found = snapshot_download(repo, revision=commit, allow_patterns=list(ALLOWED), **bar)
-        assert isinstance(found, str)
-        folder = Path(found)
-    except GatedRepoError:
-        raise RepositoryGated(
-            f"{repo} is gated: accept its licence on its page at huggingface.co/{repo}, run `hf auth login`, and try again."
-        ) from None
-    except (LocalEntryNotFoundError, OfflineModeIsEnabled):
-        raise DownloadInterrupted(
-            f"{repo} is not on this computer and the hub cannot be reached; connect to the network and try again."
-        ) from None
-    except (RepositoryNotFoundError, RevisionNotFoundError, EntryNotFoundError):
-        raise CheckpointNotFound(f"There is no repository {repo} at that commit on the hub; check the name.") from None
-    except (HfHubHTTPError, httpx.HTTPError, OSError) as error:
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise DiskFull(
-                f"The disk filled up as {repo} was fetched; make room, and the same command continues where it stopped."
-            ) from None
-        raise DownloadInterrupted(
-            f"Fetching {repo} stopped ({type(error).__name__}); what has come is kept, the same command continues."
-        ) from error
-    if report:
-        verify(folder)
-    if not any(folder.glob("*.safetensors")):
-        raise CheckpointUnsafe(f"{repo} has no safetensors weights; other formats can run code and are not loaded.")
-    return folder
-
-
-def downloaded(source: str, *, pins: Path | None = None) -> bool:
-    """Whether all of a repository's files are on this computer; asks nobody."""
-    match = _REPO.fullmatch(source)
-    pins = pins or Path(platformdirs.user_data_dir("maya")) / "pins.json"
-    known: dict[str, str] = json.loads(pins.read_text()) if pins.exists() else {}
-    if not match or not (commit := match["commit"] or known.get(match["repo"])):
-        return False
-    try:
-        snapshot_download(match["repo"], revision=commit, allow_patterns=list(ALLOWED), local_files_only=True)
-    except (LocalEntryNotFoundError, OSError):
-        return False
-    return True
-
-
-def verify(folder: Path) -> None:
-    """Compare the large files of a downloaded repository with their hashes, which are their names in the cache; one that
-    differs is removed, so that the next download brings it again. Raises DownloadInterrupted."""
-    for file in sorted(folder.rglob("*")):
-        blob = file.resolve()
-        if file.is_symlink() and _SHA256.fullmatch(blob.name) and digest(blob) != blob.name:
-            blob.unlink()
-            raise DownloadInterrupted(f"{file.name} came damaged and was removed; the same command brings it again.")
-
-
-def _check_space(repo: str, commit: str) -> None:
-    files = snapshot_download(repo, revision=commit, allow_patterns=list(ALLOWED), dry_run=True)
-    assert not isinstance(files, str)
-    missing = sum(file.file_size or 0 for file in files if file.will_download)
-    Path(HF_HUB_CACHE).mkdir(parents=True, exist_ok=True)
-    free = shutil.disk_usage(HF_HUB_CACHE).free
-    if missing > free:
-        raise DiskFull(
-            f"{repo} needs {missing / 1e9:.1f} GB more and the disk has {free / 1e9:.1f} GB free; make room and try again."
+        found = _patiently(
+            lambda: HfApi().model_info(
+                repo, revision=commit, files_metadata=True, timeout=constants.HF_HUB_DOWNLOAD_TIMEOUT
+            )
         )
+    except (KeyError, TypeError, AttributeError) as error:  # JSON, but not the hub's
+        raise not_the_hub() from error
+    sizes = {one.rfilename: (one.size, one.lfs.sha256 if one.lfs else one.blob_id) for one in found.siblings or ()}
+    files = []
+    for name, (size, digest) in sizes.items():
+        if not any(fnmatch(name, pattern) for pattern in ALLOWED):
+            continue
+        if found.sha is None or size is None or not _DIGEST.fullmatch(digest or ""):
+            raise not_the_hub()
+        if any(part in ("", ".", "..") or "\\" in part or ":" in part for part in name.split("/")):
+            raise CheckpointUnsafe(
+                f"{repo} has a file that would lie outside its folder ({name!r}); nothing was fetched."
+            )
+        files.append(RemoteFile(repo=repo, commit=found.sha, name=name, size=size, digest=digest or ""))
+    return _Repository(repo=repo, commit=found.sha or "", files=tuple(files))
 
 
-def _reporting(report: Report) -> type[tqdm]:
-    class Reporting(tqdm):
-        """A progress bar that is told instead of drawn."""
-
-        def __init__(self, *arguments: Any, **options: Any) -> None:
-            super().__init__(*arguments, **(options | {"file": io.StringIO(), "disable": False}))
-
-        def update(self, n: float | None = 1) -> bool | None:
-            shown: bool | None = super().update(n)
-            if self.unit == "B":
-                report(int(self.n), int(self.total or 0))
-            return shown
-
-    return Reporting
+def _require_access(*samples: RemoteFile) -> None:
+    """Raise unless the hub gives these files, one of each repository; RepositoryGated names all whose licence is missing."""
+    gated = []
+    for file in samples:
+        try:
+            _patiently(partial(get_hf_file_metadata, file.url, timeout=constants.HF_HUB_DOWNLOAD_TIMEOUT))
+        except GatedRepoError:
+            gated.append(file.repo)
+    if gated:
+        raise refused(*gated)
 
 
-def _pinned(repo: str, pins: Path) -> str:
-    """The commit remembered for `repo`; the hub's current one is asked for, and remembered, the first time."""
-    known: dict[str, str] = json.loads(pins.read_text()) if pins.exists() else {}
-    if repo not in known:
-        sha = HfApi().model_info(repo).sha
-        assert sha is not None
-        known[repo] = sha
-        pins.parent.mkdir(parents=True, exist_ok=True)
-        fresh = pins.with_name(f"{pins.name}.{os.getpid()}.new")
-        fresh.write_text(json.dumps(known, indent=2) + "\n")
-        os.replace(fresh, pins)
-    return known[repo]
+def _patiently(ask: Callable[[], _Answer]) -> _Answer:
+    """The answer to a short question, asked again where the hub is busy; a hub that cannot be reached is told at once."""
+    for tries in range(1, QUESTIONS + 1):
+        try:
+            return ask()
+        except httpx2.ConnectError:
+            raise
+        except httpx2.HTTPError as error:
+            if tries == QUESTIONS or not is_passing(error):
+                raise
+            time.sleep(wait_after(error, tries))
+    raise AssertionError
+
+
+# --- bringing it here ---
+
+
+class _Place:
+    """Where the hub's cache keeps a repository at a commit: blobs by digest, and links to them by name."""
+
+    def __init__(self, repo: str, commit: str) -> None:
+        self.storage = Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=repo, repo_type="model")
+        self.blobs, self.folder = self.storage / "blobs", self.storage / "snapshots" / commit
+
+    def holds(self, file: RemoteFile, memory: HubMemory) -> bool:
+        """Whether a file is here with the bytes that it should have; one with others is removed."""
+        named = self.folder / file.name
+        if memory.is_checked(file, named):
+            return True
+        if named.exists():
+            named.resolve().unlink()
+        return False
+
+    def adopt(self, file: RemoteFile, memory: HubMemory) -> bool:
+        """Whether the file is here now: by its name, or at least its bytes, which then get the name."""
+        if self.holds(file, memory):
+            return True
+        blob = self.blobs / file.digest
+        if not memory.is_checked(file, blob):
+            blob.unlink(missing_ok=True)
+            return False
+        self.name(file, blob)
+        return True
+
+    def name(self, file: RemoteFile, blob: Path) -> None:
+        """Give bytes that are here a file's name."""
+        named = self.folder / file.name
+        named.parent.mkdir(parents=True, exist_ok=True)
+        named.unlink(missing_ok=True)  # a link to nothing
+        for link in (_link, os.link, shutil.copyfile):  # not every system and disk has each
+            with suppress(OSError):
+                link(blob, named)
+                return
+        raise OSError(f"{named.name} could not be put into the cache")
+
+
+def _link(blob: Path, named: Path) -> None:
+    named.symlink_to(os.path.relpath(blob, named.parent))
+
+
+def _bring_model(model: _Repository, memory: HubMemory, report: Report) -> Path:
+    """All of a model's files; what it cannot do without is looked for before any weights are fetched."""
+    if not any(file.name.endswith(".safetensors") for file in model.files):
+        raise CheckpointUnsafe(
+            f"{model.repo} has no safetensors weights; other formats can run code and are not loaded."
+        )
+    place, files = _Place(model.repo, model.commit), list(model.files)
+    config, lacks_tokenizer = model.file(CONFIG), not model.file(TOKENIZER) and not model.file(ADAPTER)
+    if model.repo == PUBLISHED and lacks_tokenizer:  # both licences are asked for at once
+        files.append(_published_tokenizer(memory))
+        _require_access(model.files[0], files[-1])
+    else:
+        _require_access(model.files[0])
+        if config and lacks_tokenizer:
+            _bring([config], place, memory, lambda done, size: None)
+            if _takes_published_tokenizer(place.folder / CONFIG, model.repo):
+                files.append(_published_tokenizer(memory))
+                _require_access(files[-1])
+    _bring(files, place, memory, report)
+    memory.keep(model.repo, model.commit, files)
+    return place.folder
+
+
+def _published_tokenizer(memory: HubMemory) -> RemoteFile:
+    """That of the published model's language model, in the language model's own repository."""
+    commit = memory.commit(PUBLISHED_TOKENIZER)
+    with told(PUBLISHED_TOKENIZER):
+        found = _look(PUBLISHED_TOKENIZER, commit)
+    if commit is None:
+        memory.pin(PUBLISHED_TOKENIZER, found.commit)
+    tokenizer = found.file(TOKENIZER)
+    if tokenizer is None:
+        raise TokenizerMissing(f"{PUBLISHED_TOKENIZER} has no {TOKENIZER} at its pinned commit; nothing was fetched.")
+    return tokenizer
+
+
+def _takes_published_tokenizer(config: Path, repo: str) -> bool:
+    """Whether a model that came without a tokenizer has the published one's; TokenizerMissing for another Maya."""
+    try:
+        fields = json.loads(config.read_text("utf-8"))
+    except ValueError:
+        return False  # who loads it will be told
+    kind = fields.get("model_type") if isinstance(fields, dict) else None
+    if kind == "llava_cohere" and fields.get("vocab_size") == _PUBLISHED_VOCABULARY:
+        return True
+    if kind in ("maya", "llava_cohere"):
+        raise TokenizerMissing(
+            f"{repo} has no {TOKENIZER}, without which it can neither read nor write; its weights were not fetched."
+        )
+    return False
+
+
+def _bring(files: Sequence[RemoteFile], place: _Place, memory: HubMemory, report: Report) -> None:
+    missing = [file for file in files if not place.adopt(file, memory)]
+    present = sum(file.size for file in files) - sum(file.size for file in missing)
+    if missing:
+        once = list({file.digest: file for file in missing}.values())
+        bring(once, place.blobs, report, memory.check, present=present)
+    for file in missing:
+        place.name(file, place.blobs / file.digest)
