@@ -44,7 +44,7 @@ def main() -> None:
 def _serve(options: AppOptions) -> None:
     from app.engine import LocalEngine, OneAtATime
     from app.history import History
-    from app.models import Models
+    from app.models import Models, place_of
     from app.proxies import no_proxies
 
     with no_proxies():
@@ -55,7 +55,7 @@ def _serve(options: AppOptions) -> None:
 
     settings = SettingsFile(settings_file())
     model = options.model or settings.load().model
-    engine = LocalEngine(model)
+    engine = LocalEngine(place_of(model))
     try:
         serve(
             OneAtATime(engine),

@@ -19,8 +19,12 @@ from app.history import HistoryUnavailable, NotAConversation
 from maya_core.errors import (
     CheckpointError,
     CheckpointNotFound,
+    DestinationError,
     DiskFull,
+    DownloadDamaged,
     DownloadError,
+    HubBusy,
+    HubUnreachable,
     ImageAnimated,
     ImageShapeUnsupported,
     ImageTooLarge,
@@ -28,9 +32,13 @@ from maya_core.errors import (
     ImageUnreadable,
     MayaError,
     ModelTooLarge,
+    NotTheHub,
     PromptEmpty,
     PromptTooLong,
+    ProxyRefused,
     RepositoryGated,
+    SignInNeeded,
+    TokenizerMissing,
 )
 from maya_core.languages import CODES, get_language
 from maya_core.model.images import MOST_BYTES, MOST_PIXELS
@@ -50,7 +58,17 @@ SENTENCES: Mapping[type[MayaError], str] = {
     CheckpointNotFound: "There is no model there. Check the folder or the name.",
     CheckpointError: "The model's files are damaged or of another kind. Fetch them again.",
     ModelTooLarge: "This model needs more memory than this computer has. Choose a smaller one.",
+    TokenizerMissing: "This model has no tokenizer and can neither read nor write. Choose another one, or put tokenizer.json"
+    " beside it.",
+    DestinationError: "The model could not be written. Look for free space on the disk, and for the right to write there.",
     RepositoryGated: "This model asks you to accept its licence on its page first.",
+    SignInNeeded: "The hub must know who you are. Paste an access token of yours.",
+    HubUnreachable: "The hub cannot be reached. Connect to the network and try again.",
+    ProxyRefused: "The proxy of this computer does not let Maya through. Check its settings.",
+    NotTheHub: "Something else answers in the hub's place, perhaps the login page of this network. Sign in to the network"
+    " and try again.",
+    HubBusy: "The hub does not answer just now. What has come is kept; try again later.",
+    DownloadDamaged: "What came was damaged and is removed. Try again, best over another network.",
     DownloadError: "The download stopped. What has come is kept; try again to go on.",
     DiskFull: "There is not enough space on the disk for this model. Make room and try again.",
     EngineBusy: "Many questions are waiting. Ask again in a moment.",

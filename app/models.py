@@ -1,4 +1,6 @@
-"""Which model answers, which could, and fetching one. The page's process itself never uses the network."""
+"""Which model answers, which could, and fetching one. The page's process itself never uses the network: processes of their
+own do, as the `maya` command.
+"""
 
 import json
 import os
@@ -6,13 +8,17 @@ import shutil
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from app.engine import IMPORTING
-from maya_core.assets import PUBLISHED
+from app.settings import data_folder
+from maya_core import errors
+from maya_core.assets import PUBLISHED, PUBLISHED_TOKENIZER
+from maya_core.errors import DownloadError, HubBusy, MayaError, RepositoryGated
 
 if TYPE_CHECKING:
     from maya_core.hardware import Device  # with torch, which takes seconds to import
@@ -22,8 +28,10 @@ GIB = 1024**3
 LEAST_MEMORY: "Mapping[Device, int]" = {"cuda": 15 * GIB // 2, "mps": 22 * GIB, "cpu": 12 * GIB}
 ADVISED_MEMORY = 8 * GIB  # of a graphics processor, as they are sold
 PUBLISHED_BYTES = 16_290_000_000  # four shards of bfloat16 weights
-LICENCE = "CC-BY-NC 4.0"
-DOWNLOAD = (sys.executable, "-m", "maya_core.cli", "download", "--as-json")
+SMALL_BYTES = 5_900_000_000  # in four bits
+LICENCES = {PUBLISHED: "CC-BY-NC 4.0", PUBLISHED_TOKENIZER: "CC-BY-NC 4.0, Cohere For AI Acceptable Use Policy"}
+MAYA = (sys.executable, "-m", "maya_core.cli")
+PATIENCE = 60.0  # seconds, for signing in
 
 State = Literal["none", "running", "paused", "done", "failed"]
 
@@ -32,13 +40,15 @@ State = Literal["none", "running", "paused", "done", "failed"]
 class Computer:
     """What decides which model fits. kind: what models run on; device: name of the graphics processor, empty where there is
     none that Maya can use; memory: its bytes, else the main memory's; free: bytes on the disk for models; fetched: Maya 8B
-    is here."""
+    is here; small: in four bits; signed_in: a token for the hub is here."""
 
     kind: "Device"
     device: str
     memory: int
     free: int
     fetched: bool
+    small: bool = False
+    signed_in: bool = False
 
     @property
     def pace(self) -> Literal["fast", "slow"] | None:
@@ -49,17 +59,30 @@ class Computer:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Download:
-    """How far a download is, in bytes."""
+class Progress:
+    """How far something is: bytes here, of how many, where they are counted; when it began; what it failed by."""
 
     state: State = "none"
     done: int = 0
     size: int = 0
+    began: float = 0.0
+    trouble: MayaError | None = None
+
+
+def small_folder() -> Path:
+    """Where Maya 8B is kept in four bits."""
+    return data_folder() / "maya-8b-4bit"
+
+
+def place_of(model: str | None) -> str | None:
+    """What is loaded for a choice: Maya 8B in four bits, where it is kept so."""
+    return str(small_folder()) if model == PUBLISHED and (small_folder() / "config.json").is_file() else model
 
 
 def look() -> Computer:
     """This computer, as it is now."""
     with IMPORTING:
+        from huggingface_hub import get_token
         from huggingface_hub.constants import HF_HUB_CACHE
 
         from maya_core.hardware import inspect_machine
@@ -68,18 +91,20 @@ def look() -> Computer:
     machine = inspect_machine()
     cache = Path(HF_HUB_CACHE)
     there = next(folder for folder in (cache, *cache.parents) if folder.exists())
+    small = place_of(PUBLISHED) != PUBLISHED
     return Computer(
         kind=machine.device,
         device="" if machine.device == "cpu" else machine.name,
         memory=machine.memory,
         free=shutil.disk_usage(there).free,
-        fetched=downloaded(PUBLISHED),
+        fetched=small or downloaded(PUBLISHED),
+        small=small,
+        signed_in=get_token() is not None,
     )
 
 
 class Models:
-    """The model in use, and at most one download, in a process of its own: pausing it is ending it, and what has come
-    stays."""
+    """The model in use, and what is done to have another: fetching it, bringing it to four bits."""
 
     def __init__(
         self,
@@ -89,15 +114,13 @@ class Models:
         model: str | None = None,
         offline: bool = False,
         look: Callable[[], Computer] = look,
-        command: Sequence[str] = DOWNLOAD,
+        command: Sequence[str] = MAYA,
     ) -> None:
         """use: makes a model answer from the next question on. prepare: begins to load the one that is chosen, and returns.
-        offline: never download."""
+        offline: never download. command: `maya`."""
         self._use, self._command, self.prepare = use, command, prepare
         self.model, self.offline, self.look = model, offline, look
-        self._process: subprocess.Popen[str] | None = None
-        self._download = Download()
-        self._change = threading.Lock()
+        self._fetching, self._shrinking = Job(), Job()
 
     def use(self, model: str | None) -> None:
         """Answer with a folder's or repository's model, or with the embedded one (None). Raises CheckpointError for a
@@ -107,44 +130,108 @@ class Models:
                 from maya_core.weights.checkpoint import load_config
 
             load_config(Path(model).expanduser())
-        self._use(model)
+        self._use(place_of(model))
         self.model = model
 
     @property
-    def download(self) -> Download:
-        return self._download
+    def download(self) -> Progress:
+        return self._fetching.progress
 
-    def fetch(self, repository: str = PUBLISHED) -> None:
-        """Begin a download, or go on with it."""
-        with self._change:
-            if self.offline or self._download.state == "running":
-                return
-            environment = {name: value for name, value in os.environ.items() if name != "HF_HUB_OFFLINE"}
-            self._process = subprocess.Popen(
-                [*self._command, repository],
+    @property
+    def shrinking(self) -> Progress:
+        return self._shrinking.progress
+
+    def sign_in(self, token: str) -> None:
+        """Keep a person's token in the hub's own place, if the hub knows it. Raises DownloadError."""
+        if self.offline:
+            return
+        try:
+            done = subprocess.run(
+                [*self._command, "login", "--as-json"],
+                input=f"{token}\n",
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
                 text=True,
-                env=environment,
+                timeout=PATIENCE,
+                env=_online(),
             )
-            self._download = replace(self._download, state="running")
-            threading.Thread(target=self._follow, args=(self._process,), name="maya-download", daemon=True).start()
+        except subprocess.TimeoutExpired:
+            raise HubBusy("The hub did not answer in time; try again later.") from None
+        if done.returncode:
+            raise _trouble(done.stdout.splitlines())
+
+    def fetch(self, repository: str = PUBLISHED) -> None:
+        """Begin a download, or go on with it."""
+        if not self.offline:
+            self._fetching.start([*self._command, "download", "--as-json", repository])
 
     def pause(self) -> None:
         """Stop the download; `fetch` goes on with it."""
+        self._fetching.stop()
+
+    def shrink(self) -> None:
+        """Bring Maya 8B to four bits, and remove what was fetched."""
+        folder = str(small_folder())
+        self._shrinking.start([*self._command, "quantize", "--as-json", "--forget", PUBLISHED, folder])
+
+
+class Job:
+    """Something that a process of its own does, one at a time; ending the process is stopping it."""
+
+    def __init__(self) -> None:
+        self.progress = Progress()
+        self._process: subprocess.Popen[str] | None = None
+        self._change = threading.Lock()
+
+    def start(self, command: Sequence[str]) -> None:
+        """Begin, or go on after a stop."""
         with self._change:
-            if self._process and self._download.state == "running":
-                self._download = replace(self._download, state="paused")
+            if self.progress.state == "running":
+                return
+            self._process = subprocess.Popen(
+                command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=_online()
+            )
+            self.progress = replace(self.progress, state="running", began=time.monotonic(), trouble=None)
+            threading.Thread(target=self._follow, args=(self._process,), name="maya-job", daemon=True).start()
+
+    def stop(self) -> None:
+        """What has been done stays."""
+        with self._change:
+            if self._process and self.progress.state == "running":
+                self.progress = replace(self.progress, state="paused")
                 self._process.terminate()
 
     def _follow(self, process: "subprocess.Popen[str]") -> None:
         assert process.stdout is not None
+        line = ""
         for line in process.stdout:
-            told = json.loads(line)
+            told = _read(line)
             if "done" in told:
-                self._download = replace(self._download, done=told["done"], size=told["size"])
+                self.progress = replace(self.progress, done=told["done"], size=told["size"])
         process.stdout.close()
-        failed = process.wait() != 0
+        trouble = _trouble([line]) if process.wait() else None
         with self._change:
-            if self._process is process and self._download.state == "running":
-                self._download = replace(self._download, state="failed" if failed else "done")
+            if self._process is process and self.progress.state == "running":
+                self.progress = replace(self.progress, state="failed" if trouble else "done", trouble=trouble)
+
+
+def _online() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if name != "HF_HUB_OFFLINE"}
+
+
+def _read(line: str) -> dict[str, Any]:
+    """What a command tells in a line; nothing where it is no JSON object."""
+    try:
+        told = json.loads(line)
+    except ValueError:
+        return {}
+    return told if isinstance(told, dict) else {}
+
+
+def _trouble(lines: Sequence[str]) -> MayaError:
+    """What a command that failed told last."""
+    told = _read(lines[-1]) if lines else {}
+    kind = vars(errors).get(str(told.get("error")))
+    if kind is RepositoryGated:
+        return RepositoryGated("", told.get("repositories", ()))
+    return kind("") if isinstance(kind, type) and issubclass(kind, MayaError) else DownloadError("")

@@ -257,6 +257,9 @@ def export(
 
 def main() -> None:
     """Run a command; what a user can mend is said in one sentence, with exit status 2."""
+    os.environ.setdefault(
+        "HF_HUB_DISABLE_TELEMETRY", "1"
+    )  # else the hub's library tells and asks more than it needs to
     try:
         with interruptible():
             app.cli(

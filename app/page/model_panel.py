@@ -1,20 +1,22 @@
-"""Which model answers, what this computer can run, and fetching the large one."""
+"""Which model answers, what this computer can run, fetching the large one, and keeping it in four bits."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import gradio as gr
 
-from app.i18n import Say, describe_error, format_bytes, format_memory
-from app.models import ADVISED_MEMORY, LICENCE, PUBLISHED_BYTES
+from app.i18n import Say, describe_error, format_bytes, format_memory, format_seconds, translate
+from app.models import ADVISED_MEMORY, LICENCES, PUBLISHED_BYTES, SMALL_BYTES, Computer
 from app.page.services import Services
 from app.page.updates import HIDDEN, Updates
 from app.page.words import Words
 from app.settings import Settings
 from maya_core.assets import PUBLISHED
-from maya_core.errors import DownloadError, MayaError
+from maya_core.errors import MayaError, RepositoryGated, SignInNeeded
 
+HUB = "https://huggingface.co"
+TOLD_EVERY = 0.5  # seconds
 EMBEDDED, FOLDER = "embedded", "folder"
 CHOICES = (EMBEDDED, PUBLISHED, FOLDER)
 
@@ -47,18 +49,46 @@ class ModelPanel:
             self.notice = gr.Markdown(elem_id="maya-model-notice")
             with gr.Column(elem_id="maya-fetching", visible=False) as self.fetching:
                 self.fetched = gr.Markdown(elem_id="maya-fetched")
+                with gr.Column(visible=False) as self.asking:
+                    self._lay_out_asking(words)
                 self.fetch = words.add(
                     gr.Button(elem_id="maya-fetch", size="sm"), lambda say, _: {"value": say("Fetch Maya 8B")}
                 )
                 self.pause = words.add(
                     gr.Button(elem_id="maya-pause", size="sm"), lambda say, _: {"value": say("Pause")}
                 )
+                self.shrink = words.add(
+                    gr.Button(elem_id="maya-shrink", size="sm"), lambda say, _: {"value": say("Keep it in four bits")}
+                )
+
+    def _lay_out_asking(self, words: Words) -> None:
+        """What the hub wants before it gives the model."""
+        self.accepted = words.add(
+            gr.Checkbox(elem_id="maya-accepted", min_width=0),
+            lambda say, _: {"label": say("I have read both licences and accept them")},
+        )
+        with gr.Column(visible=False) as self.signing_in:
+            words.add(
+                gr.Markdown(),
+                lambda say, _: {"value": _link(say("Make an access token at the hub"), "settings/tokens")},
+            )
+            self.token = words.add(
+                gr.Textbox(elem_id="maya-token", max_lines=1, min_width=0, type="password"),
+                lambda say, _: {"label": say("Access token")},
+            )
+
+    @property
+    def _shown(self) -> list[Any]:
+        """What changes as the large model comes."""
+        return [self.fetched, self.asking, self.signing_in, self.token, self.fetch, self.pause, self.shrink]
 
     def wire(self, language: Any) -> None:
-        self.choice.input(self.choose, [self.choice, language], [self.folder, self.fetching, self.fetched], **HIDDEN)
+        self.choice.input(self.choose, [self.choice, language], [self.folder, self.fetching, *self._shown], **HIDDEN)
         self.use.click(self.use_model, [self.choice, self.folder, language], [self.now, self.notice], **HIDDEN)
-        self.fetch.click(self.follow_fetch, [language], [self.fetched], concurrency_limit=None, **HIDDEN)
-        self.pause.click(self.pause_fetch, [language], [self.fetched], **HIDDEN)
+        asked = [self.accepted, self.token, language]
+        self.fetch.click(self.follow_fetch, asked, self._shown, concurrency_limit=None, **HIDDEN)
+        self.pause.click(self.pause_fetch, [language], self._shown, **HIDDEN)
+        self.shrink.click(self.follow_shrink, [language], self._shown, concurrency_limit=None, **HIDDEN)
 
     def tell_model(self, code: str) -> str:
         """The page is there: now the model may load behind it, and this computer be looked at."""
@@ -71,7 +101,7 @@ class ModelPanel:
         return {
             self.folder: gr.update(visible=choice == FOLDER),
             self.fetching: gr.update(visible=fetch),
-            self.fetched: self._fetch_told(code) if fetch else "",
+            **self._fetch_shown(code),
         }
 
     def use_model(self, choice: str, folder: str, code: str) -> Updates:
@@ -86,17 +116,38 @@ class ModelPanel:
             return {self.now: self._told(say, now), self.notice: describe_error(error, code)}
         return {self.now: self._told(say, self.services.kept.change(model=model)), self.notice: ""}
 
-    def follow_fetch(self, code: str) -> Iterator[str]:
+    def follow_fetch(self, accepted: bool, token: str, code: str) -> Iterator[Updates]:
         """Begin or go on, and tell how far it is until it ends."""
-        self.services.models.fetch()
-        while self.services.models.download.state == "running":
-            yield self._fetch_told(code)
-            time.sleep(0.5)
-        yield self._fetch_told(code)
+        models = self.services.models
+        if not accepted and self._must_ask(models.look()):
+            yield {**self._fetch_shown(code), self.fetched: translate("Accept both licences first.", code)}
+            return
+        try:
+            if token.strip():
+                models.sign_in(token.strip())
+        except MayaError as error:
+            shown = self._fetch_shown(code)
+            yield {**shown, self.fetched: describe_error(error, code), self.signing_in: gr.update(visible=True)}
+            return
+        models.fetch()
+        yield {**self._fetch_shown(code), self.token: gr.update(value="")}
+        while models.download.state == "running":
+            time.sleep(TOLD_EVERY)
+            yield self._fetch_shown(code)
+        yield self._fetch_shown(code)
 
-    def pause_fetch(self, code: str) -> str:
+    def pause_fetch(self, code: str) -> Updates:
         self.services.models.pause()
-        return self._fetch_told(code)
+        return self._fetch_shown(code)
+
+    def follow_shrink(self, code: str) -> Iterator[Updates]:
+        """Bring what was fetched to four bits, and tell for how long it has been at it."""
+        models = self.services.models
+        models.shrink()
+        while models.shrinking.state == "running":
+            yield self._fetch_shown(code)
+            time.sleep(TOLD_EVERY)
+        yield self._fetch_shown(code)
 
     def _told(self, say: Say, now: Settings) -> str:
         """What this computer has, and what answers on it."""
@@ -118,25 +169,64 @@ class ModelPanel:
         }[computer.pace]
         return "\n\n".join((has, answers) if model == PUBLISHED else (has, answers, could))
 
+    def _must_ask(self, computer: Computer) -> bool:
+        """Whether fetching has not begun, or failed by what the person can do at the hub."""
+        now = self.services.models.download
+        refused = isinstance(now.trouble, RepositoryGated | SignInNeeded)
+        return not computer.fetched and (now.state == "none" or refused)
+
+    def _fetch_shown(self, code: str) -> Updates:
+        """What is told and offered at this moment."""
+        models, computer = self.services.models, self.services.models.look()
+        asks = self._must_ask(computer)
+        needs_token = not computer.signed_in or isinstance(models.download.trouble, SignInNeeded)
+        is_running, is_shrinking = models.download.state == "running", models.shrinking.state == "running"
+        return {
+            self.fetched: self._fetch_told(code),
+            self.asking: gr.update(visible=asks),
+            self.signing_in: gr.update(visible=asks and needs_token),
+            self.token: gr.update(),
+            self.fetch: gr.update(visible=not computer.fetched and not is_running),
+            self.pause: gr.update(visible=not computer.fetched and is_running),
+            self.shrink: gr.update(visible=computer.fetched and not computer.small and not is_shrinking),
+        }
+
     def _fetch_told(self, code: str) -> str:
-        """How far fetching Maya 8B is, or what it would take."""
+        """How far fetching Maya 8B is, or what it would take; once it is here, what four bits would save."""
         say, native = Say(code), self.services.kept.load().native_digits
-        now, computer = self.services.models.download, self.services.models.look()
-        done, size = (format_bytes(number, code, native_digits=native) for number in (now.done, now.size))
+        computer, now = self.services.models.look(), self.services.models.download
+
+        def size(number: int) -> str:
+            return format_bytes(number, code, native_digits=native)
+
         if computer.fetched or now.state == "done":
-            return say("Fetched and checked. You can use it now.")
+            return self._kept_told(say, size, computer)
         if now.state == "running":
-            return say("Fetched: {done} of {size}.", done=done, size=size)
+            return say("Fetched: {done} of {size}.", done=size(now.done), size=size(now.size))
         if now.state == "paused":
-            return say("Paused at {done} of {size}. Nothing is lost.", done=done, size=size)
-        if now.state == "failed":
-            return describe_error(DownloadError(), code)
-        return say(
-            "To fetch: {size}. Free on the disk: {free}. Licence: {licence}.",
-            size=format_bytes(PUBLISHED_BYTES, code, native_digits=native),
-            free=format_bytes(computer.free, code, native_digits=native),
-            licence=LICENCE,
+            return say("Paused at {done} of {size}. Nothing is lost.", done=size(now.done), size=size(now.size))
+        if now.trouble:
+            return _trouble_told(now.trouble, code)
+        sizes = {"size": size(PUBLISHED_BYTES), "free": size(computer.free)}
+        return "\n\n".join((say("To fetch: {size}. Free on the disk: {free}.", **sizes), _licences_told(say)))
+
+    def _kept_told(self, say: Say, size: Callable[[int], str], computer: Computer) -> str:
+        now, native = self.services.models.shrinking, self.services.kept.load().native_digits
+        if now.state == "running":
+            seconds = format_seconds(round(time.monotonic() - now.began), say.language, native_digits=native)
+            return say("Maya 8B is being brought to four bits, for {seconds} so far.", seconds=seconds)
+        if now.trouble:
+            return describe_error(now.trouble, say.language)
+        ready = say("Fetched and checked. You can use it now.")
+        if computer.small:
+            return ready
+        offer = say(
+            "In four bits it takes {small} of the disk instead of {size}, and loads faster. Bringing it there takes minutes,"
+            " once.",
+            small=size(SMALL_BYTES),
+            size=size(PUBLISHED_BYTES),
         )
+        return f"{ready}\n\n{offer}"
 
 
 def _model_names(say: Say) -> tuple[str, str, str]:
@@ -145,3 +235,25 @@ def _model_names(say: Say) -> tuple[str, str, str]:
 
 def _choice_of(model: str | None) -> str:
     return EMBEDDED if model is None else model if model == PUBLISHED else FOLDER
+
+
+def _licences_told(say: Say) -> str:
+    """Whose licences must be accepted, and where."""
+    asked = say(
+        "The Hugging Face hub gives Maya 8B and its language model to people who have signed in there and accepted both"
+        " licences. Open each page and accept."
+    )
+    return "\n".join((asked, "", *(_licence_link(repository) for repository in LICENCES)))
+
+
+def _licence_link(repository: str) -> str:
+    return f"- {_link(repository, repository)}: {LICENCES.get(repository, '')}"
+
+
+def _link(text: str, page: str) -> str:
+    return f"[{text}]({HUB}/{page})"
+
+
+def _trouble_told(trouble: MayaError, code: str) -> str:
+    links = map(_licence_link, trouble.repositories) if isinstance(trouble, RepositoryGated) else ()
+    return "\n".join((describe_error(trouble, code), "", *links))

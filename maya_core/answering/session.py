@@ -31,6 +31,7 @@ from maya_core.model.maya import MayaForConditionalGeneration
 from maya_core.model.processor import Encoded, MayaProcessor
 from maya_core.model.prompt import Message, Picture
 from maya_core.weights.checkpoint import is_quantized, load_config, load_model, load_processor
+from maya_core.weights.files import sound_values
 from maya_core.weights.hub import local_folder
 from maya_core.weights.quantization import Quantization
 
@@ -256,7 +257,8 @@ def load_best(
     Raises ModelTooLarge where the model does not fit in any.
     """
     folder = local_folder(asset_path(EMBEDDED) if path_or_repo is None else path_or_repo)
-    plan = best_plan(load_config(folder), inspect_machine(), is_quantized=is_quantized(folder))
+    with sound_values(folder):
+        plan = best_plan(load_config(folder), inspect_machine(), is_quantized=is_quantized(folder))
     return load_session(
         folder, dtype=plan.dtype, device=plan.device, quantization=plan.quantization, on_progress=on_progress
     )

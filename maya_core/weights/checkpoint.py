@@ -38,6 +38,7 @@ from maya_core.weights.files import (
     read_config,
     read_json,
     some_of,
+    sound_values,
     tensor_names,
     tensors_in,
 )
@@ -77,7 +78,7 @@ def load_model(
     Raises CheckpointNotFound, CheckpointMismatch or CheckpointUnsafe; DownloadError for a repository.
     """
     folder = local_folder(path_or_repo)
-    model = _empty(load_config(folder))
+    model = _empty(folder)
     _require_whole(folder, model)
     four_bit = quantization == "nf4" or is_quantized(folder)
     _fill(model, _tensors(folder), dtype, torch.device(device), four_bit=four_bit, on_progress=on_progress)
@@ -123,18 +124,21 @@ def load_config(folder: Path) -> MayaConfig:
     folder = _under_adapter(folder)
     fields = read_config(folder)
     model_type = fields.get("model_type")
-    if model_type == MayaConfig.model_type:
-        config: MayaConfig = MayaConfig.from_dict(fields)
-        return config
-    if model_type == PUBLISHED_TYPE:
-        return published_config(folder, fields)
+    with sound_values(folder):
+        if model_type == MayaConfig.model_type:
+            config: MayaConfig = MayaConfig.from_dict(fields)
+            return config
+        if model_type == PUBLISHED_TYPE:
+            return published_config(folder, fields)
     raise CheckpointNotFound(
         f"config.json says model_type {model_type!r}; Maya loads {MayaConfig.model_type!r} and {PUBLISHED_TYPE!r}."
     )
 
 
-def _empty(config: MayaConfig) -> MayaForConditionalGeneration:
-    with init_empty_weights():
+def _empty(folder: Path) -> MayaForConditionalGeneration:
+    """The model that a folder's configuration describes, without weights."""
+    config = load_config(folder)
+    with sound_values(folder), init_empty_weights():
         model: MayaForConditionalGeneration = MayaForConditionalGeneration(config)
     return model
 
@@ -195,7 +199,7 @@ def require_whole(path_or_repo: str | Path) -> None:
     Raises CheckpointNotFound, CheckpointMismatch or CheckpointUnsafe; DownloadError for a repository.
     """
     folder = local_folder(path_or_repo)
-    _require_whole(folder, _empty(load_config(folder)))
+    _require_whole(folder, _empty(folder))
 
 
 def _require_whole(folder: Path, model: MayaForConditionalGeneration) -> None:
@@ -247,7 +251,7 @@ def _four_bit_names(model: MayaForConditionalGeneration) -> list[str]:
 def bytes_on_disk(path_or_repo: str | Path, dtype: torch.dtype, *, four_bit: bool = False) -> int:
     """About what a checkpoint takes as `save_model` writes it: weights in `dtype`, and its tokenizer."""
     folder = local_folder(path_or_repo)
-    model = _empty(load_config(folder))
+    model = _empty(folder)
     shapes = _shapes(model)
     quantized = [shapes.pop(name) for name in _four_bit_names(model)] if four_bit else []
     tokenizer = first_existing(_under_adapter(folder) / "tokenizer.json")

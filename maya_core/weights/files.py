@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
@@ -42,6 +43,27 @@ def read_json(file: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise CheckpointMismatch(f"{file.name} should hold a JSON object; get a whole copy.")
     return content
+
+
+@contextmanager
+def sound_values(folder: Path) -> Iterator[None]:
+    """What a model cannot be built by in a folder's config.json, as CheckpointMismatch."""
+    try:
+        yield
+    except (
+        ValueError,
+        TypeError,
+        LookupError,
+        AttributeError,
+        ArithmeticError,
+        RuntimeError,
+        StrictDataclassError,
+    ) as error:
+        reason = " ".join(str(error).split())
+        raise CheckpointMismatch(
+            f"config.json in {folder.name} has a value that no model can have ({type(error).__name__}: {reason}); "
+            "get a whole copy."
+        ) from error
 
 
 def first_existing(*files: Path) -> Path | None:

@@ -26,12 +26,16 @@ LONGEST = 60_000  # ms, for whatever a page does on a busy machine
 
 
 COMPUTER = Computer(kind="cpu", device="", memory=16 * 10**9, free=100 * 10**9, fetched=False)
-# A download of ten pieces that goes on where it stopped, as a program of its own.
-DOWNLOADER = """
-import json, time
-for done in range(1, 11):
-    print(json.dumps({"done": done * 10**9, "size": 10 * 10**9}), flush=True)
-    time.sleep(0.2)
+# The `maya` command as a program that does nothing: a hub where one token is good, a download of ten pieces.
+MAYA = """
+import json, sys, time
+if sys.argv[1] == "login" and input() != "hf_good":
+    print(json.dumps({"error": "SignInNeeded"}))
+    sys.exit(2)
+if sys.argv[1] == "download":
+    for done in range(1, 11):
+        print(json.dumps({"done": done * 10**9, "size": 10 * 10**9}), flush=True)
+        time.sleep(0.2)
 """
 
 
@@ -66,7 +70,7 @@ def serve_site(engine: Engine, folder: Path) -> Iterator[Site]:
 
     history, settings = History(folder / "data"), SettingsFile(folder / "settings.json")
     queue, found = OneAtATime(engine), []
-    models = Models(lambda model: None, look=lambda: COMPUTER, command=[sys.executable, "-c", DOWNLOADER])
+    models = Models(lambda model: None, look=lambda: COMPUTER, command=[sys.executable, "-c", MAYA])
     page = in_a_loop(
         lambda: serve(queue, models, history, settings, port=0, browser=False, announce=found.append, block=False)
     )

@@ -1,5 +1,6 @@
 """Which model answers: chosen by the person, fetched only when asked for, paused and gone on with."""
 
+import json
 import sys
 import time
 from dataclasses import replace
@@ -9,13 +10,14 @@ import pytest
 from app.models import LEAST_MEMORY, Computer, Models, look
 from maya_core.answering import footprint
 from maya_core.answering.footprint import best_plan
-from maya_core.assets import PUBLISHED, asset_path
-from maya_core.errors import CheckpointError, ModelTooLarge
+from maya_core.assets import PUBLISHED, PUBLISHED_TOKENIZER, asset_path
+from maya_core.errors import CheckpointError, DownloadError, HubBusy, ModelTooLarge, RepositoryGated, SignInNeeded
 from maya_core.hardware import Machine
 from maya_core.model.config import MayaConfig
 from maya_core.weights import quantization
+from tests.local_hub import hub_environment, local_hub, use_hub
 
-# Writes how often it was started; tells ten pieces, a tenth of a second each, from where the last one stopped.
+# `maya download`: tells ten pieces, a tenth of a second each, from where the last one stopped.
 DOWNLOADER = """
 import json, sys, time
 from pathlib import Path
@@ -26,12 +28,13 @@ while done < 10:
     file.write_text(str(done))
     print(json.dumps({{"done": done, "size": 10}}), flush=True)
     time.sleep(0.1)
+print({last!r})
 sys.exit({status})
 """
 
 
-def models(tmp_path, status=0, **changes):
-    command = [sys.executable, "-c", DOWNLOADER.format(file=str(tmp_path / "done"), status=status)]
+def models(tmp_path, status=0, last="{}", **changes):
+    command = [sys.executable, "-c", DOWNLOADER.format(file=str(tmp_path / "done"), status=status, last=last)]
     return Models(lambda model: None, command=command, **changes)
 
 
@@ -56,12 +59,65 @@ def test_a_download_is_followed_paused_and_gone_on_with(tmp_path):
     assert (chosen.download.state, chosen.download.done, chosen.download.size) == ("done", 10, 10)
 
 
-def test_a_download_that_fails_is_told_and_can_be_tried_again(tmp_path):
-    chosen = models(tmp_path, status=2)
+@pytest.mark.parametrize(
+    ("last", "kind"),
+    [
+        ({"error": "HubBusy"}, HubBusy),
+        ({"error": "RepositoryGated", "repositories": ["a/b"]}, RepositoryGated),
+        ({"error": "Exception"}, DownloadError),
+        ("Killed", DownloadError),
+    ],
+)
+def test_a_download_that_fails_is_told_by_its_class_and_can_be_tried_again(tmp_path, last, kind):
+    chosen = models(tmp_path, status=2, last=last if isinstance(last, str) else json.dumps(last))
+    (tmp_path / "done").write_text("9")
     for _ in range(2):
         chosen.fetch()
         until(lambda: chosen.download.state != "running")
         assert chosen.download.state == "failed"
+        assert type(chosen.download.trouble) is kind
+    if kind is RepositoryGated:
+        assert chosen.download.trouble.repositories == ("a/b",)
+
+
+@pytest.fixture
+def own_hub(tmp_path, monkeypatch):
+    """A hub that the `maya` command knows as the only one; what it and this process keep lies in `tmp_path`."""
+    with local_hub() as hub:
+        for name, value in hub_environment(hub, tmp_path).items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.setenv("HF_HUB_OFFLINE", "1")  # as the page's own process has it
+        use_hub(hub, tmp_path, monkeypatch)
+        yield hub
+
+
+def test_from_nothing_to_the_published_model(own_hub, tmp_path):
+    """Signed in, refused, licences accepted, fetched, in processes of their own; the page's asks nobody."""
+    own_hub.tokens = {"hf_good": "somebody"}
+    own_hub.gated = {PUBLISHED: set(), PUBLISHED_TOKENIZER: set()}
+    config = {"model_type": "llava_cohere", "vocab_size": 256_000}
+    own_hub.files[PUBLISHED] = {"config.json": json.dumps(config).encode(), "model.safetensors": bytes(100_000)}
+    own_hub.files[PUBLISHED_TOKENIZER] = {"tokenizer.json": b"{}"}
+    chosen = Models(lambda model: None)
+    with pytest.raises(SignInNeeded):
+        chosen.sign_in("hf_bad")
+    assert not (tmp_path / "token").exists()
+    chosen.sign_in("hf_good")
+    assert (tmp_path / "token").read_text() == "hf_good"
+    chosen.fetch()
+    until(lambda: chosen.download.state != "running")
+    assert isinstance(chosen.download.trouble, RepositoryGated)
+    assert chosen.download.trouble.repositories == (PUBLISHED, PUBLISHED_TOKENIZER)
+    assert not look().fetched
+    own_hub.gated = {PUBLISHED: {"hf_good"}, PUBLISHED_TOKENIZER: {"hf_good"}}
+    asked = len(own_hub.requests)
+    chosen.fetch()
+    until(lambda: chosen.download.state != "running")
+    assert (chosen.download.state, chosen.download.done) == ("done", chosen.download.size)
+    assert chosen.download.size > 100_000
+    assert [one for one in own_hub.requests[asked:] if one.token != "hf_good"] == []
+    assert look().fetched
+    assert look().signed_in
 
 
 def test_nothing_is_fetched_offline(tmp_path):

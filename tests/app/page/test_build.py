@@ -88,6 +88,8 @@ def test_every_event_says_what_becomes_of_all_that_it_names(built, tmp_path):
         ("bring_in", browsing.bring_in(str(broken), "", "en", REQUEST)),
         ("bring_in", browsing.bring_in(str(saved), "", "en", REQUEST)),
         ("choose", page.model.choose("published", "en")),
+        ("follow_fetch", next(page.model.follow_fetch(False, "", "en"))),
+        ("pause_fetch", page.model.pause_fetch("en")),
         ("use_model", page.model.use_model("folder", str(tmp_path), "en")),
         ("settle", asking.settle(key, None, NOTHING, "en", REQUEST)),
         *(("ask", view) for view in asking.ask({"text": "?", "files": []}, None, "en", REQUEST)),

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import maya_core.cli as cli
-from maya_core.answering.session import load_session
+from maya_core.answering.session import load_best, load_session
 from maya_core.errors import (
     CheckpointError,
     CheckpointMismatch,
@@ -147,6 +147,32 @@ def test_each_command_tells_damage_in_one_sentence_with_status_2(copy, tmp_path,
     assert said.startswith(f"{SHARD} is damaged or cut off")
     assert len(said.splitlines()) == 1
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("part", "name", "value"),
+    [
+        (None, "vision_feature_layer", 99),
+        (None, "prompt_format", "shouted"),
+        (None, "connector_config", "mlp"),
+        ("vision_config", "model_type", "x"),
+        ("text_config", "hidden_act", "x"),
+        ("text_config", "num_attention_heads", 0),
+        ("text_config", "hidden_size", -3),
+        ("text_config", "rope_parameters", {"rope_type": "x"}),
+    ],
+)
+def test_a_value_that_no_model_can_have_is_told(ours, tmp_path, part, name, value):
+    for file in ours.iterdir():
+        (tmp_path / file.name).symlink_to(file)
+    fields = json.loads((ours / "config.json").read_text())
+    (fields[part] if part else fields)[name] = value
+    (tmp_path / "config.json").unlink()
+    (tmp_path / "config.json").write_text(json.dumps(fields))
+    for use in (require_whole, load_best):
+        with pytest.raises(CheckpointMismatch, match=r"config\.json in .* has a value that no model can have") as told:
+            use(tmp_path)
+        assert "\n" not in str(told.value)
 
 
 def test_a_lost_part_of_a_four_bit_model_is_told(ours, tmp_path):
