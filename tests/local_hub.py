@@ -55,7 +55,8 @@ class Request:
 
 class LocalHub(ThreadingHTTPServer):
     """files: of every repository, by `owner/name` and path; each push adds to them. gated: repositories that only `tokens`
-    of people who accepted their licence may read; tokens: the person of each token that there is."""
+    of people who accepted their licence may read; tokens: the person of each token that there is; who signs in in
+    the browser gets the first."""
 
     daemon_threads = True
 
@@ -143,6 +144,12 @@ class _Handler(BaseHTTPRequestHandler):
             repository = f"{asked.get('organization') or 'me'}/{asked['name']}"
             self.server.files.setdefault(repository, {})
             self._json({"url": f"{self.server.address}/{repository}", "name": repository})
+        elif parts == ["oauth", "device"]:
+            self._json(
+                {"device_code": "one", "user_code": "ABCD", "verification_uri": self.server.address, "interval": 0}
+            )
+        elif parts == ["oauth", "token"]:
+            self._json({"access_token": next(iter(self.server.tokens))})
         elif parts == ["api", "validate-yaml"]:
             self._json({"errors": [], "warnings": []})
         elif parts[:2] == ["api", "models"] and parts[4] == "preupload":

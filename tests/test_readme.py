@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from maya_core.assets import asset_path
+from maya_core.assets import PUBLISHED, asset_path
 from maya_core.model.images import open_image
+from tests.local_hub import hub_environment, local_hub
 from tests.tiny import SENTENCES, write_records
 
 ROOT = Path(__file__).parents[1]
@@ -50,11 +51,18 @@ def workshop(tmp_path):
     return tmp_path
 
 
-def typed(command: str, folder: Path) -> str:
+def typed(command: str, folder: Path, **environment: str) -> str:
     """What a command prints."""
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     done = subprocess.run(
-        command, shell=True, cwd=folder, env=os.environ | {"PATH": path}, capture_output=True, text=True, check=False
+        command,
+        shell=True,
+        cwd=folder,
+        env=os.environ | {"PATH": path} | environment,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
@@ -65,6 +73,25 @@ def test_asking_as_written(workshop):
     assert asked.strip()
     assert "embedded Maya" in doctor
     assert "maya-tiny" in info
+
+
+@pytest.mark.long(12)
+def test_from_nothing_to_an_answer_of_the_published_model_as_written(workshop):
+    """The embedded one plays its part, on a hub of our own that gives it to who has signed in."""
+    login, download, quantize, ask = commands("The published model")
+    with local_hub() as hub:
+        hub.files[PUBLISHED] = {file.name: file.read_bytes() for file in asset_path("maya-tiny").iterdir()}
+        hub.tokens, hub.gated = {"hf_good": "somebody"}, {PUBLISHED: {"hf_good"}}
+        own = hub_environment(hub, workshop / "home")
+        assert "ABCD" in typed(login, workshop, **own)
+        assert (workshop / "home" / "token").read_text() == "hf_good"
+        folder = Path(typed(download, workshop, **own).strip())
+        assert (folder / "model.safetensors").is_file()
+        typed(quantize, workshop, **own)
+        assert not folder.exists()
+        asked = len(hub.requests)
+        assert "बिल्ली" in typed(ask, workshop, **own)
+        assert len(hub.requests) == asked
 
 
 @pytest.mark.parametrize("number", [0, 1])
@@ -102,5 +129,5 @@ def test_the_evaluation_as_written_gives_the_cards_figures(workshop):
 
 
 def test_every_chapter_with_commands_is_done_here():
-    done = {"Use it", "Training on pictures of your own", "The embedded Maya"}
+    done = {"Use it", "The published model", "Training on pictures of your own", "The embedded Maya"}
     assert {name for name in chapters() if commands(name)} == done

@@ -17,6 +17,7 @@ import pytest
 from huggingface_hub import constants
 from huggingface_hub.errors import HfHubHTTPError
 
+import maya_core.cli as cli
 from maya_core.assets import PUBLISHED, PUBLISHED_TOKENIZER
 from maya_core.errors import (
     CheckpointNotFound,
@@ -35,6 +36,7 @@ from maya_core.errors import (
 from maya_core.weights import hub, transfer
 from maya_core.weights.hub_memory import HubMemory
 from tests.local_hub import Fault, digest_of, hub_environment, local_hub, use_hub
+from tests.tiny import picture
 
 REPO = "owner/maya"
 WEIGHTS = bytes(range(256)) * 2000  # 512 kB
@@ -335,7 +337,37 @@ def test_two_processes_do_not_write_one_file(there, memory, tmp_path):
         hub.fetch(REPO, memory=memory)
 
 
-# --- as a command that is stopped ---
+# --- as a command ---
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("download", REPO),
+        ("download", "--as-json", REPO),
+        ("ask", "{folder}/photo.png", "What is this?", "--model", REPO),
+        ("info", "--model", REPO),
+        ("convert", REPO, "{folder}/converted"),
+        ("quantize", "--forget", REPO, "{folder}/small"),
+        ("export", REPO, "{folder}/exported"),
+    ],
+    ids=lambda arguments: "-".join(arguments[:2]) if arguments[0] == "download" else arguments[0],
+)
+def test_each_command_checks_what_it_fetches_and_says_trouble_with_status_2(
+    there, tmp_path, monkeypatch, capsys, arguments
+):
+    picture().save(tmp_path / "photo.png")
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    monkeypatch.setattr(sys, "argv", ["maya", *(part.format(folder=tmp_path) for part in arguments)])
+    there.faults.append(Fault(FILE, "flip", after=100_000))
+    with pytest.raises(SystemExit) as stopped:
+        cli.main()
+    assert stopped.value.code == 2
+    told = capsys.readouterr()
+    assert told.err.strip().splitlines()[-1].startswith(f"{SHARDS} of {REPO} came damaged twice")
+    if "--as-json" in arguments:
+        assert json.loads(told.out.splitlines()[-1]) == {"error": "DownloadDamaged"}
+    assert not (tmp_path / "small").exists()
 
 
 @pytest.mark.parametrize(("sign", "status"), [("SIGINT", 130), ("SIGTERM", -15), ("SIGKILL", -9)])
