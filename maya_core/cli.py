@@ -170,19 +170,14 @@ def download(repository: tyro.conf.Positional[str] = PUBLISHED, as_json: AsJson 
     from maya_core.weights.hub import fetch
 
     if as_json:
-        told: list[int] = []
-        folder = fetch(repository, report=lambda done, size: _tell(told, done, size))
+        folder = fetch(
+            repository, report=lambda done, size: print(json.dumps({"done": done, "size": size}), flush=True)
+        )
         print(json.dumps({"folder": str(folder)}), flush=True)
         return
     with _bar() as report:
         folder = fetch(repository, report=report)
     print(folder)
-
-
-def _tell(told: list[int], done: int, size: int) -> None:
-    if told != [done, size]:
-        told[:] = [done, size]
-        print(json.dumps({"done": done, "size": size}), flush=True)
 
 
 @app.command

@@ -25,7 +25,7 @@ PIECE = 16 * 1024  # bytes sent at once
 
 @dataclass
 class Fault:
-    """What goes wrong where a path matches, the first `times` times.
+    """What goes wrong where a path that is read matches, the first `times` times.
 
     status: answered instead, with `headers` and `body`. reset, short: the connection breaks, or ends politely, after
     `after` bytes of a file. flip: the byte at `after` has another bit. slow: `rate` bytes a second from `after` on. silent:
@@ -188,7 +188,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _fault(self, path: str) -> Fault | None:
         for fault in self.server.faults:
-            if fault.times and re.search(fault.match, path):
+            if fault.times and self.command == "GET" and re.search(fault.match, path):
                 fault.times -= 1
                 return fault
         return None

@@ -212,7 +212,8 @@ def _link(blob: Path, named: Path) -> None:
 
 def _bring_model(model: _Repository, memory: HubMemory, report: Report) -> Path:
     """All of a model's files; what it cannot do without is looked for before any weights are fetched."""
-    if not any(file.name.endswith(".safetensors") for file in model.files):
+    weights = next((file for file in model.files if file.name.endswith(".safetensors")), None)
+    if weights is None:
         raise CheckpointUnsafe(
             f"{model.repo} has no safetensors weights; other formats can run code and are not loaded."
         )
@@ -220,9 +221,9 @@ def _bring_model(model: _Repository, memory: HubMemory, report: Report) -> Path:
     config, lacks_tokenizer = model.file(CONFIG), not model.file(TOKENIZER) and not model.file(ADAPTER)
     if model.repo == PUBLISHED and lacks_tokenizer:  # both licences are asked for at once
         files.append(_published_tokenizer(memory))
-        _require_access(model.files[0], files[-1])
+        _require_access(weights, files[-1])
     else:
-        _require_access(model.files[0])
+        _require_access(weights)
         if config and lacks_tokenizer:
             _bring([config], place, memory, lambda done, size: None)
             if _takes_published_tokenizer(place.folder / CONFIG, model.repo):
