@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from app.models import LEAST_MEMORY, Computer, Models, look
+from app.models import LEAST_MEMORY, Computer, Models, look, place_of, small_folder
 from maya_core.answering import footprint
 from maya_core.answering.footprint import best_plan
 from maya_core.assets import PUBLISHED, PUBLISHED_TOKENIZER, asset_path
@@ -118,6 +118,30 @@ def test_from_nothing_to_the_published_model(own_hub, tmp_path):
     assert [one for one in own_hub.requests[asked:] if one.token != "hf_good"] == []
     assert look().fetched
     assert look().signed_in
+
+
+# `maya quantize`: writes a model into the folder that is named last.
+SHRINKER = """
+import sys
+from pathlib import Path
+assert sys.argv[1:5] == ["quantize", "--as-json", "--forget", "maya-multimodal/maya"]
+folder = Path(sys.argv[5])
+folder.mkdir()
+(folder / "config.json").write_text("{}")
+"""
+
+
+def test_maya_8b_in_four_bits_is_used_from_then_on(tmp_path, monkeypatch):
+    monkeypatch.setattr("app.models.data_folder", lambda: tmp_path)
+    used = []
+    chosen = Models(used.append, command=[sys.executable, "-c", SHRINKER])
+    assert place_of(PUBLISHED) == PUBLISHED
+    chosen.shrink()
+    until(lambda: chosen.shrinking.state != "running")
+    assert chosen.shrinking.state == "done"
+    assert (look().fetched, look().small) == (True, True)
+    chosen.use(PUBLISHED)
+    assert (used, chosen.model) == ([str(small_folder())], PUBLISHED)
 
 
 def test_nothing_is_fetched_offline(tmp_path):

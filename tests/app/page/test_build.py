@@ -1,5 +1,6 @@
 """What the page's panels owe to each other: that they do not know of each other, and that no event leaves a part undone."""
 
+import sys
 import threading
 from types import SimpleNamespace
 
@@ -32,7 +33,7 @@ def built(tmp_path):
     from app.page.build import Page
 
     history, kept = History(tmp_path / "data"), SettingsFile(tmp_path / "settings.json")
-    models = Models(lambda model: None, look=lambda: COMPUTER)
+    models = Models(lambda model: None, look=lambda: COMPUTER, command=[sys.executable, "-c", ""])
     engine = ScriptedEngine("An ", "answer.")
     services = Services(engine=engine, models=models, history=history, kept=kept, listening=Listening())
 
@@ -90,6 +91,7 @@ def test_every_event_says_what_becomes_of_all_that_it_names(built, tmp_path):
         ("choose", page.model.choose("published", "en")),
         ("follow_fetch", next(page.model.follow_fetch(False, "", "en"))),
         ("pause_fetch", page.model.pause_fetch("en")),
+        *(("follow_shrink", view) for view in page.model.follow_shrink("en")),
         ("use_model", page.model.use_model("folder", str(tmp_path), "en")),
         ("settle", asking.settle(key, None, NOTHING, "en", REQUEST)),
         *(("ask", view) for view in asking.ask({"text": "?", "files": []}, None, "en", REQUEST)),
