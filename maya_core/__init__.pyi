@@ -5,9 +5,9 @@ from .answering.session import load_session as load_session
 from .errors import MayaError as MayaError
 from .languages import LANGUAGES as LANGUAGES
 from .languages import Language as Language
+from .learning.conversation_files import ConversationFiles as ConversationFiles
 from .learning.data import ConversationCollator as ConversationCollator
 from .learning.objective import AnswerObjective as AnswerObjective
-from .learning.records import ConversationFiles as ConversationFiles
 from .learning.train import TrainConfig as TrainConfig
 from .learning.train import train as train
 from .model.config import GenerationOptions as GenerationOptions

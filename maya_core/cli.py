@@ -203,6 +203,22 @@ def convert(
 
 
 @app.command
+def merge(
+    adapter: tyro.conf.Positional[str], destination: tyro.conf.Positional[Path], overwrite: Overwrite = False
+) -> None:
+    """Write a model of its own from an adapter and the model that it belongs to.
+
+    Args:
+        adapter: folder or repository of the adapter
+        destination: the folder to write, a new or an empty one
+    """
+    from maya_core.weights.export import merge_adapter
+
+    merge_adapter(adapter, destination, overwrite=overwrite)
+    print(destination)
+
+
+@app.command
 def quantize(
     source: tyro.conf.Positional[str],
     destination: tyro.conf.Positional[Path],

@@ -1,22 +1,28 @@
 """What a stage of training will take, told before its first step: memory, floating-point operations, time."""
 
+import math
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import fmean
 
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 from transformers import CohereConfig
 
 from maya_core.errors import MayaError
-from maya_core.hardware import GIB
 from maya_core.learning.data import Collator, SampleDataset, sample_index
 from maya_core.learning.losses import CHUNK
-from maya_core.model.config import MayaConfig
-from maya_core.model.maya import parameter_counts
+from maya_core.learning.train import TrainConfig
+from maya_core.model.config import MayaConfig, PhotographTowerConfig
+from maya_core.model.maya import MayaForConditionalGeneration, parameter_counts
+from maya_core.model.towers import build_tower
+from maya_core.weights.adapters import MATRICES, LoraSettings
 from training.recipes import CONNECTOR, LANGUAGE_MODEL, LORA_A, TOWER, Recipe
 
 FOUR_BIT = 0.516  # bytes a weight: 4 bits, and a scale of 8 bits for each 64 of them
+# Steps: fewer are told of; so many are suggested, in no more epochs than these.
+FEW_STEPS, ENOUGH_STEPS, MOST_EPOCHS = 50, 100, 10
 LOOKED_AT = 200  # samples whose lengths stand for all
 REACHED = 0.4  # share of a plain matrix product's speed that a step usually comes to
 
@@ -40,7 +46,7 @@ class Parameters:
         table = text.vocab_size * text.hidden_size
         decoder = counts["language_model"] - table
         rates = recipe.train.learning_rates
-        adapters = _adapter_parameters(config, recipe.lora.rank) if recipe.lora else 0
+        adapters = _adapter_parameters(config, recipe.lora) if recipe.lora else 0
         in_decoder = 0
         if LANGUAGE_MODEL in rates:
             share = 1.0 if recipe.last_layers is None else min(1.0, recipe.last_layers / text.num_hidden_layers)
@@ -60,13 +66,14 @@ class Parameters:
         )
 
 
-def _adapter_parameters(config: MayaConfig, rank: int) -> int:
+def _adapter_parameters(config: MayaConfig, lora: LoraSettings) -> int:
     text = config.text
     width, inner = text.hidden_size, text.intermediate_size
     of_keys = width // text.num_attention_heads * text.num_key_value_heads
     shapes = [(width, width), (width, of_keys), (width, of_keys), (width, width)]  # q, k, v, o
     shapes += [(width, inner), (width, inner), (inner, width)]  # gate, up, down
-    return text.num_hidden_layers * rank * sum(rows + columns for rows, columns in shapes)
+    tuned = (sum(shape) for name, shape in zip(MATRICES, shapes, strict=True) if name in (lora.targets or MATRICES))
+    return text.num_hidden_layers * lora.rank * sum(tuned)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,20 +117,63 @@ def kept_by_layer(text: CohereConfig, *, learns: bool) -> float:
     return 3 * inner + 6.6 * width if learns else 2 * inner + 4.6 * width
 
 
-def step_flops(config: MayaConfig, recipe: Recipe, tokens: float, supervised: float, pictures: float) -> float:
-    """Floating-point operations of a step on so many tokens (pictures' among them), by the usual count: 2 a weight and
-    token forwards, 2 backwards to the input, 2 to a weight that trains; attention's own are left out."""
-    parameters = Parameters.of(config, recipe)
-    rates = recipe.train.learning_rates
-    passes = 2 if CONNECTOR in rates or TOWER in rates or LORA_A in rates or LANGUAGE_MODEL in rates else 0
-    flops = tokens * parameters.decoder * (2 + passes)
-    flops += tokens * (2 * parameters.trained_in_decoder + 6 * parameters.adapters)
-    flops += tokens * 2 * parameters.decoder if recipe.train.recompute else 0
-    trains_table = LANGUAGE_MODEL in rates and recipe.last_layers is None
-    flops += supervised * parameters.table * (6 if trains_table else 4)
-    patches = (config.image_size // config.patch_size) ** 2
-    flops += pictures * patches * (parameters.tower * (6 if TOWER in rates else 2) + 6 * parameters.connector)
-    return flops
+@dataclass(frozen=True, kw_only=True)
+class Work:
+    """What a run computes. tower, connector: floating-point operations for one picture, forwards."""
+
+    config: MayaConfig
+    recipe: Recipe
+    lengths: Lengths
+    tower: float
+    connector: float
+
+    @classmethod
+    def of(cls, config: MayaConfig, recipe: Recipe, lengths: Lengths) -> "Work":
+        """Tower and connector are counted as they compute, on weights without content; where what is computed depends on
+        what is seen, on random ones."""
+        with torch.device("meta"):
+            model = MayaForConditionalGeneration(config)
+        depends = isinstance(config.vision, PhotographTowerConfig)
+        if depends:
+            model.vision_tower = build_tower(config.vision)
+        pixels = torch.zeros(1, 3, config.image_size, config.image_size, device="cpu" if depends else "meta")
+        with FlopCounterMode(display=False) as counter, torch.no_grad():
+            features = model.vision_features(pixels)
+            tower = counter.get_total_flops()
+            model.connector(features.to("meta"))
+        connector = counter.get_total_flops() - tower
+        return cls(config=config, recipe=recipe, lengths=lengths, tower=tower, connector=connector)
+
+    def flops(self, tokens: float, supervised: float) -> float:
+        """Floating-point operations of steps on so many tokens (pictures' among them), by the usual count: 2 a weight and
+        token forwards, 2 backwards to the input, 2 to a weight that trains; the decoder's attention is left out."""
+        parameters, rates = Parameters.of(self.config, self.recipe), self.recipe.train.learning_rates
+        passes = 2 if CONNECTOR in rates or TOWER in rates or LORA_A in rates or LANGUAGE_MODEL in rates else 0
+        flops = tokens * parameters.decoder * (2 + passes)
+        flops += tokens * (2 * parameters.trained_in_decoder + 6 * parameters.adapters)
+        flops += tokens * 2 * parameters.decoder if self.recipe.train.recompute else 0
+        trains_table = LANGUAGE_MODEL in rates and self.recipe.last_layers is None
+        flops += supervised * parameters.table * (6 if trains_table else 4)
+        pictures = tokens / self.lengths.tokens * self.lengths.pictures
+        return flops + pictures * (self.tower * (3 if TOWER in rates else 1) + 3 * self.connector)
+
+
+def checkpoint_bytes(config: MayaConfig, recipe: Recipe) -> int:
+    """Of one checkpoint of a run: what trains, and the optimiser's moments of it."""
+    return Parameters.of(config, recipe).trained * (4 + (2 if recipe.train.optimizer == "adamw8bit" else 8))
+
+
+def suggestion(config: TrainConfig, samples: int) -> str | None:
+    """What to do where an epoch or so has so few steps that next to nothing is learnt."""
+    if config.total_steps(samples) >= FEW_STEPS:
+        return None
+    batch = max(1, min(config.batch_size, 2 ** math.floor(math.log2(max(1, samples / FEW_STEPS)))))
+    epochs = min(MOST_EPOCHS, math.ceil(ENOUGH_STEPS * batch / samples))
+    better = replace(config, batch_size=batch, epochs=epochs)
+    return (
+        f"These are few steps: {samples:,} places an epoch, {config.batch_size} a step. A model learns little from so few; "
+        f"--batch-size {batch} --epochs {epochs} makes {better.total_steps(samples):,}."
+    )
 
 
 def matrix_speed(device: torch.device, dtype: torch.dtype, config: MayaConfig) -> float:
@@ -185,7 +235,3 @@ def free_memory(device: torch.device) -> int:
         return int(fields["MemAvailable"].split()[0]) * 1024
     except (OSError, KeyError):
         return 0
-
-
-def in_gib(size: float) -> str:
-    return f"{size / GIB:.1f} GiB"

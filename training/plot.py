@@ -35,7 +35,12 @@ def plot(records: Sequence[dict[str, Any]], out: Path, title: str) -> None:
         points = [(step, value) for step, value in seen if value is not None]
         if points:
             loss.plot(*zip(*points, strict=True), color=colour, lw=1, label=f"{language.code} {language.english_name}")
-    loss.plot(steps, [record["loss"] for record in records], color="black", lw=2, label="all")
+    learnt = [(record["step"], record["loss"]) for record in records if record["loss"] is not None]
+    if learnt:
+        loss.plot(*zip(*learnt, strict=True), color="black", lw=2, label="all")
+    held_out = [(record["step"], record["held_out"]["all"]) for record in records if record.get("held_out")]
+    if held_out:
+        loss.plot(*zip(*held_out, strict=True), color="black", lw=2, ls="--", marker="o", ms=3, label="held out")
     loss.set_ylabel("loss, nats per supervised token")
     loss.legend(ncols=2, fontsize=8)
     rate.plot(steps, [record["learning_rate"] for record in records], color="black")

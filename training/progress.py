@@ -1,5 +1,6 @@
 """One live line about a run: where it is, its loss, its speed, and when it will be done."""
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -7,6 +8,7 @@ from datetime import timedelta
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
+from maya_core.learning.held_out import ALL
 from maya_core.learning.metrics import StepRecord
 
 OnRecord = Callable[[StepRecord], None]
@@ -33,7 +35,12 @@ def live(console: Console, total: int, share_of_peak: Callable[[StepRecord], flo
 
 def told(record: StepRecord, total: int, share_of_peak: float | None) -> str:
     """Loss, tokens a second, share of the peak, and the time left at the speed of the last steps."""
-    parts = [f"loss {record.loss:.3f}", f"{record.tokens_per_second:,.0f} tokens/s"]
+    parts = [
+        "nothing learnt" if math.isnan(record.loss) else f"loss {record.loss:.3f}",
+        f"{record.tokens_per_second:,.0f} tokens/s",
+    ]
+    if record.held_out:
+        parts.append(f"held out {record.held_out[ALL]:.3f}")
     if share_of_peak is not None:
         parts.append(f"{share_of_peak:.0%} of peak")
     parts.append(f"{duration(record.seconds_per_step * (total - record.step))} left")

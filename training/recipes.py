@@ -43,6 +43,8 @@ class Recipe:
             require(self.lora.rank >= 1, "rank", "at least 1", self.lora.rank)
             require(self.lora.alpha >= 1, "alpha", "at least 1", self.lora.alpha)
             require(0 <= self.lora.dropout < 1, "dropout", "from 0 to less than 1", self.lora.dropout)
+            strange = ", ".join(sorted({*self.lora.targets} - {*adapters.MATRICES}))
+            require(not strange, "targets", f"of {', '.join(adapters.MATRICES)}", strange)
 
 
 # --- the paper's stages (hyperparameters as published) ---

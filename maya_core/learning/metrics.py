@@ -1,6 +1,7 @@
 """Records of a run: one JSON line a logged step, in `metrics.jsonl`."""
 
 import json
+import math
 import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -11,11 +12,12 @@ from typing import Any
 class StepRecord:
     """What the steps since the last record did.
 
-    step: 1-based. loss: mean over supervised tokens. loss_by_language: the same for each language that was among them.
-    learning_rate: share of the peak. grad_norm: of the last step, before clipping. supervised: tokens that were learnt.
-    tokens: that were read. seconds: wall clock of the run so far, over all its starts. tokens_per_second,
-    seconds_per_step: of these steps. skipped: steps left out so far because their gradient was not finite. refused:
-    samples that could not be used so far.
+    step: 1-based. loss: mean over supervised tokens; NaN where all the steps were skipped. loss_by_language: the same for
+    each language that was among them. learning_rate: share of the peak. grad_norm: of the last step, before clipping.
+    supervised: tokens that were learnt. tokens: that were read. seconds: wall clock of the run so far, over all its starts.
+    tokens_per_second, seconds_per_step: of these steps. skipped: steps left out so far because their gradient was not
+    finite. refused: samples that could not be used so far. held_out: the loss, as above, on what is not learnt from, by
+    language and of all together, where it was measured at this step.
     """
 
     step: int
@@ -30,6 +32,7 @@ class StepRecord:
     seconds_per_step: float = 0.0
     skipped: int = 0
     refused: int = 0
+    held_out: dict[str, float] = field(default_factory=dict)
 
 
 class MetricsLog:
@@ -45,11 +48,19 @@ class MetricsLog:
 
     def write(self, record: StepRecord) -> None:
         with self.path.open("a") as file:
-            file.write(json.dumps(asdict(record)) + "\n")
+            file.write(json.dumps(_with_null(asdict(record))) + "\n")
+
+
+def _with_null(fields: dict[str, Any]) -> dict[str, Any]:
+    """JSON has no NaN."""
+    return {
+        name: None if isinstance(value, float) and not math.isfinite(value) else value for name, value in fields.items()
+    }
 
 
 def read_records(path: Path) -> list[dict[str, Any]]:
-    """The records of a run, oldest first; a last line that was cut off by a kill is left out."""
+    """The records of a run, oldest first, None for what was not finite; a last line that was cut off by a kill is left
+    out."""
     lines = path.read_text().splitlines() if path.exists() else []
     records = []
     for line in lines:

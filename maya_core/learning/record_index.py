@@ -4,6 +4,7 @@ A file is a JSON list, or JSON Lines. Record i of n lies between the bytes `cuts
 brackets and commas of the list, or the ends of lines. So 4.4 million records cost 70 MB of disk and next to no memory.
 """
 
+import codecs
 import hashlib
 import json
 import mmap
@@ -175,8 +176,13 @@ def open_index(
     return index
 
 
+def cache_folder() -> Path:
+    """The folder for indexes where none is named."""
+    return Path(platformdirs.user_cache_dir("maya")) / "records"
+
+
 def _cache_file(path: Path, cache: Path | None) -> Path:
-    folder = cache or Path(platformdirs.user_cache_dir("maya")) / "records"
+    folder = cache or cache_folder()
     return folder / f"{hashlib.sha256(os.fsencode(path.absolute())).hexdigest()[:32]}.index"
 
 
@@ -231,6 +237,8 @@ def build_index(file: BinaryIO, *, chunk_bytes: int = CHUNK, on_progress: Progre
     """Read a file once, from its start to its end, and say where its records are."""
     size, mtime_ns = _identity(file)
     data = _map(file)
+    if _is_utf_16(data):
+        return _unreadable(size, mtime_ns, "it is in UTF-16; save it as UTF-8.")
     start, is_list = _beginning(data)
     scanner = ListScanner() if is_list else LineScanner()
     file.seek(start)
@@ -253,6 +261,12 @@ def build_index(file: BinaryIO, *, chunk_bytes: int = CHUNK, on_progress: Progre
         usable=usable,
         corrupt=np.flatnonzero(corrupt_N),
     )
+
+
+def _unreadable(size: int, mtime_ns: int, sentence: str) -> RecordIndex:
+    nothing = np.empty(0, np.int64)
+    facts = IndexFacts(size=size, mtime_ns=mtime_ns, records=0, usable={}, corrupt={}, damage=("encoding", sentence))
+    return RecordIndex(facts=facts, cuts=np.zeros(1, np.int64), usable=nothing, corrupt=nothing)
 
 
 class LineScanner:
@@ -337,6 +351,10 @@ def _odd_so_far(marks_N: NDArray[np.bool_]) -> NDArray[np.bool_]:
     odd_before = np.bitwise_xor.accumulate(odd) ^ odd
     words ^= np.uint64(0) - odd_before  # all bits of a word turn over where the words before it are odd
     return np.unpackbits(words.view(np.uint8), count=len(marks_N), bitorder="little").view(np.bool_)
+
+
+def _is_utf_16(data: Data) -> bool:
+    return data[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) or data[:4].count(0) == 2
 
 
 def _beginning(data: Data) -> tuple[int, bool]:

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -18,12 +18,16 @@ from maya_core.learning.metrics import MetricsLog, StepRecord
 
 @dataclass
 class RunState:
-    """Where a run is: the next step; steps skipped for not being finite (in all, in a row); samples refused."""
+    """Where a run is: the next step; steps skipped for not being finite (in all, in a row); samples refused; the lowest loss
+    on what is held out, and measurements since then; whether the run ended before its last step."""
 
     step: int = 0
     skipped: int = 0
     skipped_in_a_row: int = 0
     refused: int = 0
+    lowest: float | None = None
+    since_lowest: int = 0
+    ended: bool = False
 
 
 class Recorder:
@@ -55,7 +59,16 @@ class Recorder:
         """loss, count, then sums and counts by language"""
         return torch.zeros(2 + 2 * (len(CODES) + 1), dtype=torch.float64, device=self.accelerator.device)
 
-    def add(self, state: RunState, data: StepData, loss: LossSum, grad_norm: float, share: float) -> None:
+    def add(
+        self,
+        state: RunState,
+        data: StepData,
+        loss: LossSum,
+        grad_norm: float,
+        share: float,
+        held_out: Mapping[str, float],
+    ) -> None:
+        """held_out: losses that were measured at this step, if any were."""
         self.tokens += data.tokens
         self.steps += 1
         if math.isfinite(grad_norm):
@@ -63,20 +76,28 @@ class Recorder:
             self.sums[1] += loss.count
             if loss.by_language is not None:
                 self.sums[2:] += loss.by_language.flatten()
-        if state.step % self.every and state.step != self.total:
+        if state.step % self.every and state.step != self.total and not held_out:
             return
         sums = self.accelerator.reduce(self.sums).tolist()
         if self.metrics is not None:
-            self._write(self.metrics, state, sums, grad_norm, share)
+            self._write(self.metrics, state, sums, grad_norm, share, held_out)
         self.tokens, self.steps, self.sums, self.last = 0, 0, self._empty(), time.monotonic()
 
-    def _write(self, metrics: MetricsLog, state: RunState, sums: list[float], grad_norm: float, share: float) -> None:
+    def _write(
+        self,
+        metrics: MetricsLog,
+        state: RunState,
+        sums: list[float],
+        grad_norm: float,
+        share: float,
+        held_out: Mapping[str, float],
+    ) -> None:
         now = time.monotonic()
         languages = len(CODES) + 1
         by_language = zip(CODES, sums[2:], sums[2 + languages :], strict=False)
         record = StepRecord(
             step=state.step,
-            loss=sums[0] / max(1, sums[1]),
+            loss=sums[0] / sums[1] if sums[1] else math.nan,
             loss_by_language={code: total / count for code, total, count in by_language if count},
             learning_rate=share,
             grad_norm=grad_norm,
@@ -87,10 +108,12 @@ class Recorder:
             seconds_per_step=(now - self.last) / self.steps,
             skipped=state.skipped,
             refused=state.refused,
+            held_out=dict(held_out),
         )
         metrics.write(record)
         if self.is_tracked:
             shown = asdict(record)
-            languages_shown = {f"loss/{code}": value for code, value in shown.pop("loss_by_language").items()}
-            self.accelerator.log(shown | languages_shown, step=state.step)
+            for field, name in (("loss_by_language", "loss"), ("held_out", "held_out")):
+                shown |= {f"{name}/{code}": value for code, value in shown.pop(field).items()}
+            self.accelerator.log(shown, step=state.step)
         self.on_record(record)

@@ -15,21 +15,23 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, nullcontext, suppress
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
-from types import FrameType
+from types import FrameType, MappingProxyType
 from typing import Any, Literal
 
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, PartialState
 from accelerate.tracking import get_available_trackers
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.optim import Optimizer
 
-from maya_core.errors import CheckpointMismatch, DataError, OutOfMemory, RunDiverged, TrainingError
+from maya_core.errors import CheckpointMismatch, CheckpointNotFound, DataError, OutOfMemory, RunDiverged, TrainingError
 from maya_core.hardware import has_bfloat16
 from maya_core.learning.data import Collator, SampleDataset, StepData, Steps, load_steps
+from maya_core.learning.held_out import ALL, HeldOut, held_out_losses
 from maya_core.learning.losses import LossSum
 from maya_core.learning.metrics import StepRecord
 from maya_core.learning.optim import build_optimizers, set_learning_rates, trained_parameters, warmup_cosine
@@ -41,6 +43,8 @@ log = logging.getLogger(__name__)
 LONGEST_DYING = 5.0  # seconds between the end of a process's connections and the signal of its death
 MOST_SKIPPED_IN_A_ROW = 3
 MOST_REFUSED = 0.001  # share of a run's samples that may be unusable before it stops
+CHECKPOINTS, BEST, WEIGHTS = "checkpoints", "best", "weights.safetensors"  # in a run's folder
+LONGEST_TOLD = 40  # characters of a setting that a message shows
 MOST_SEEDS = 2**32  # each, and a step's number, make one of torch's seeds
 
 
@@ -59,6 +63,7 @@ class TrainConfig:
     recompute: compute activations again in the backward pass instead of keeping them.
     workers: processes that make batches; worker_timeout: seconds that a step's data may take.
     trackers: of accelerate, beside metrics.jsonl (`tensorboard`).
+    restarts: steps at which the rates start anew, with their warmup, as where a run that was finished goes on.
     """
 
     steps: int | None = None
@@ -80,6 +85,7 @@ class TrainConfig:
     workers: int = 1
     worker_timeout: float = 600
     trackers: tuple[str, ...] = ()
+    restarts: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch_size", "token_budget", "save_every", "log_every"):
@@ -122,24 +128,34 @@ def train(
     run_dir: Path,
     *,
     on_record: Callable[[StepRecord], None] = lambda record: None,
+    held_out: HeldOut | None = None,
+    made_from: Mapping[str, Any] = MappingProxyType({}),
     allow_changes: bool = False,
 ) -> int:
     """Train `objective` on `dataset`, resuming from the newest whole checkpoint in `run_dir`. Returns the steps taken: 0
     where the run was finished.
 
+    held_out: what is not learnt from; with it the weights of the lowest loss there are kept in `run_dir/best`.
+    made_from: what else makes the result, by name (fingerprints of data and base, say), as JSON holds it: a run is resumed
+    with the same alone.
     SIGINT, SIGTERM and SIGHUP finish the step, save and leave by SystemExit(128 + signal); a second SIGINT leaves at once.
     Raises, before anything is done, TrainingError where a tracker is not installed, RunBusy where another process holds the
     folder, and CheckpointMismatch where the checkpoint is of other settings, unless `allow_changes`; later, and after
     saving, RunDiverged after MOST_SKIPPED_IN_A_ROW steps without a finite gradient, DataError where more than MOST_REFUSED
-    of the samples cannot be used, OutOfMemory where a step does not fit.
+    of the samples cannot be used, OutOfMemory where a step does not fit; DiskFull.
     """
     _check_trackers(config.trackers)
+    processes()
     accelerator = Accelerator(log_with=list(config.trackers) or None, project_dir=str(run_dir))
     with ExitStack() as stack:
         if accelerator.is_main_process:
             stack.enter_context(durable.exclusive(run_dir))
         stop = stack.enter_context(StopSignals())
-        run = _Run(accelerator, objective, len(dataset), config, run_dir, on_record, allow_changes=allow_changes)
+        stack.enter_context(durable.room_on_disk(run_dir))
+        identity = _identity(config, len(dataset)) | dict(made_from)
+        run = _Run(
+            accelerator, objective, len(dataset), config, run_dir, on_record, identity, allow_changes=allow_changes
+        )
         start = run.state.step
         steps = Steps(
             dataset=dataset,
@@ -153,7 +169,7 @@ def train(
         )
         try:
             for data in _loaded(steps, run):
-                if run.learn(data, stop):
+                if run.learn(data, stop, partial(_measured, run, held_out, collator)):
                     break
         except (RunDiverged, DataError, OutOfMemory):
             if accelerator.num_processes == 1:  # others would wait for ever for this one's part
@@ -173,6 +189,65 @@ def train(
         return run.state.step - start
 
 
+@dataclass(frozen=True, kw_only=True)
+class Progress:
+    """How far a run is: steps taken, and of how many; whether it ended before, for what is held out came no lower;
+    restarts: see TrainConfig."""
+
+    step: int
+    total: int
+    ended: bool = False
+    restarts: tuple[int, ...] = ()
+
+
+def learnt_weights(run_dir: Path) -> Path:
+    """The file of what the run in a folder has learnt: the best where that was measured, or the newest. Raises
+    CheckpointNotFound where there is none that is whole."""
+    found = durable.newest(run_dir / BEST) or durable.newest(run_dir / CHECKPOINTS)
+    if found is None:
+        raise CheckpointNotFound(f"There is no whole checkpoint in {run_dir.name}; give the folder of a run.")
+    return found.folder / WEIGHTS
+
+
+def progress_of(run_dir: Path) -> Progress | None:
+    """How far the run in a folder is, by its newest checkpoint, whose bytes are not verified; None where there is none."""
+    for found in durable.versions(run_dir / CHECKPOINTS):
+        if (found.folder / durable.MARKER).is_file():
+            content = json.loads((found.folder / "state.json").read_text())
+            run, ended = content["run"], content["state"].get("ended", False)
+            return Progress(step=found.step, total=run["steps"], ended=ended, restarts=tuple(run.get("restarts", ())))
+    return None
+
+
+def processes() -> PartialState:
+    """Who takes part: started by torchrun or `accelerate launch`, on GPUs or on CPUs alone, or one process by itself."""
+    return PartialState(cpu=not torch.accelerator.is_available())
+
+
+def _measured(run: "_Run", held_out: HeldOut | None, collator: Collator) -> dict[str, float]:
+    """Losses on what is held out, where this step's are measured; the lowest so far keep their weights, and where it does
+    not come lower for long, the run ends."""
+    state = run.state
+    if held_out is None or (state.step % held_out.every and state.step != run.total):
+        return {}
+    losses = held_out_losses(
+        run.accelerator,
+        run.objective,
+        held_out.dataset,
+        collator,
+        batch_size=run.config.batch_size,
+        token_budget=run.config.token_budget,
+        dtype=run.computes_in,
+    )
+    if state.lowest is None or losses[ALL] < state.lowest:
+        state.lowest, state.since_lowest = losses[ALL], 0
+        run.save_best()
+    else:
+        state.since_lowest += 1
+        state.ended = held_out.patience is not None and state.since_lowest >= held_out.patience
+    return losses
+
+
 def _check_trackers(names: tuple[str, ...]) -> None:
     """accelerate passes over, in silence, what is not installed."""
     there = {str(tracker) for tracker in get_available_trackers()}
@@ -187,7 +262,7 @@ def _loaded(steps: Steps, run: "_Run") -> Iterator[StepData]:
     loaded = load_steps(
         steps, start=run.state.step, total=run.total, workers=config.workers, timeout=config.worker_timeout
     )
-    while run.state.step < run.total:
+    while run.state.step < run.total and not run.state.ended:
         data = None
         try:
             data = next(loaded)
@@ -230,6 +305,7 @@ class _Run:
         config: TrainConfig,
         run_dir: Path,
         on_record: Callable[[StepRecord], None],
+        identity: dict[str, Any],
         *,
         allow_changes: bool,
     ) -> None:
@@ -238,7 +314,7 @@ class _Run:
         self.most = (
             config.batch_size * self.total if config.steps is not None else max(1, round(config.epochs * samples))
         )
-        self.identity = _identity(config, samples, self.total)
+        self.identity = identity
         torch.manual_seed(config.seed)
         optimizers = build_optimizers(
             objective,
@@ -264,7 +340,7 @@ class _Run:
         self.stopped_by = 0
         objective.train()
 
-    def learn(self, data: StepData, stop: "StopSignals") -> bool:
+    def learn(self, data: StepData, stop: "StopSignals", measure: Callable[[], dict[str, float]]) -> bool:
         """One step, with what follows it; whether to leave."""
         share = self._share(self.state.step)
         set_learning_rates(self.optimizers, share)
@@ -282,18 +358,25 @@ class _Run:
         self.state.step += 1
         self._count_refused(data)
         self._count_skips(data, grad_norm)
-        self.recorder.add(self.state, data, loss, grad_norm, share)
+        self.recorder.add(self.state, data, loss, grad_norm, share, measure())
         self.stopped_by = self._agreed_stop(stop)
-        if self.state.step % self.config.save_every == 0 or self.state.step == self.total or self.stopped_by:
+        is_last = self.state.step == self.total or self.state.ended
+        if self.state.step % self.config.save_every == 0 or is_last or self.stopped_by:
             self.save()
-        return bool(self.stopped_by)
+        return bool(self.stopped_by) or self.state.ended
+
+    @property
+    def computes_in(self) -> torch.dtype:
+        return computed_in(self.config, self.objective, self.accelerator.device)
 
     def finish(self) -> None:
         self.accelerator.end_training()
         self.module.eval()
 
     def _share(self, step: int) -> float:
-        return warmup_cosine(step, steps=self.total, warmup=round(self.config.warmup * self.total))
+        start = max((begun for begun in self.config.restarts if begun <= step), default=0)
+        stop = min((begun for begun in self.config.restarts if begun > step), default=self.total)
+        return warmup_cosine(step - start, steps=stop - start, warmup=round(self.config.warmup * (stop - start)))
 
     def _forget_gradients(self) -> None:
         for optimizer in self.optimizers:
@@ -347,26 +430,33 @@ class _Run:
         if self.accelerator.is_main_process:
 
             def write(folder: Path) -> None:
-                save_file(weights, folder / "weights.safetensors")
+                save_file(weights, folder / WEIGHTS)
                 save_file(moments, folder / "optimizer.safetensors")
                 (folder / "state.json").write_text(json.dumps(content, indent=1))
 
-            durable.commit(self.run_dir / "checkpoints", self.state.step, write)
+            durable.commit(self.run_dir / CHECKPOINTS, self.state.step, write)
         self.accelerator.wait_for_everyone()
         self.saved_at = self.state.step
 
+    def save_best(self) -> None:
+        """Keep these weights as the best."""
+        weights = {name: _whole(parameter) for name, parameter in self._trained().items()}
+        if self.accelerator.is_main_process:
+
+            def write(folder: Path) -> None:
+                save_file(weights, folder / WEIGHTS)
+
+            durable.commit(self.run_dir / BEST, self.state.step, write, keep=1)
+        self.accelerator.wait_for_everyone()
+
     def _resume(self, allow_changes: bool) -> RunState:
-        found = durable.newest(self.run_dir / "checkpoints")
+        found = durable.newest(self.run_dir / CHECKPOINTS)
         if found is None:
             return RunState()
         content = json.loads((found.folder / "state.json").read_text())
-        changed = [name for name, value in self.identity.items() if content["run"].get(name) != value]
-        if changed and not allow_changes:
-            was = ", ".join(f"{name} {content['run'].get(name)} (now {self.identity[name]})" for name in changed)
-            raise CheckpointMismatch(
-                f"The run in this folder was started with {was}; use that again, or another folder."
-            )
-        stored = load_file(found.folder / "weights.safetensors")
+        if not allow_changes:
+            _require_same(content["run"], _before_restart(self.identity, content["run"]))
+        stored = load_file(found.folder / WEIGHTS)
         trained = self._trained()
         if set(stored) != set(trained):
             raise CheckpointMismatch("The run in this folder trains other parts of the model; use another folder.")
@@ -391,8 +481,7 @@ def training_step(
     clipping (nan where there was nothing to learn).
     """
     device = accelerator.device
-    are_mixed = any(parameter.dtype == torch.bfloat16 for parameter in objective.parameters())
-    computed = config.computes_in(device, torch.bfloat16 if are_mixed else torch.float32)
+    computed = computed_in(config, objective, device)
     losses = []
     for number, batch in enumerate(data.batches, start=1):
         batch = {name: tensor.to(device, non_blocking=True) for name, tensor in batch.items()}
@@ -412,6 +501,12 @@ def training_step(
             optimizer.step()
         optimizer.zero_grad()
     return loss, grad_norm
+
+
+def computed_in(config: TrainConfig, objective: nn.Module, device: torch.device) -> torch.dtype:
+    """What an objective's matrix products are computed in; see `TrainConfig.computes_in`."""
+    are_mixed = any(parameter.dtype == torch.bfloat16 for parameter in objective.parameters())
+    return config.computes_in(device, torch.bfloat16 if are_mixed else torch.float32)
 
 
 def _summed(losses: list[LossSum]) -> LossSum:
@@ -457,16 +552,41 @@ class StopSignals:
         log.warning("leaving after this step")
 
 
-def _identity(config: TrainConfig, samples: int, total: int) -> dict[str, Any]:
+def _identity(config: TrainConfig, samples: int) -> dict[str, Any]:
     """What a resumed run must share; how it is cut into batches, saved or logged may change."""
     names = ("batch_size", "optimizer", "warmup", "weight_decay", "clip_norm", "seed", "bf16")
     return {name: getattr(config, name) for name in names} | {
-        "steps": total,
+        "steps": config.total_steps(samples),
         "samples": samples,
         "learning_rates": dict(config.learning_rates),
         "muon_rates": dict(config.muon_rates),
         "betas": list(config.betas),
+        **({"restarts": list(config.restarts)} if config.restarts else {}),
     }
+
+
+def _before_restart(now: dict[str, Any], was: Mapping[str, Any]) -> dict[str, Any]:
+    """What the run was where its rates start anew, if that is what it was."""
+    *earlier, last = now.get("restarts") or [None]
+    if last is None or was.get("steps") != last:
+        return now
+    before = now | {"steps": last, "restarts": earlier}
+    return before if earlier else {name: value for name, value in before.items() if name != "restarts"}
+
+
+def _require_same(was: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """CheckpointMismatch that names what makes a run and is not as it was, with its values where one can read them."""
+
+    def told(name: str) -> str:
+        if max(len(str(side.get(name))) for side in (was, now)) > LONGEST_TOLD:
+            return f"another {name}"
+        return f"{name} {was.get(name)} (now {now.get(name)})"
+
+    if changed := [name for name in dict.fromkeys([*was, *now]) if was.get(name) != now.get(name)]:
+        raise CheckpointMismatch(
+            f"The run in this folder was started with {', '.join(map(told, changed))}; use that again, or "
+            "another folder, or begin anew (--restart)."
+        )
 
 
 # --- tensors that may be spread over processes ---

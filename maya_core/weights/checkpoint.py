@@ -9,6 +9,7 @@ Loading is strict: before weights are read, the headers of their files are; a ke
 is named, and nothing is ever filled with random weights.
 """
 
+import hashlib
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -42,7 +43,8 @@ from maya_core.weights.files import (
     tensor_names,
     tensors_in,
 )
-from maya_core.weights.hub import local_folder
+from maya_core.weights.fingerprint import fingerprint
+from maya_core.weights.hub import local_folder, pinned
 from maya_core.weights.published import PUBLISHED_TYPE, local_tower, published_config, published_tensors
 from maya_core.weights.quantization import (
     FourBitWeights,
@@ -204,8 +206,10 @@ def require_whole(path_or_repo: str | Path) -> None:
 
 def _require_whole(folder: Path, model: MayaForConditionalGeneration) -> None:
     if adapters.is_adapter(folder):
-        _require_whole(_under_adapter(folder), model)
+        base = _under_adapter(folder)
+        _require_whole(base, model)
         adapters.require_fit(folder, _shapes(model))
+        adapters.require_base(folder, fingerprint_of(base), base=base)
         return
     _require_fit(_stored(folder, headers_in), model, source=folder, four_bit=is_quantized(folder))
 
@@ -268,6 +272,19 @@ def places_of(path_or_repo: str | Path) -> list[Path]:
     base = _under_adapter(folder)
     tower = local_tower(base, read_config(base))
     return list(dict.fromkeys([folder, base, *([tower] if tower.is_dir() else [])]))
+
+
+def fingerprint_of(path_or_repo: str | Path) -> str:
+    """What two checkpoints share where they are made of the same weights; see `fingerprint`."""
+    marks = "".join(map(fingerprint, places_of(path_or_repo)))
+    return hashlib.sha256(marks.encode()).hexdigest()
+
+
+def base_for_adapter(path_or_repo: str | Path) -> adapters.Base:
+    """A model as an adapter on it names it."""
+    folder = local_folder(path_or_repo)
+    is_folder = Path(path_or_repo).expanduser().is_dir()
+    return adapters.Base(str(folder) if is_folder else pinned(str(path_or_repo), folder), fingerprint_of(folder))
 
 
 def stored_dtype(path_or_repo: str | Path) -> torch.dtype:

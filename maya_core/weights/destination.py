@@ -6,7 +6,6 @@ die at any moment: a folder holds its old model, none, or the new one, and the n
 there besides is never touched.
 """
 
-import errno
 import json
 import os
 import re
@@ -19,7 +18,7 @@ from safetensors import SafetensorError
 
 from maya_core.errors import DestinationError, DiskFull, RunBusy
 from maya_core.hardware import in_words
-from maya_core.weights.durable import LOCK, exclusive, share, sync
+from maya_core.weights.durable import LOCK, exclusive, is_full, share, sync
 
 FRESH, LISTED = ".maya-new", "files.json"
 CONFIGS = ("config.json", "adapter_config.json")  # what makes a folder a model's
@@ -30,7 +29,6 @@ _REPLACED = re.compile(
     r"((adapter_)?model(-\d{5}-of-\d{5})?\.safetensors(\.index\.json)?"
     r"|(generation_|processor_|preprocessor_|adapter_)?config\.json|chat_template\.jinja|recipe\.json)"
 )
-_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def claim(folder: str | Path, *, sources: Iterable[Path] = (), overwrite: bool = False, needed: int = 0) -> None:
@@ -223,8 +221,7 @@ def _told(place: Path, needed: int) -> Iterator[None]:
     try:
         yield
     except (OSError, SafetensorError) as error:
-        is_full = (error.errno in _FULL) if isinstance(error, OSError) else "os error 28" in str(error)
-        if is_full:
+        if is_full(error):
             size = f", which takes {in_words(needed)}" if needed else ""
             raise DiskFull(f"The disk is full: {place.name} was not written{size}; make room and try again.") from None
         reason = error.strerror or type(error).__name__ if isinstance(error, OSError) else str(error)

@@ -7,6 +7,7 @@ before it is deleted only after the new one has been read back.
 safetensors and torch.load notice neither a flipped bit nor a block of zeros, and neither of them syncs: hence this file.
 """
 
+import errno
 import hashlib
 import json
 import logging
@@ -20,8 +21,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from filelock import FileLock, Timeout
+from safetensors import SafetensorError
 
-from maya_core.errors import CheckpointMismatch, RunBusy
+from maya_core.errors import CheckpointMismatch, DiskFull, RunBusy
 
 log = logging.getLogger(__name__)
 
@@ -129,6 +131,22 @@ def sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def is_full(error: Exception) -> bool:
+    """Whether an error says that a disk has no room; safetensors says it in words of its own."""
+    return error.errno in (errno.ENOSPC, errno.EDQUOT) if isinstance(error, OSError) else "os error 28" in str(error)
+
+
+@contextmanager
+def room_on_disk(folder: Path) -> Iterator[None]:
+    """DiskFull in the place of what says so when something is written in `folder`."""
+    try:
+        yield
+    except (OSError, SafetensorError) as error:
+        if not is_full(error):
+            raise
+        raise DiskFull(f"The disk is full: {folder.name} was not written; make room and try again.") from None
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from maya_core.errors import CheckpointError
 from maya_core.model.config import MayaConfig, PhotographTowerConfig
 from maya_core.model.processor import MayaProcessor
 from maya_core.model.prompt import IMAGE, MAYA_V1_SYSTEM
+from maya_core.weights.adapters import is_adapter
 from maya_core.weights.checkpoint import (
     bytes_on_disk,
     is_quantized,
@@ -97,6 +98,15 @@ def convert(
     if projector is not None:
         load_connector(model, projector)
     save_model(model, load_processor(folder), destination, overwrite=overwrite)
+
+
+def merge_adapter(source: str | Path, destination: str | Path, *, overwrite: bool = False) -> None:
+    """Write a model of its own from an adapter and its base. Raises CheckpointError where `source` is no adapter, and what
+    `convert` does."""
+    folder = local_folder(source)
+    if not is_adapter(folder):
+        raise CheckpointError(f"{folder.name} is no adapter; there is nothing to merge.")
+    convert(folder, destination, overwrite=overwrite)
 
 
 def quantize_checkpoint(source: str | Path, destination: str | Path, *, overwrite: bool = False) -> None:

@@ -85,6 +85,11 @@ def downloaded(source: str, *, memory: HubMemory | None = None) -> bool:
     )
 
 
+def pinned(source: str, folder: Path) -> str:
+    """The name `owner/name@commit` of a repository that was fetched into `folder`."""
+    return f"{source.partition('@')[0]}@{folder.name}"
+
+
 def forget(source: str) -> None:
     """Remove a repository's files from this computer, what has partly come among them."""
     repo, _ = _named(source)

@@ -23,8 +23,8 @@ from maya_core.learning.train import train
 from maya_core.model.prompt import Message
 from tests.gpu.inference import Bench, run
 from tests.speed.report import Row
+from training.model import parts_of, prepare
 from training.recipes import Recipe, finetune, pretrain, qlora
-from training.stage import parts_of, prepare
 
 QUESTION, ANSWER = 40, 10  # words
 WARM, MEASURED = 2, 4  # steps; the first ones do not count

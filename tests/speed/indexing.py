@@ -21,7 +21,7 @@ OURS = """
 import sys, time
 from pathlib import Path
 started = time.perf_counter()
-from maya_core.learning.records import ConversationFiles
+from maya_core.learning.conversation_files import ConversationFiles
 from tests.speed.indexing import largest_memory
 before = largest_memory()
 imported = time.perf_counter()

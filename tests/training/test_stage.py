@@ -2,25 +2,32 @@
 
 import json
 import os
+import shutil
+import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from PIL import Image
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from maya_core.assets import asset_path
 from maya_core.languages import CODES
+from maya_core.learning.metrics import read_records
 from maya_core.learning.objective import AnswerObjective
+from maya_core.learning.train import TrainConfig
 from maya_core.model.attention import no_mask
 from maya_core.model.prompt import Message
-from maya_core.weights.checkpoint import load_model, load_processor, save_model
+from maya_core.weights.checkpoint import load_config, load_model, load_processor, save_model
 from tests.tiny import SENTENCES, tiny_config, tiny_model, tiny_session, write_records
 from training import finetune, pretrain, stage
-from training.estimate import Parameters, kept_by_layer
-from training.recipes import CONNECTOR, LANGUAGE_MODEL, LORA_A, LORA_B, LoraSettings, lora, qlora, unfreeze_layers
+from training.estimate import Lengths, Parameters, Work, kept_by_layer, suggestion
+from training.recipes import CONNECTOR, LANGUAGE_MODEL, LORA_A, LORA_B, lora, qlora, unfreeze_layers
 from training.recipes import finetune as stage_2
 from training.recipes import pretrain as stage_1
 
@@ -300,15 +307,6 @@ def test_a_connector_trains_on_four_bits_and_a_language_model_does_not(tune, bas
     assert {name.split(".")[0] for name in changed(tmp_path / "small", out)} == {"connector"}
 
 
-def test_no_adapter_lies_on_another(tune, base, tmp_path):
-    from maya_core.weights.adapters import save_adapter
-
-    save_adapter({}, LoraSettings(rank=2), tmp_path / "adapter", base=str(base))
-    status, printed, _ = tune("--recipe", "lora", model=tmp_path / "adapter")
-    assert status == 1
-    assert "maya convert" in printed.err
-
-
 def test_parts_that_are_not_there_are_named(tune):
     assert "There is no part 'model.conector'" in tune("--learning-rates", "model.conector", "1e-3")[1].err
     assert "Muon has rates for model.vision_tower" in tune("--muon-rates", "model.vision_tower", "1e-3")[1].err
@@ -357,7 +355,11 @@ def test_an_adapter_comes_from_the_seed_alone(tune, recipe, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("recipe", "advice"), [("finetune", "give --model {out} and"), ("lora", "`maya convert {out} {out}-whole`, then")]
+    ("recipe", "advice"),
+    [
+        ("finetune", "give --more-epochs, or --model {out} and another --out."),
+        ("lora", "give --more-epochs, or --model {out} --adapter continue and another --out."),
+    ],
 )
 def test_a_finished_run_says_so(tune, recipe, advice, tmp_path):
     _, printed, out = tune("--recipe", recipe)
@@ -435,6 +437,294 @@ def test_features_of_a_resting_tower_are_computed_once(tune, tmp_path):
     status, printed, _ = tune("--features", str(store), *moving)
     assert status == 1
     assert "leave --features out" in printed.err
+
+
+# --- settings in a file ---
+
+
+def test_what_a_run_writes_makes_the_same_again(tune, base, tmp_path, capsys):
+    flags = (
+        "--rank",
+        "2",
+        "--targets",
+        "q_proj",
+        "v_proj",
+        "--rslora",
+        "--learning-rates",
+        LORA_A,
+        "1e-2",
+        CONNECTOR,
+        "0",
+    )
+    status, printed, out = tune("--recipe", "lora", *flags, "--mixing", "0.5")
+    assert status == 0, printed.err
+    first = load_file(out / "adapter_model.safetensors")
+    assert {name.split(".")[-3] for name in first} == {"q_proj", "v_proj"}
+    assert torch.isfinite(logits(out)).all()
+    config = json.loads((out / "adapter_config.json").read_text())
+    assert config["use_rslora"]
+    again = ["--config", str(out / "recipe.json"), "--out", str(tmp_path / "again")]
+    assert finetune.main(again) == 0, capsys.readouterr().err
+    second = load_file(tmp_path / "again" / "adapter_model.safetensors")
+    assert first.keys() == second.keys()
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    was, now = (json.loads((folder / "recipe.json").read_text()) for folder in (out, tmp_path / "again"))
+    assert was | {"run": ""} == now | {"run": ""}
+
+
+def test_settings_in_yaml_and_flags_before_them(data, base, tmp_path, capsys, monkeypatch):
+    file = tmp_path / "run.yaml"
+    file.write_text(
+        f"recipe: lora\ndata: {data}\nimages: {data.parent / 'images'}\nmodel: {base}\nsteps: 7\nbatch_size: 4\n"
+        "check: false\nworkers: 0\nlearning_rates: {model.connector: 0.01}\n"
+    )
+    taken = []
+    monkeypatch.setattr(stage, "run_stage", taken.append)
+    assert finetune.main(["--config", str(file), "--steps", "2"]) == 0
+    [options] = taken
+    assert (options.recipe_name, options.check, options.recipe.train.steps) == ("lora", False, 2)
+    assert options.recipe.train.learning_rates[CONNECTOR] == 0.01
+    assert options.recipe.train.learning_rates[LORA_B] == 8e-4
+    for text, says in (("a: [", "neither YAML nor JSON"), ("- a", "a line `name: value`")):
+        file.write_text(text)
+        assert finetune.main(["--config", str(file)]) == 2
+        assert says in capsys.readouterr().err
+    assert finetune.main(["--config", str(tmp_path / "none.yaml")]) == 2
+    assert "There is no file" in capsys.readouterr().err
+
+
+# --- what makes a result ---
+
+
+def refusal(done) -> str:
+    status, printed, _ = done
+    assert status == 1
+    assert "Traceback" not in printed.err
+    return printed.err.strip().splitlines()[-1]
+
+
+def test_a_run_goes_on_only_with_what_it_was_begun_with(tune, data, base, tmp_path):
+    assert tune("--recipe", "lora", "--rank", "2", "--alpha", "4")[0] == 0
+    again = ("--recipe", "lora", "--rank", "2", "--alpha", "4")
+    was = json.loads((tmp_path / "out" / "recipe.json").read_text("utf-8"))
+    assert (was["data"], was["images"], was["model"]) == ([str(data)], str(data.parent / "images"), str(base))
+    assert "A and B train together" in refusal(tune(*again, "--learning-rates", LORA_A, "0"))
+    assert "started with alpha 4 (now 8)" in refusal(tune(*again, "--alpha", "8"))
+    assert "max_length 2048 (now 99), image_aspect_ratio None (now stretch)" in refusal(
+        tune(*again, "--max-length", "99", "--image-aspect-ratio", "stretch")
+    ).replace("image_aspect_ratio None (now stretch), max_length 2048 (now 99)",
+              "max_length 2048 (now 99), image_aspect_ratio None (now stretch)")  # fmt: skip
+    other = tiny_session(text={"intermediate_size": 96})
+    with torch.no_grad():
+        other.model.connector.layers[0].weight.add_(0.01)
+    save_model(other.model, other.processor, tmp_path / "other")
+    assert "started with another model;" in refusal(tune(*again, model=tmp_path / "other"))
+    copy = tmp_path / "copy.json"
+    copy.write_bytes(data.read_bytes())
+    assert tune(*again, "--data", str(copy))[0] == 0  # the same under another name
+    copy.write_text(data.read_text("utf-8").replace("Un chien", "Un chat"), "utf-8")
+    assert "started with another data;" in refusal(tune(*again, "--data", str(copy)))
+    Image.new("RGB", (44, 30)).save(data.parent / "images" / "4.png")
+    assert "started with another data;" in refusal(tune(*again))
+    status, printed, out = tune(*again, "--restart")
+    assert status == 0
+    assert f"What the run had so far is in {out}.run.1" in printed.out
+    assert list(Path(f"{out}.run.1").glob("checkpoints/step-*"))
+
+
+def test_a_finished_run_goes_on_for_more_epochs(tune, tmp_path):
+    def steps() -> list[int]:
+        lines = (tmp_path / "out.run" / "metrics.jsonl").read_text().splitlines()
+        return [json.loads(line)["step"] for line in lines]
+
+    assert "There is no run" in refusal(tune("--more-epochs", "1"))
+    assert tune()[0] == 0
+    first = logits(tmp_path / "out")
+    status, printed, _ = tune("--more-epochs", "0.8")
+    assert status == 0, printed.err
+    assert steps() == [1, 2, 3, 4, 5]
+    assert not torch.equal(logits(tmp_path / "out"), first)
+    assert "steps 5 (now 3)" in refusal(tune())
+    assert tune("--more-epochs", "0.4")[0] == 0
+    assert steps() == [1, 2, 3, 4, 5, 6]
+    rates = [
+        json.loads(line)["learning_rate"] for line in (tmp_path / "out.run" / "metrics.jsonl").read_text().splitlines()
+    ]
+    assert rates[0] == rates[3] == rates[5] == 1  # each part has a schedule of its own
+
+
+QUICK = ("--rank", "4", "--alpha", "8", "--learning-rates", CONNECTOR, "1e-2", LORA_A, "1e-2", LORA_B, "1e-2")
+
+
+def test_an_adapter_is_tuned_on_or_merged_in_as_one_says(tune, base, tmp_path):
+    assert tune("--recipe", "lora", *QUICK)[0] == 0
+    adapter, first = tmp_path / "out", logits(tmp_path / "out")
+    here = ("--run", str(tmp_path / "second"), "--out", str(tmp_path / "tuned"))
+    assert "--adapter continue to tune it on, or --adapter merge" in refusal(
+        tune("--recipe", "lora", *here, model=adapter)
+    )
+    assert "take one of them, or --adapter merge" in refusal(tune("--adapter", "continue", *here, model=adapter))
+    assert "--model is none" in refusal(tune("--recipe", "lora", "--adapter", "merge", *here))
+    resting = ("--learning-rates", CONNECTOR, "0", LORA_A, "1e-9", LORA_B, "1e-9")
+    for way, files in (("continue", "adapter_model.safetensors"), ("merge", "model.safetensors")):
+        place = ("--run", str(tmp_path / f"run-{way}"), "--out", str(tmp_path / way))
+        status, printed, _ = tune("--recipe", "lora", "--adapter", way, *place, *resting, model=adapter)
+        assert status == 0, printed.err
+        assert (tmp_path / way / files).is_file()
+        assert torch.allclose(logits(tmp_path / way), first, atol=1e-4)  # it begins where the other ended
+    config = json.loads((tmp_path / "continue" / "adapter_config.json").read_text())
+    assert (config["r"], config["lora_alpha"]) == (4, 8)
+    assert config["base_model_name_or_path"] == os.path.relpath(base, tmp_path / "continue")
+    assert not torch.allclose(first, logits(base), atol=1e-3)
+
+
+def test_a_base_of_the_same_shape_is_not_the_base(tune, base, tmp_path):
+    from maya_core.errors import CheckpointMismatch
+
+    own = tmp_path / "models" / "base"
+    shutil.copytree(base, own)
+    status, _, out = tune("--recipe", "lora", "--rank", "2", model=own)
+    assert status == 0
+    moved = tmp_path / "elsewhere"
+    moved.mkdir()
+    shutil.move(out, moved / "out")
+    shutil.move(tmp_path / "models", moved / "models")
+    load_model(moved / "out")  # both were moved together
+    other = tiny_session()
+    with torch.no_grad():
+        other.model.connector.layers[0].weight.add_(0.01)
+    save_model(other.model, other.processor, moved / "models" / "base", overwrite=True)
+    with pytest.raises(CheckpointMismatch, match="trained on other weights than those that are in base now"):
+        load_model(moved / "out")
+
+
+@pytest.mark.parametrize("recipe", ["finetune", "lora", "qlora", "unfreeze_layers"])
+def test_what_trains_is_float32_and_moves(tune, base, recipe, tmp_path):
+    if recipe == "qlora":
+        pytest.importorskip("bitsandbytes")
+    flags = ("--frozen", "bfloat16", "--steps", "2", "--optimizer", "adamw", "--warmup", "0")
+    flags += ("--last-layers", "1") if recipe == "unfreeze_layers" else ()
+    status, printed, _ = tune("--recipe", recipe, *flags)
+    assert status == 0, printed.err
+    [*_, newest] = sorted((tmp_path / "out.run" / "checkpoints").iterdir())
+    learnt = load_file(newest / "weights.safetensors")
+    assert {tensor.dtype for tensor in learnt.values()} == {torch.float32}
+    before = load_model(base, dtype=torch.bfloat16)
+    made = finetune.RECIPES[recipe]()
+    made = replace(made, last_layers=1) if recipe == "unfreeze_layers" else made
+    torch.manual_seed(made.train.seed)
+    objective = stage.prepare(before, made, torch.device("cpu"))
+    start = dict(objective.named_parameters())
+    still = [name for name, tensor in learnt.items() if torch.equal(tensor, start[name])]
+    assert not [name for name in still if "lora_A" not in name]  # B is nothing at first, and A has no gradient yet
+    for name in (name for name in learnt if "lora_A" in name):
+        assert (learnt[name] != start[name]).float().mean() > 0.9, name
+
+
+def test_bad_records_are_left_out_and_counted_on_request(tune, data):
+    records = json.loads(data.read_text("utf-8"))
+    records[3]["image"] = "absent.png"
+    del records[4]["conversations"]
+    data.write_text(json.dumps(records), "utf-8")
+    assert "Not to be trained on: 2 of 10 records" in refusal(tune())
+    status, printed, _ = tune("--skip-bad")
+    assert status == 0, printed.err
+    assert "2 of 10 records are left out." in printed.out
+    assert "ru: 1" not in printed.out.replace("es: 1 records", "")
+    assert "picture-missing" in printed.out
+
+
+def test_what_stops_a_run_is_told_before_its_first_step(tune, data):
+    records = json.loads(data.read_text("utf-8"))
+    records[2]["conversations"][0]["value"] = "<image>" + "pourquoi " * 400
+    picture = data.parent / "images" / "5.png"
+    Image.effect_noise((64, 64), 50).save(picture)
+    picture.write_bytes(picture.read_bytes()[:1000])
+    data.write_text(json.dumps(records), "utf-8")
+    status, printed, _ = tune()
+    assert status == 1
+    assert "too-long" in printed.out
+    assert "picture-unreadable" in printed.out
+    assert not list(data.parent.glob("out.run/checkpoints/*"))
+
+
+def test_few_steps_and_the_disk_are_told_beforehand(tune, monkeypatch):
+    told = tune("--dry-run", "--steps", "60")[1].out
+    assert "Disk: about" in told
+    assert "few steps" not in told
+    config = TrainConfig(batch_size=128)
+    advice = suggestion(config, 180)
+    assert advice is not None
+    assert "180 places an epoch, 128 a step" in advice
+    assert "--batch-size 2 --epochs 2 makes 180." in advice
+    assert suggestion(config, 128 * 50) is None
+    monkeypatch.setattr(stage.shutil, "disk_usage", lambda folder: SimpleNamespace(free=2**20))
+    assert "The checkpoints in out.run take about" in refusal(tune())
+
+
+def test_a_signal_says_how_to_go_on(tune, monkeypatch):
+    began = stage.train
+
+    def stopped(*arguments, **options):
+        def record(step):
+            signal.raise_signal(signal.SIGTERM)
+
+        return began(*arguments, **(options | {"on_record": record}))
+
+    monkeypatch.setattr(stage, "train", stopped)
+    with pytest.raises(SystemExit) as left:
+        tune()
+    assert left.value.code == 128 + signal.SIGTERM
+    monkeypatch.undo()
+    monkeypatch.setenv("COLUMNS", "200")
+    status, printed, out = tune()
+    assert "Stopped after step 1 of 3" in printed.out
+    assert f"which is kept in {out}.run; the same command goes on from there." in printed.out
+    assert status == 0
+
+
+def test_what_is_held_out_is_measured_and_the_best_weights_are_the_result(tune, data, tmp_path):
+    records = json.loads(data.read_text("utf-8"))
+    data.write_text(json.dumps(records * 3), "utf-8")
+    fast = ("--steps", "6", "--learning-rates", CONNECTOR, "3e-2", LANGUAGE_MODEL, "3e-2", "--warmup", "0")
+    status, printed, out = tune("--validation", "0.3", "--validate-every", "2", *fast)
+    assert status == 0, printed.err
+    assert "10 conversations are held out, and measured every 2 steps." in printed.out
+    measured = [one for one in read_records(out.with_name("out.run") / "metrics.jsonl") if one["held_out"]]
+    assert [one["step"] for one in measured] == [2, 4, 6]
+    assert set(measured[0]["held_out"]) == {"all", *CODES}
+    assert f"held out {measured[0]['held_out']['all']:.3f}" in printed.out
+    best = min(measured, key=lambda one: one["held_out"]["all"])["step"]
+    [kept] = (tmp_path / "out.run" / "best").iterdir()
+    assert kept.name == f"step-{best:08d}"
+    learnt = load_file(kept / "weights.safetensors")
+    made = load_model(out).state_dict()
+    name = "connector.layers.0.weight"
+    assert torch.equal(made[name], learnt[f"model.{name}"])
+
+
+def test_a_run_ends_where_what_is_held_out_comes_no_lower(tune, data, tmp_path):
+    held = tmp_path / "held.json"
+    held.write_bytes(data.read_bytes())
+    resting = ("--learning-rates", CONNECTOR, "1e-12", LANGUAGE_MODEL, "0", "--steps", "9")
+    flags = ("--validation", str(held), "--validate-every", "1", "--patience", "2", *resting)
+    status, printed, out = tune(*flags)
+    assert status == 0, printed.err
+    steps = [one["step"] for one in read_records(out.with_name("out.run") / "metrics.jsonl")]
+    assert steps[-1] < 9
+    assert "is finished" in tune(*flags)[1].out
+    assert "give --validation" in refusal(tune("--patience", "2", "--out", str(tmp_path / "other")))
+
+
+def test_what_is_computed_is_counted_as_it_is():
+    """The embedded Maya's tower is made of convolutions, whose weights are used at many places."""
+    config = load_config(asset_path("maya-tiny"))
+    work = Work.of(config, stage_2(), Lengths(tokens=200, supervised=20, pictures=1, longest=300))
+    assert work.tower > 2 * Parameters.of(config, stage_2()).tower * config.patches_kept(*[config.image_size] * 2)
+    siglip = Work.of(tiny_config(), stage_2(), Lengths(tokens=20, supervised=2, pictures=1, longest=30))
+    counted = Parameters.of(tiny_config(), stage_2())
+    assert siglip.tower == pytest.approx(2 * 16 * counted.tower, rel=0.5)
+    assert siglip.connector == pytest.approx(2 * 16 * counted.connector, rel=0.05)
 
 
 TOKENS = 251  # a number that is no size of a weight

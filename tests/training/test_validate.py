@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from maya_core.learning.records import ConversationFiles
+from maya_core.learning.conversation_files import ConversationFiles
 from tests.maya_core.learning.test_records import DEFECTS, record, text_record, write
 from tests.tiny import tiny_session
-from training import validate
+from training import checks, validate
 
 ROOT = Path(__file__).parents[2]
 
@@ -69,7 +69,7 @@ def test_every_defect_of_a_record_is_listed(tmp_path, check, name):
     assert kinds(findings) == dict.fromkeys(expected, 1)
     assert (findings["records"], findings["unusable"]) == (3, 1)
     shown = f" (id {one['id']!r})" if "id" in one else ""
-    assert all(findings["kinds"][kind]["first"] == [f"en.json:2{shown}"] for kind in expected)
+    assert all(findings["kinds"][kind]["places"] == [f"en.json:2{shown}"] for kind in expected)
     assert all(kind in out for kind in expected)
     assert "Not to be trained on: 1 of 3 records; mend them" in out
 
@@ -79,7 +79,7 @@ def test_what_is_no_record_is_listed(tmp_path, check):
     status, findings, _ = check(tmp_path / "hi.jsonl")
     assert status == 1
     assert kinds(findings) == {"not-json": 2}
-    assert findings["kinds"]["not-json"]["first"] == ["hi.jsonl:2", "hi.jsonl:3"]
+    assert findings["kinds"]["not-json"]["places"] == ["hi.jsonl:2", "hi.jsonl:3"]
     assert findings["languages"]["hi"] == {"records": 4, "unusable": 2, "corrupt": 0}
 
 
@@ -91,7 +91,7 @@ def test_a_file_that_is_not_whole_is_listed(tmp_path, check, end):
     status, findings, out = check(tmp_path)
     assert status == 1
     assert kinds(findings) == {"torn": 1}
-    assert findings["kinds"]["torn"]["first"][0].startswith("hi.jsonl: its last line, record 4 from byte")
+    assert findings["kinds"]["torn"]["places"][0].startswith("hi.jsonl: its last line, record 4 from byte")
     assert (findings["records"], findings["unusable"], findings["damaged_files"]) == (3, 0, 1)
     assert "0 of 3 records and 1 damaged files; mend them" in out
 
@@ -105,29 +105,34 @@ def test_pictures_are_checked_by_their_headers(tmp_path, images, check):
     (images / "heavy.png").write_bytes(bytes(21 * 1024**2))
     names = ("dog", "bird", "strip", "large", "broken", "text", "heavy", "bird")
     file = write(tmp_path / "en.json", [record(n, image=f"{name}.png") for n, name in enumerate(names)])
-    status, findings, _ = check(file, "--images", images)
+    status, findings, _ = check(file, "--images", images, "--no-decode")
     assert status == 1
-    places = {kind: found["first"] for kind, found in findings["kinds"].items()}
+    places = {kind: found["places"] for kind, found in findings["kinds"].items()}
     assert places == {
         "picture-missing": ["en.json:2 (id '00001')", "en.json:8 (id '00007')"],
         "picture-too-large": [f"en.json:{n} (id '{n - 1:05d}')" for n in (3, 4, 7)],
         "picture-unreadable": ["en.json:6 (id '00005')"],
     }
-    _, findings, _ = check(file, "--images", images, "--decode")
-    assert findings["kinds"]["picture-unreadable"]["first"] == [f"en.json:{n} (id '{n - 1:05d}')" for n in (5, 6)]
+    _, findings, _ = check(file, "--images", images)
+    assert findings["kinds"]["picture-unreadable"]["places"] == [f"en.json:{n} (id '{n - 1:05d}')" for n in (5, 6)]
     assert check(file)[0] == 0  # without the folder they are not looked at
 
 
-def test_a_good_picture_is_looked_at_once_and_a_bad_one_each_time(tmp_path, images, check, monkeypatch):
+def test_a_picture_is_looked_at_once_and_a_bad_one_in_each_run(tmp_path, images, check, monkeypatch):
     seen = []
-    look = validate.check_image
-    monkeypatch.setattr(validate, "check_image", lambda file: seen.append(file.name) or look(file))
+    look = checks.open_image
+    monkeypatch.setattr(checks, "open_image", lambda file: seen.append(file.name) or look(file))
     (images / "bad.png").write_text("")
     for code in ("en", "fr"):
         write(tmp_path / f"{code}.json", [record(n, image=name) for n, name in enumerate(["dog.png", "bad.png"])])
     _, findings, _ = check(tmp_path, "--images", images)
-    assert seen == ["dog.png", "bad.png", "bad.png"]
+    assert seen == ["dog.png", "bad.png"]
     assert kinds(findings) == {"picture-unreadable": 2}
+    check(tmp_path, "--images", images)
+    assert seen == ["dog.png", "bad.png", "bad.png"]  # what is good is known from run to run
+    Image.new("RGB", (9, 9)).save(images / "dog.png")
+    check(tmp_path, "--images", images)
+    assert seen[3:] == ["dog.png", "bad.png"]
 
 
 def test_a_picture_outside_the_folder_is_not_opened(tmp_path, images, check):
@@ -143,7 +148,12 @@ def test_the_same_id_twice_is_listed_within_one_language_of_a_file(tmp_path, che
     status, findings, _ = check(tmp_path)
     assert findings["kinds"]["duplicate-id"] == {
         "count": 6,
-        "first": [f"en.json:{n + 5} (id '{n:05d}')" for n in range(3)],
+        "places": [
+            *(f"en.json:{n + 5} (id '{n:05d}')" for n in range(4)),
+            "en.json:9 (id '00000')",
+            "en.json:11 (id 7)",
+        ],
+        "sentence": "another record of its language has the same id.",
     }
     assert status == 0  # they can be trained on
 
@@ -160,10 +170,11 @@ def test_an_answer_in_another_script_is_listed(tmp_path, check):
     write(tmp_path / "data.json", [text_record(0, answer="A dog on a chair.")])
     status, findings, _ = check(tmp_path)
     assert findings["kinds"]["wrong-language"]["count"] == 4
-    assert {place.split(":")[0] for place in findings["kinds"]["wrong-language"]["first"]} == {
+    assert {place.split(":")[0] for place in findings["kinds"]["wrong-language"]["places"]} == {
         "ar.json",
         "en.json",
         "hi.json",
+        "ja.json",
     }
     assert findings["languages"]["und"]["records"] == 1
     assert status == 0
@@ -211,17 +222,57 @@ def test_true_lengths_by_the_model(tmp_path, check, monkeypatch):
     file = write(tmp_path / "en.json", [record(0), record(1, answer=words), record(2, question=f"<image>{words}")])
     status, findings, _ = check(file, "--model", "some/model")
     assert status == 1
-    assert findings["kinds"]["too-long"] == {"count": 2, "first": ["en.json:2 (id '00001')", "en.json:3 (id '00002')"]}
+    assert findings["kinds"]["too-long"] == {
+        "count": 2,
+        "places": ["en.json:2 (id '00001')", "en.json:3 (id '00002')"],
+        "sentence": findings["kinds"]["too-long"]["sentence"],
+    }
+    assert "more than the model's 512" in findings["kinds"]["too-long"]["sentence"]
     _, findings, _ = check(file, "--model", "some/model", "--captions")
-    assert findings["kinds"]["too-long"]["first"] == ["en.json:2 (id '00001')"]  # a caption's question is not written
+    assert findings["kinds"]["too-long"]["places"] == ["en.json:2 (id '00001')"]  # a caption's question is not written
 
 
 def test_nothing_to_check(tmp_path, capsys):
     assert validate.main([str(tmp_path / "none.json")]) == 2
-    assert capsys.readouterr().err == "none.json is neither a file nor a folder with .json or .jsonl files.\n"
+    assert (
+        capsys.readouterr().err == "none.json is neither a file nor a folder with .json, .jsonl, .csv or .tsv files.\n"
+    )
 
 
 def test_it_starts_without_torch():
     code = "import sys, training.validate; print([name for name in ('torch', 'transformers') if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_an_answer_that_is_cut_is_told_and_does_not_stop(tmp_path, check, monkeypatch):
+    monkeypatch.setattr("maya_core.weights.checkpoint.load_processor", lambda model: tiny_session().processor)
+    file = write(tmp_path / "en.json", [text_record(0), text_record(1, answer="dog " * 60)])
+    status, findings, _ = check(file, "--model", "some/model", "--max-length", "40")
+    assert status == 0
+    assert findings["kinds"]["answer-cut"]["places"] == ["en.json:2 (id '00001')"]
+    assert "first 40 tokens" in findings["kinds"]["answer-cut"]["sentence"]
+    assert kinds(check(file, "--model", "some/model")[1]) == {}
+
+
+def test_the_good_records_are_written(tmp_path, images, check):
+    write(
+        tmp_path / "a_hindi.json",
+        [record(0, answer="कुत्ता।"), record(1, image="none.png"), text_record(2, corrupt=True)],
+    )
+    write(tmp_path / "b.jsonl", [text_record(3, language="fr"), record(4, question="What?")])
+    status, _, _ = check(tmp_path, "--images", images, "--write-clean", tmp_path / "clean.jsonl")
+    assert status == 1
+    clean = [json.loads(line) for line in (tmp_path / "clean.jsonl").read_text("utf-8").splitlines()]
+    assert [(one["id"], one["language"]) for one in clean] == [("00000", "hi"), ("00003", "fr")]
+    assert check(tmp_path / "clean.jsonl", "--images", images)[0] == 0
+
+
+def test_many_pictures_are_decoded_by_several_processes(tmp_path, images, check, monkeypatch):
+    monkeypatch.setattr(checks, "FEW", 2)
+    Image.effect_noise((64, 64), 50).save(images / "cut.png")
+    (images / "cut.png").write_bytes((images / "cut.png").read_bytes()[:1000])
+    Image.new("RGB", (8, 8)).save(images / "cat.png")
+    names = ("dog.png", "cut.png", "cat.png")
+    file = write(tmp_path / "en.json", [record(n, image=name) for n, name in enumerate(names)])
+    assert kinds(check(file, "--images", images)[1]) == {"picture-unreadable": 1}

@@ -25,8 +25,8 @@ from maya_core.weights.adapters import LoraSettings
 from maya_core.weights.checkpoint import load_model, load_processor
 from training.emoji_vqa.dataset import EmojiQuestions
 from training.emoji_vqa.evaluate import evaluate
+from training.model import prepare
 from training.recipes import LANGUAGE_MODEL, LORA_A, LORA_B, Recipe
-from training.stage import prepare
 
 FIRST_SCENE = 1_000_000  # of those that are trained on; scored are the first ones
 SCENES = 1_000_000

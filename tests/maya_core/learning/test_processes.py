@@ -66,6 +66,20 @@ def launched(folder: Path, script: Path, *options: str, steps: int = 8) -> None:
 LAUNCHES = {"ddp": (), "fsdp2": ("--config_file", str(ROOT / "training" / "fsdp2.yaml"))}
 
 
+def test_torchrun_on_cpus_has_one_that_speaks(tmp_path):
+    script = tmp_path / "who.py"
+    script.write_text(
+        "import sys; from pathlib import Path; from maya_core.learning.train import processes; state = processes(); "
+        "(Path(sys.argv[1]) / str(state.process_index)).write_text(f'{state.num_processes} {state.is_main_process}')"
+    )
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "ignore"}
+    subprocess.run(
+        [sys.executable, *launcher, str(script), str(tmp_path)], check=True, capture_output=True, env=environment
+    )
+    assert [(tmp_path / rank).read_text() for rank in "01"] == ["2 True", "2 False"]
+
+
 @pytest.fixture(scope="module")
 def two(request, tmp_path_factory):
     """A run of two processes for each connector, one after the other: their start takes longer than they."""

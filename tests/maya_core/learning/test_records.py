@@ -15,19 +15,11 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from maya_core.errors import DataError
+from maya_core.learning.conversation_files import BALANCED, NATURAL, ConversationFiles, data_files
 from maya_core.learning.data import ConversationCollator, Sample, Steps, load_steps, sample_index
+from maya_core.learning.data_languages import UNKNOWN, file_language, language_label
 from maya_core.learning.record_index import BOM, LineScanner, ListScanner, RecordFile, build_index
-from maya_core.learning.records import (
-    BALANCED,
-    NATURAL,
-    UNKNOWN,
-    ConversationFiles,
-    conversation,
-    data_files,
-    defects,
-    file_language,
-    language_label,
-)
+from maya_core.learning.records import conversation, defects
 from maya_core.model.prompt import Message
 from tests.tiny import tiny_session
 
@@ -569,7 +561,7 @@ def test_an_error_names_file_record_and_id(tmp_path, images):
 def test_a_folder_without_data(tmp_path):
     (tmp_path / "readme.txt").write_text("")
     for nothing in (tmp_path, tmp_path / "none"):
-        with pytest.raises(DataError, match="neither a file nor a folder with .json or .jsonl") as caught:
+        with pytest.raises(DataError, match="neither a file nor a folder with .json, .jsonl") as caught:
             data_files(nothing)
         assert caught.value.kind == "file"
 

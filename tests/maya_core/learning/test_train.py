@@ -12,18 +12,22 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
-from maya_core.errors import CheckpointMismatch, DataError, OutOfMemory, RunBusy, RunDiverged, TrainingError
+from maya_core.errors import CheckpointMismatch, DataError, DiskFull, OutOfMemory, RunBusy, RunDiverged, TrainingError
 from maya_core.learning.data import ConversationCollator, Sample, load_steps
 from maya_core.learning.losses import LossSum, Supervised, next_token_loss
+from maya_core.learning.metrics import read_records
 from maya_core.learning.objective import AnswerObjective
 from maya_core.learning.optim import Muon, build_optimizers, orthogonal, parameter_groups, warmup_cosine
 from maya_core.learning.train import StopSignals, TrainConfig, train
 from maya_core.model.prompt import Message
 from maya_core.weights.durable import exclusive, newest
 from tests.tiny import picture, tiny_session
+from training.plot import plot
+from training.progress import told
 
 ROOT = Path(__file__).parents[3]
 
@@ -155,6 +159,35 @@ def test_a_step_that_is_not_finite_is_left_out_and_counted(tmp_path, bad, stops)
         train(*arguments, on_record=records.append)
         assert records[-1].skipped == len(bad)
     assert all(parameter.isfinite().all() for parameter in session.model.parameters())
+
+
+def test_a_step_that_is_left_out_has_no_loss(tmp_path):
+    session = tiny_session()
+    PoisonedCollator.calls, PoisonedCollator.bad = 0, frozenset({2})
+    records = []
+    config = replace(CONFIG, steps=3, log_every=1)
+    collator = PoisonedCollator(session.processor)
+    train(AnswerObjective(session.model), Colours(), collator, config, tmp_path, on_record=records.append)
+    assert [math.isnan(record.loss) for record in records] == [False, True, False]
+    lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
+    assert "NaN" not in lines[1]
+    assert [record["loss"] is None for record in read_records(tmp_path / "metrics.jsonl")] == [False, True, False]
+    assert "nothing learnt" in told(records[1], 3, None)
+    plot(read_records(tmp_path / "metrics.jsonl"), tmp_path / "plot.png", "a run")
+
+
+def test_a_full_disk_is_told_and_the_checkpoint_before_stays(tmp_path, monkeypatch):
+    run(tmp_path / "one")
+    before = newest(tmp_path / "one" / "checkpoints")
+
+    def full(*_):
+        raise SafetensorError("I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr("maya_core.learning.train.save_file", full)
+    with pytest.raises(DiskFull, match="was not written; make room"):
+        run(tmp_path / "again")
+    assert newest(tmp_path / "one" / "checkpoints") == before
+    assert not list((tmp_path / "again" / "checkpoints").glob("*"))
 
 
 def test_the_loss_in_chunks_is_the_stock_loss(monkeypatch):

@@ -22,7 +22,7 @@ from maya_core.model.config import GenerationOptions, MayaConfig
 from maya_core.model.maya import MayaForConditionalGeneration
 from maya_core.model.prompt import Message
 from maya_core.weights import adapters, quantization
-from maya_core.weights.checkpoint import load_model, save_model
+from maya_core.weights.checkpoint import base_for_adapter, load_model, save_model
 from maya_core.weights.export import quantize_checkpoint
 from maya_core.weights.quantization import (
     BLOCK,
@@ -164,7 +164,7 @@ def test_an_adapter_on_a_quantised_model_is_merged_and_quantised_again(folders, 
     adapters.add_lora(tuned, settings)
     trained = {name: torch.zeros_like(p) for name, p in tuned.named_parameters() if "lora_" in name}
     trained |= {name: p.detach() for name, p in tuned.named_parameters() if name.startswith("connector.")}
-    adapters.save_adapter(trained, settings, tmp_path / "adapter", base=str(four_bit))
+    adapters.save_adapter(trained, settings, tmp_path / "adapter", base=base_for_adapter(four_bit))
     merged = load_model(tmp_path / "adapter", dtype=torch.bfloat16)
     difference = (scores(merged, session) - scores(session.model, session)).float().abs().max()
     assert difference < 0.1 * scores(session.model, session).float().abs().max()
@@ -288,7 +288,7 @@ def test_as_much_memory_is_used_as_was_said(dtype, form, large_table, tmp_path, 
 
 LOAD = """
 import sys, torch, threading, time, os
-from maya_core.weights.checkpoint import load_model
+from maya_core.weights.checkpoint import base_for_adapter, load_model
 import bitsandbytes
 def anonymous():
     return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("RssAnon")) * 1024

@@ -23,7 +23,16 @@ from maya_core.errors import (
 )
 from maya_core.hardware import in_words
 from maya_core.weights import adapters, checkpoint
-from maya_core.weights.checkpoint import assemble, bytes_on_disk, load_model, require_whole, save_model, stored_dtype
+from maya_core.weights.checkpoint import (
+    assemble,
+    base_for_adapter,
+    bytes_on_disk,
+    fingerprint_of,
+    load_model,
+    require_whole,
+    save_model,
+    stored_dtype,
+)
 from maya_core.weights.destination import FRESH
 from maya_core.weights.export import convert, export_llava, quantize_checkpoint
 from tests.tiny import tiny_session
@@ -53,7 +62,7 @@ def adapter(ours, tmp_path) -> Path:
     model = load_model(ours)
     adapters.add_lora(model, settings)
     trained = {name: part.detach() for name, part in model.named_parameters() if "lora_" in name}
-    adapters.save_adapter(trained, settings, tmp_path / "adapter", base=str(ours))
+    adapters.save_adapter(trained, settings, tmp_path / "adapter", base=base_for_adapter(ours))
     return tmp_path / "adapter"
 
 
@@ -70,6 +79,40 @@ def maya(monkeypatch, capsys, *arguments) -> tuple[int, str]:
 
 def tree(folder: Path) -> dict[str, bytes]:
     return {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+
+
+# --- adapters and what they belong to ---
+
+
+def test_an_adapter_is_merged_and_nothing_else_is(ours, adapter, tmp_path, monkeypatch, capsys):
+    assert maya(monkeypatch, capsys, "merge", adapter, tmp_path / "whole") == (0, "")
+    merged, wanted = load_model(tmp_path / "whole").state_dict(), load_model(adapter).state_dict()
+    assert all(torch.equal(merged[name], tensor) for name, tensor in wanted.items())
+    assert maya(monkeypatch, capsys, "merge", ours, tmp_path / "no") == (
+        2,
+        "ours is no adapter; there is nothing to merge.\n",
+    )
+
+
+def test_an_adapter_names_a_repository_by_its_commit(tmp_path):
+    base = adapters.Base(f"owner/name@{'a' * 40}", "mark")
+    adapters.save_adapter({}, adapters.LoraSettings(rank=2), tmp_path / "adapter", base=base)
+    config = json.loads((tmp_path / "adapter" / "adapter_config.json").read_text())
+    assert (config["base_model_name_or_path"], config["revision"]) == ("owner/name", "a" * 40)
+    assert adapters.base_of(tmp_path / "adapter") == base.name
+
+
+def test_a_fingerprint_is_of_weights_and_not_of_names(ours, adapter, tmp_path):
+    shutil.copytree(ours, tmp_path / "copy")
+    config = json.loads((tmp_path / "copy" / "config.json").read_text())
+    (tmp_path / "copy" / "config.json").write_text(json.dumps(config | {"transformers_version": "9"}))
+    assert fingerprint_of(tmp_path / "copy") == fingerprint_of(ours)
+    assert fingerprint_of(adapter) != fingerprint_of(ours)
+    tensors = load_file(tmp_path / "copy" / "model.safetensors")
+    for name in tensors:
+        changed = tensors | {name: tensors[name] + 1}
+        save_file(changed, tmp_path / "copy" / "model.safetensors")
+        assert fingerprint_of(tmp_path / "copy") != fingerprint_of(ours), name
 
 
 # --- what is wrong with a source ---

@@ -1,0 +1,104 @@
+"""CSV, TSV, COCO's captions and VQAv2 become conversations."""
+
+import json
+
+import pytest
+
+from maya_core.errors import DataError
+from maya_core.learning.conversation_files import ConversationFiles
+from maya_core.learning.records import answers
+from maya_core.learning.tables import parse_columns
+
+
+def told(source, **options) -> list[tuple]:
+    """Picture, question, answer and language of each record."""
+    data = ConversationFiles(source, source.parent, cache=source.parent.parent / "cache", **options)
+    found = []
+    for place in range(len(data)):
+        file, number = data.locate(place)
+        record = file[number]
+        found.append((record.get("image"), record["conversations"][0]["value"], answers(record), data.language(place)))
+    return found
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "data").mkdir()
+    return tmp_path / "data"
+
+
+@pytest.mark.parametrize(("name", "between"), [("a.csv", ","), ("a.csv", ";"), ("a.tsv", "\t")])
+def test_a_table_by_the_names_of_its_columns(folder, name, between):
+    rows = [["Image", "question", "answer", "lang"], ["1.png", "Qu'est-ce ?", 'Un "chien"\nbrun', "French"]]
+    written = "\n".join(between.join('"' + cell.replace('"', '""') + '"' for cell in row) for row in rows)
+    (folder / name).write_text("\ufeff" + written, "utf-8")
+    expected = [("1.png", "<image>\nQu'est-ce ?", 'Un "chien"\nbrun', "fr")]
+    assert told(folder / name) == expected
+    assert told(folder) == expected  # a folder of them
+
+
+def test_columns_may_be_named(folder):
+    (folder / "hi.csv").write_text("foto,wer,was\n1.png,ignored,कुत्ता\n,,leer\n", "utf-8")
+    with pytest.raises(DataError, match="hi.csv has the columns foto, wer, was; say which are which by --columns"):
+        told(folder / "hi.csv")
+    columns = parse_columns(["image=foto", "answer=was"])
+    first, second = told(folder / "hi.csv", columns=columns)
+    assert first == ("1.png", "<image>\nचित्र का वर्णन करो।", "कुत्ता", "hi")
+    assert second[0] is None
+    with pytest.raises(DataError, match="has no column 'Was'; it has foto, wer, was"):
+        told(folder / "hi.csv", columns={"answer": "Was"})
+    for wrong in ("picture=foto", "image=", "image"):
+        with pytest.raises(ValueError, match="image=NAME, question=NAME"):
+            parse_columns([wrong])
+
+
+def test_a_table_in_another_encoding_is_told(folder):
+    (folder / "a.csv").write_bytes("image,question,answer\n1.png,é,é\n".encode("latin-1"))
+    with pytest.raises(DataError, match="it is not in UTF-8; save it so") as caught:
+        told(folder / "a.csv")
+    assert caught.value.kind == "encoding"
+    assert not list((folder.parent / "cache").glob("*/*.jsonl"))
+
+
+@pytest.mark.parametrize("start", ["info", "images", "annotations"])
+def test_coco_captions(folder, start):
+    content = {
+        "info": {"year": 2017},
+        "images": [{"id": 7, "file_name": "000000000007.jpg"}],
+        "annotations": [{"image_id": 7, "id": 1, "caption": "A dog. "}, {"image_id": 7, "id": 2, "caption": "Brown."}],
+    }
+    (folder / "captions_val2017.json").write_text(json.dumps({start: content[start]} | content))
+    asked = "<image>\nDescribe the picture."
+    found = told(folder / "captions_val2017.json")
+    assert found == [("000000000007.jpg", asked, text, "und") for text in ("A dog.", "Brown.")]
+    content["annotations"] = [{"image_id": 7, "bbox": [1, 2, 3, 4]}]
+    (folder / "instances_val2017.json").write_text(json.dumps(content))
+    with pytest.raises(DataError, match="has neither captions of COCO nor questions of VQAv2"):
+        told(folder / "instances_val2017.json")
+
+
+def test_vqa_questions_find_their_answers(folder):
+    questions = [
+        {"image_id": 9, "question": "What?", "question_id": 90},
+        {"image_id": 9, "question": "Where?", "question_id": 91},
+    ]
+    annotations = [
+        {"question_id": one["question_id"], "image_id": 9, "answers": [{"answer": "no"}], "multiple_choice_answer": answer}
+        for one, answer in zip(questions, ("a dog", "here"), strict=True)
+    ]  # fmt: skip
+    file = folder / "v2_questions.json"
+    file.write_text(json.dumps({"info": {}, "data_subtype": "val2014", "questions": questions}))
+    with pytest.raises(DataError, match="no file beside it has their annotations"):
+        told(file)
+    (folder / "v2_annotations.json").write_text(json.dumps({"info": {}, "annotations": annotations}))
+    image = "COCO_val2014_000000000009.jpg"
+    expected = [(image, "<image>\nWhat?", "a dog", "und"), (image, "<image>\nWhere?", "here", "und")]
+    assert told(file) == told(folder) == expected
+
+
+def test_lines_that_begin_with_pictures_are_conversations(folder):
+    turns = [{"role": "user", "content": "<image>What?"}, {"role": "assistant", "content": "A dog."}]
+    (folder / "a.json").write_text(json.dumps({"images": ["dog.png"], "messages": turns}) + "\n")
+    (folder / "dog.png").touch()
+    data = ConversationFiles(folder / "a.json", folder, cache=folder.parent / "cache")
+    assert data[0].messages[0].images == (folder / "dog.png",)
