@@ -13,8 +13,8 @@ ROOT = Path(__file__).parents[1]
 # Rooms on one floor never meet. An empty name is `maya_core` itself.
 FLOORS: tuple[dict[str, tuple[str, ...]], ...] = (
     {"": ("errors", "languages", "hardware", "assets")},
-    {"model": ("config", "images", "towers", "prompt", "turns", "layout", "processor", "attention", "decoder_layer",
-               "connectors", "maya")},
+    {"model": ("config", "picture_file", "colour", "images", "towers", "prompt", "turns", "layout", "processor", "attention",
+               "decoder_layer", "connectors", "maya")},
     {"weights": ("durable", "destination", "files", "fingerprint", "hub_errors", "account", "transfer", "hub_memory", "hub",
                  "adapters", "quantization", "published", "checkpoint", "export")},
     {

@@ -4,18 +4,21 @@ Everything is decided by the file's first bytes and header, never by its name, a
 """
 
 import io
+import json
 import os
+import secrets
 import struct
 import subprocess
 import sys
 import warnings
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NoReturn
 
 import numpy as np
+import pillow_heif
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from maya_core.errors import (
@@ -26,15 +29,19 @@ from maya_core.errors import (
     ImageTypeUnsupported,
     ImageUnreadable,
 )
+from maya_core.model.colour import to_srgb
+from maya_core.model.picture_file import is_other_kind, with_pixels_alone
 
-FORMATS = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")
+FORMATS = ("AVIF", "BMP", "GIF", "HEIF", "JPEG", "PNG", "TIFF", "WEBP")
 MOST_BYTES = 20 * 1024 * 1024
 MOST_PIXELS = 40_000_000
 MOST_JPEG_PIXELS = 89_000_000  # a baseline JPEG can be decoded at a smaller scale; above this Pillow itself warns
 LONGEST_SIDE = 20_000  # px
 MOST_LONGER = 50  # times, the long side of the short one
+HEAD_BYTES = 4096  # in which a file says of which kind it is
 DRAFT_SIDE = 2048  # px; a large JPEG is decoded at the smallest scale that is not below this
-MOST_SECONDS = 10  # for decoding a picture in a process of its own
+MOST_SECONDS = 10  # of a processor, for decoding a picture in a process of its own
+LONGEST_WAIT = 3  # times that, where the processors have other work
 MOST_MEMORY = 1024**3  # bytes, there
 GREY = (127, 127, 127)  # SigLIP's mean of 0.5, as upstream pads
 WHITE = (255, 255, 255)
@@ -48,7 +55,7 @@ _DAMAGED = (
     TypeError,
     LookupError,
     OverflowError,
-    NotImplementedError,
+    RuntimeError,
     struct.error,
     zlib.error,
     Warning,
@@ -56,60 +63,83 @@ _DAMAGED = (
 _KINDS = (ImageAnimated, ImageShapeUnsupported, ImageTooLarge, ImageTypeUnsupported, ImageUnreadable)
 _REFUSED = 3  # exit status of the process that decodes, where it says why
 _SIZE = "!II"
-_BOMBS = (Image.DecompressionBombWarning, Image.DecompressionBombError)
-# First bytes of kinds that are pictures but are not opened: PostScript, PDF, SVG, HEIF and AVIF, Photoshop, icons.
-_OTHER_KINDS = (
-    b"%!PS",
-    b"%PDF",
-    b"<svg",
-    b"<?xml",
-    b"8BPS",
-    b"\x00\x00\x01\x00",
-    b"\xc5\xd0\xd3\xc6",
-    b"II*\x00\x10\x00\x00\x00CR",
+_CHILD = (
+    "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
+    "from maya_core.model import images; images._decode_for_parent()"
 )
+_BOMBS = (Image.DecompressionBombWarning, Image.DecompressionBombError)
+# Of a file whose metadata alone are damaged, what is left is tried once more.
+_PERHAPS_METADATA = (UnidentifiedImageError, *_DAMAGED)
+# The first of several pictures is the picture: a camera's JPEG has a preview or a second view behind it, a telephone's HEIF
+# a burst.
+_FIRST_OF_SEVERAL = ("MPO", "HEIF")
+
+pillow_heif.register_heif_opener(thumbnails=False)
 
 
 def open_image(source: str | Path | bytes | BinaryIO) -> Image.Image:
-    """A picture from a path, its bytes or an open file, as RGB: turned upright by EXIF, transparency on white.
+    """A picture from a path, its bytes or an open file, as sRGB: turned upright by EXIF, transparency on white.
 
-    Raises an ImageError whose class says what is wrong; the message names limits and figures, never the file's content.
+    Damaged metadata are left aside. Raises an ImageError whose class says what is wrong; the message names limits and
+    figures, never the file's content.
     """
     data = _read(source)
-    with _pillow_errors(data), Image.open(io.BytesIO(data), formats=FORMATS) as picture:
+    with _pillow_errors(data):
+        try:
+            return _decode(data)
+        except _PERHAPS_METADATA:
+            alone = with_pixels_alone(data)
+            if alone is None:
+                raise
+            return _decode(alone)
+
+
+def _decode(data: bytes) -> Image.Image:
+    with Image.open(io.BytesIO(data), formats=FORMATS) as picture:
         _check_header(picture)
         if picture.format in ("JPEG", "MPO"):
             picture.draft("RGB", (DRAFT_SIDE, DRAFT_SIDE))
         picture.load()
-        ImageOps.exif_transpose(picture, in_place=True)
-        return as_rgb(picture)
+        with suppress(*_DAMAGED):
+            ImageOps.exif_transpose(picture, in_place=True)
+        return as_rgb(to_srgb(picture))
 
 
 def open_image_apart(source: str | Path | bytes, *, longest_side: int) -> Image.Image:
     """As `open_image`, and made smaller where a side is longer than `longest_side` px; but decoded in a process of its
     own, with bounded memory and time: a decoder that crashes or never ends takes nothing with it."""
     data = _read(source)
-    command = [
-        sys.executable,
-        "-c",
-        "from maya_core.model import images; images._decode_for_parent()",
-        str(longest_side),
-    ]
-    environment = os.environ | {"OPENBLAS_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    mark = secrets.token_bytes(
+        16
+    )  # before what is meant for us: other programs of a Python installation may print, too
+    command = [sys.executable, "-I", "-c", _CHILD, json.dumps(_search_path()), str(longest_side), mark.hex()]
+    environment = os.environ | {"OPENBLAS_NUM_THREADS": "1"}
     try:
         done = subprocess.run(
-            command, input=data, capture_output=True, env=environment, timeout=MOST_SECONDS, start_new_session=True
+            command,
+            input=data,
+            capture_output=True,
+            env=environment,
+            timeout=LONGEST_WAIT * MOST_SECONDS,
+            start_new_session=True,
         )
     except subprocess.TimeoutExpired:
         raise ImageUnreadable("The picture takes too long to read; export or download it again.") from None
     kinds = {kind.__name__: kind for kind in _KINDS}
     if done.returncode == _REFUSED:
-        name, _, message = done.stderr.decode().partition("\n")
+        name, _, message = done.stdout.rpartition(mark)[2].decode().partition("\n")
         raise kinds[name](message)
     if done.returncode:
         raise ImageUnreadable("The picture is damaged; export or download it again.")
-    width, height = struct.unpack(_SIZE, done.stdout[: struct.calcsize(_SIZE)])
-    return Image.frombytes("RGB", (width, height), done.stdout[struct.calcsize(_SIZE) :])
+    said = done.stdout.partition(mark)[2]
+    width, height = struct.unpack_from(_SIZE, said)
+    start = struct.calcsize(_SIZE)
+    return Image.frombytes("RGB", (width, height), said[start : start + 3 * width * height])
+
+
+def _search_path() -> list[str]:
+    """Where the child looks for modules: where this process does, but not in the folder that it was started in."""
+    return [*filter(None, sys.path), str(Path(__file__).parents[2])]
 
 
 def _decode_for_parent() -> None:
@@ -117,20 +147,28 @@ def _decode_for_parent() -> None:
     if sys.platform != "win32":
         import resource
 
-        resource.setrlimit(resource.RLIMIT_AS, (MOST_MEMORY, MOST_MEMORY))
-        resource.setrlimit(resource.RLIMIT_CPU, (MOST_SECONDS, MOST_SECONDS))
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    longest_side = int(sys.argv[1])
+        for limit, most in (
+            (resource.RLIMIT_AS, MOST_MEMORY),
+            (resource.RLIMIT_CPU, MOST_SECONDS),
+            (resource.RLIMIT_CORE, 0),
+        ):
+            with suppress(ValueError, OSError):  # macOS knows them but does not take each
+                resource.setrlimit(limit, (most, most))
+    longest_side, mark = int(sys.argv[2]), bytes.fromhex(sys.argv[3])
     try:
         picture = open_image(sys.stdin.buffer)
     except ImageError as error:
-        sys.stderr.write(f"{type(error).__name__}\n{error}")
-        sys.exit(_REFUSED)
+        _refuse(mark, type(error), str(error))
     except MemoryError:
-        sys.stderr.write(f"{ImageTooLarge.__name__}\nThe picture takes too much memory; save it smaller.")
-        sys.exit(_REFUSED)
+        _refuse(mark, ImageTooLarge, "The picture takes too much memory; save it smaller.")
     picture.thumbnail((longest_side, longest_side), Image.Resampling.LANCZOS)
-    sys.stdout.buffer.write(struct.pack(_SIZE, *picture.size) + picture.tobytes())
+    sys.stdout.buffer.write(mark + struct.pack(_SIZE, *picture.size) + picture.tobytes())
+
+
+def _refuse(mark: bytes, kind: type[ImageError], message: str) -> NoReturn:
+    sys.stdout.buffer.write(mark + f"{kind.__name__}\n{message}".encode())
+    sys.stdout.buffer.flush()
+    sys.exit(_REFUSED)
 
 
 def check_image(path: Path) -> None:
@@ -138,10 +176,22 @@ def check_image(path: Path) -> None:
     header goes unseen."""
     with _opened(path) as file:
         _check_size(os.fstat(file.fileno()).st_size)
-        head = file.read(16)
+        head = file.read(HEAD_BYTES)
         file.seek(0)
-        with _pillow_errors(head), Image.open(file, formats=FORMATS) as picture:
-            _check_header(picture)
+        with _pillow_errors(head):
+            try:
+                _check_file(file)
+            except _PERHAPS_METADATA:
+                file.seek(0)
+                alone = with_pixels_alone(file.read())
+                if alone is None:
+                    raise
+                _check_file(io.BytesIO(alone))
+
+
+def _check_file(file: BinaryIO) -> None:
+    with Image.open(file, formats=FORMATS) as picture:
+        _check_header(picture)
 
 
 def pad_to_square(image: Image.Image, colour: tuple[int, int, int] = GREY) -> Image.Image:
@@ -196,10 +246,11 @@ def _pillow_errors(data: bytes) -> Iterator[None]:
     """Pillow's exceptions and warnings as ours."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("error")
+            warnings.simplefilter("ignore")  # of metadata
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
             yield
     except UnidentifiedImageError:
-        if data.lstrip()[:12].startswith(_OTHER_KINDS) or data[4:8] == b"ftyp":
+        if is_other_kind(data):
             raise ImageTypeUnsupported(f"This kind of picture is not opened; save it as one of {_known()}.") from None
         raise ImageUnreadable(f"The file is not a picture that can be read; choose one of {_known()}.") from None
     except _BOMBS:
@@ -229,8 +280,7 @@ def _check_header(picture: Image.Image) -> None:
         raise ImageShapeUnsupported(
             f"The picture is {width} x {height} pixels, more than {MOST_LONGER} times longer than wide; cut out a part."
         )
-    # An MPO is a camera's JPEG with a preview or a second view behind it: its first frame is the picture.
-    if picture.format != "MPO" and getattr(picture, "is_animated", False):
+    if picture.format not in _FIRST_OF_SEVERAL and getattr(picture, "is_animated", False):
         raise ImageAnimated("The picture moves or has several pages; save one of them as a picture of its own.")
 
 

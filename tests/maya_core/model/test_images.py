@@ -2,6 +2,7 @@
 
 import ast
 import io
+import json
 import struct
 import subprocess
 import sys
@@ -14,7 +15,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image, ImageDraw
+from PIL import Image, ImageCms, ImageDraw
 
 from maya_core.errors import (
     ImageAnimated,
@@ -29,6 +30,8 @@ from maya_core.model import images
 from maya_core.model.images import check_image, open_image, open_image_apart, pad_to_square
 
 ROOT = Path(__file__).parents[3]
+PICTURES = ROOT / "tests" / "fixtures" / "pictures"
+FORMATS = ["AVIF", "BMP", "GIF", "HEIF", "JPEG", "PNG", "TIFF", "WEBP"]
 
 
 def photo(size=(96, 64)) -> Image.Image:
@@ -51,7 +54,7 @@ def difference(one: Image.Image, other: Image.Image) -> float:
     return float(np.abs(np.asarray(one, float) - np.asarray(other, float)).mean())
 
 
-@pytest.mark.parametrize("file_format", ["BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP"])
+@pytest.mark.parametrize("file_format", FORMATS)
 def test_each_format_opens_as_rgb(file_format):
     opened = open_image(encoded(photo(), file_format))
     assert opened.mode == "RGB"
@@ -123,6 +126,71 @@ def test_metadata_does_not_survive():
     assert opened.info == {}
 
 
+@pytest.mark.parametrize("file", sorted((PICTURES / "metadata").iterdir()), ids=lambda file: file.name)
+def test_damaged_metadata_are_left_aside(file):
+    opened = open_image(file)
+    assert sorted(opened.size) == [48, 64]
+    check_image(file)
+
+
+@pytest.mark.parametrize("file_format", ["JPEG", "PNG"])
+def test_what_is_beside_the_pixels_takes_neither_the_turn_nor_the_colours_with_it(file_format):
+    profile = (PICTURES / "colour" / "icc-p3.png").read_bytes()
+    profile = Image.open(io.BytesIO(profile)).info["icc_profile"]
+    exif = Image.Exif()
+    exif[0x0112], exif[0x010E] = 6, "somewhere"
+    whole = encoded(
+        photo(), file_format, exif=exif, icc_profile=profile, **({"quality": 95} if file_format == "JPEG" else {})
+    )
+    if file_format == "PNG":
+        damaged = whole[:33] + struct.pack(">I", 4) + b"tEXta\0bc" + b"\0\0\0\0" + whole[33:]  # of a wrong sum
+    else:
+        damaged = whole[:2] + b"\xff\xe2" + struct.pack(">H", 20) + b"MPF\0" + b"\xff" * 14 + whole[2:]
+    opened, expected = open_image(damaged), open_image(whole)
+    assert opened.size == expected.size == (64, 96)
+    assert difference(opened, expected) == 0
+    assert difference(expected, photo().transpose(Image.Transpose.ROTATE_270)) > 3  # the colours were changed
+
+
+def test_a_picture_that_is_cut_off_is_refused_with_damaged_metadata_too():
+    data = (PICTURES / "metadata" / "png-bad-crc-text.png").read_bytes()
+    with pytest.raises(ImageUnreadable):
+        open_image(data[: len(data) - 40])
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "P"])
+@pytest.mark.parametrize("name", ["icc-adobergb.png", "icc-p3.png"])
+def test_colours_are_those_that_a_viewer_shows(name, mode):
+    with Image.open(PICTURES / "colour" / name) as stored:
+        profile = stored.info["icc_profile"]
+        picture = stored.quantize() if mode == "P" else stored.convert(mode)
+    opened = open_image(encoded(picture, "PNG", icc_profile=profile))
+    assert np.abs(np.asarray(opened.getpixel((9, 9)), int) - (20, 140, 60)).max() <= 4
+    assert opened.info == {}
+
+
+def test_transparency_stays_where_colours_are_changed():
+    with Image.open(PICTURES / "colour" / "icc-p3.png") as stored:
+        profile, picture = stored.info["icc_profile"], stored.convert("RGBA")
+    picture.putalpha(0)
+    assert open_image(encoded(picture, "PNG", icc_profile=profile)).getpixel((3, 3)) == (255, 255, 255)
+
+
+@pytest.mark.parametrize("profile", [b"no profile", b"\0" * 200])
+def test_a_broken_profile_and_one_of_other_colours_are_left_aside(profile):
+    assert difference(open_image(encoded(photo(), "PNG", icc_profile=profile)), photo()) == 0
+    grey = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")).tobytes()
+    assert difference(open_image(encoded(photo(), "PNG", icc_profile=grey)), photo()) == 0
+
+
+def test_a_telephones_pictures_are_upright_and_a_burst_is_its_first_picture():
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    assert open_image(encoded(photo(), "AVIF", exif=exif)).size == (64, 96)
+    burst = encoded(photo(), "HEIF", save_all=True, append_images=[Image.new("RGB", (96, 64))])
+    assert difference(open_image(burst), photo()) < 6
+
+
 def chunk(kind: bytes, body: bytes) -> bytes:
     """Of a PNG."""
     return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
@@ -150,7 +218,9 @@ BAD_FILES = {
     "eps": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", ImageTypeUnsupported),
     "pdf": (b"%PDF-1.7\n", ImageTypeUnsupported),
     "svg": (b"<svg xmlns='http://www.w3.org/2000/svg'/>", ImageTypeUnsupported),
-    "heic": (b"\x00\x00\x00\x18ftypheic" + bytes(64), ImageTypeUnsupported),
+    "heic without a picture": (b"\x00\x00\x00\x18ftypheic" + bytes(64), ImageUnreadable),
+    "film": (b"\x00\x00\x00\x18ftypisom" + bytes(64), ImageTypeUnsupported),
+    "avif that moves": (moving("AVIF"), ImageAnimated),
     "icon": (b"\x00\x00\x01\x00\x01\x00" + bytes(64), ImageTypeUnsupported),
     "psd": (b"8BPS\x00\x01" + bytes(64), ImageTypeUnsupported),
     "float": (encoded(Image.new("F", (8, 8), 0.5), "TIFF"), ImageTypeUnsupported),
@@ -167,6 +237,7 @@ BAD_FILES = {
     "webp that moves": (moving("WEBP"), ImageAnimated),
     "png that moves": (moving("PNG"), ImageAnimated),
     "tiff of pages": (moving("TIFF"), ImageAnimated),
+    **{file.name: (file.read_bytes(), ImageTypeUnsupported) for file in sorted((PICTURES / "kinds").iterdir())},
 }
 
 
@@ -223,7 +294,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before, time.perf_cou
     assert seconds <= 1
 
 
-@pytest.mark.parametrize("file_format", ["BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP"])
+@pytest.mark.parametrize("file_format", FORMATS)
 @pytest.mark.parametrize("share", [0.02, 0.3, 0.6, 0.9])
 def test_a_cut_file_is_refused(file_format, share):
     data = encoded(photo(), file_format)
@@ -268,7 +339,7 @@ def test_a_polyglot_comes_out_as_pixels_alone():
 
 @settings(max_examples=200, derandomize=True, deadline=None)
 @given(
-    st.sampled_from(["BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP"]),
+    st.sampled_from(FORMATS),
     st.lists(st.tuples(st.floats(0, 1), st.integers(0, 255)), min_size=1, max_size=8),
 )
 def test_a_good_file_with_wrong_bytes_gives_a_picture_or_an_image_error(file_format, edits):
@@ -283,7 +354,19 @@ def test_a_good_file_with_wrong_bytes_gives_a_picture_or_an_image_error(file_for
 
 @given(
     st.binary(max_size=300),
-    st.sampled_from([b"", b"\x89PNG\r\n\x1a\n", b"GIF89a", b"\xff\xd8\xff", b"BM", b"II*\x00", b"RIFF"]),
+    st.sampled_from(
+        [
+            b"",
+            b"\x89PNG\r\n\x1a\n",
+            b"GIF89a",
+            b"\xff\xd8\xff",
+            b"BM",
+            b"II*\x00",
+            b"RIFF",
+            b"\0\0\0\x18ftypheic",
+            b"\0\0\0\x18ftypavif",
+        ]
+    ),
 )
 def test_any_bytes_give_a_picture_or_an_image_error(body, start):
     with suppress(ImageError):  # any other exception fails
@@ -323,16 +406,39 @@ def test_a_picture_decoded_apart_is_the_same_or_refused_alike(tmp_path):
         assert str(apart.value) == str(here.value)
 
 
+def test_what_lies_in_the_folder_is_not_run_and_what_others_print_is_not_the_picture(tmp_path, monkeypatch):
+    picture = encoded(photo(), "PNG")
+    (tmp_path / "struct.py").write_text("raise SystemExit('run')")
+    (tmp_path / "PIL.py").write_text("raise SystemExit('run')")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.path", ["", *sys.path])
+    monkeypatch.setattr(images, "_CHILD", f"print('hello', flush=True); {images._CHILD}; print('bye')")
+    assert open_image_apart(picture, longest_side=2048).tobytes() == open_image(picture).tobytes()
+    with pytest.raises(ImageTypeUnsupported):
+        open_image_apart(b"%PDF-1.7", longest_side=2048)
+
+
+def test_limits_that_a_system_does_not_take_are_left_aside():
+    refusing = "import resource; resource.setrlimit = lambda *_: (_ for _ in ()).throw(ValueError('as macOS says'))"
+    program = f"{refusing}; {images._CHILD}"
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", program, json.dumps(sys.path), "2048", "ab" * 16],
+        input=encoded(photo(), "PNG"), capture_output=True, cwd=ROOT, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout[:16]) == (0, b"\xab" * 16), done.stderr
+
+
 @pytest.mark.parametrize(
     "fault",
     ["import os, signal; os.kill(os.getpid(), signal.SIGSEGV)", "while True: pass", "bytearray(4 * 1024**3)"],
     ids=["crash", "endless", "memory"],
 )
-def test_a_decoder_that_breaks_takes_nothing_with_it(tmp_path, monkeypatch, fault):
-    (tmp_path / "sitecustomize.py").write_text(
-        f"import PIL.PngImagePlugin as png\n\ndef broken(*_, **__):\n    {fault}\n\npng.PngImageFile.load_prepare = broken\n"
+def test_a_decoder_that_breaks_takes_nothing_with_it(monkeypatch, fault):
+    start, run = images._CHILD.rsplit("; ", 1)
+    broken = (
+        f"import PIL.PngImagePlugin as png\ndef broken(*_, **__):\n    {fault}\npng.PngImageFile.load_prepare = broken"
     )
-    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(images, "_CHILD", f"{start}\n{broken}\n{run}")
     monkeypatch.setattr(images, "MOST_SECONDS", 2)
     buffer = io.BytesIO()
     Image.new("RGB", (8, 8)).save(buffer, "PNG")
