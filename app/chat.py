@@ -9,6 +9,7 @@ from typing import Any
 from app.engine import Engine
 from app.history import Entry, History
 from app.i18n import later
+from app.plain import shown_plain
 from app.settings import Settings
 from maya_core.answering.language import AnswerLanguage, answer_language
 from maya_core.errors import MayaError
@@ -71,8 +72,7 @@ class Chat:
         try:
             if text is not None:
                 question = replace(question, text=clean_text(text))
-            self.history.cut(conversation, turn)
-            self.history.append(conversation, question)
+            self.history.append(conversation, question, keep=turn)
         except MayaError as error:
             yield replace(before, notice=error)
             return
@@ -132,6 +132,11 @@ class Chat:
             turn -= 1
         return turn
 
+    def question(self, conversation: str, number: int) -> int | None:
+        """The turn of what a person said, by its number among all that is shown of them; None where there is none."""
+        said = [turn for shown, turn in _with_turns(self.history.entries(conversation)) if shown["role"] == "user"]
+        return said[number] if 0 <= number < len(said) else None
+
     def _has_picture(self, conversation: str | None) -> bool:
         return bool(conversation) and any(entry.pictures for entry in self.history.entries(conversation or ""))
 
@@ -140,7 +145,7 @@ def _with_turns(entries: Sequence[Entry]) -> Iterator[tuple[dict[str, Any], int]
     for turn, entry in enumerate(entries):
         for picture in entry.pictures:
             yield {"role": entry.role, "content": {"path": str(picture)}}, turn
-        yield {"role": entry.role, "content": entry.text}, turn
+        yield {"role": entry.role, "content": shown_plain(entry.text) if entry.role == "user" else entry.text}, turn
 
 
 def _closable(pieces: Iterator[Any]) -> Any:

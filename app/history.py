@@ -9,20 +9,23 @@ import json
 import os
 import sqlite3
 import time
-import unicodedata
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from io import BytesIO
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
+import regex
 from PIL import Image
 
-from maya_core.errors import ImageError, MayaError
+from app.folding import FOLDING, fold
+from app.plain import written_plain
+from maya_core.errors import ImageError, MayaError, PromptError
 from maya_core.model.images import open_image_apart
-from maya_core.model.prompt import Role
+from maya_core.model.prompt import Role, clean_text
 
 TITLE_LENGTH = 60  # characters
 LONGEST_SIDE = 2048  # px of a kept picture; models look at 256 to 512
@@ -92,12 +95,13 @@ class History:
             with self._open() as database:
                 database.execute("PRAGMA journal_mode = WAL")
                 database.executescript(SCHEMA)
+                _index_anew(database)
 
     # --- the list ---
 
     def conversations(self, search: str = "", *, most: int = 200) -> list[Conversation]:
         """The latest first, but for empty ones; those whose title or words hold every word of `search`, in any script."""
-        terms = _fold(search).split()
+        terms = _folded(search).split()
         with self._open() as database:
             rows = database.execute(
                 "SELECT id, title, updated FROM conversations WHERE deleted IS NULL "
@@ -108,7 +112,7 @@ class History:
         kept = (
             Conversation(id=key, title=title, updated=updated)
             for key, title, updated in rows
-            if all(key in ids or term in _fold(title) for term, ids in zip(terms, found, strict=True))
+            if all(key in ids or term in _folded(title) for term, ids in zip(terms, found, strict=True))
         )
         return [conversation for conversation, _ in zip(kept, range(most), strict=False)]
 
@@ -171,26 +175,31 @@ class History:
             database.execute("INSERT INTO conversations VALUES (?, ?, ?, NULL)", (key, shortened(title), time.time()))
         return key
 
-    def append(self, conversation: str, entry: Entry) -> None:
-        """Add a turn at the end."""
+    def append(self, conversation: str, entry: Entry, *, keep: int | None = None) -> None:
+        """Add a turn at the end, or after the first `keep` in place of all that came after them: both or neither."""
         with self._open() as database:
+            if keep is not None:
+                self._cut(database, conversation, keep)
             added = database.execute(
                 "INSERT INTO messages (conversation, role, text, tokens, seconds) VALUES (?, ?, ?, ?, ?)",
                 (conversation, entry.role, _unbroken(entry.text), entry.tokens, entry.seconds),
             )
             files = [(added.lastrowid, picture.name) for picture in entry.pictures]
             database.executemany("INSERT INTO pictures VALUES (?, ?)", files)
-            database.execute("INSERT INTO words (rowid, folded) VALUES (?, ?)", (added.lastrowid, _fold(entry.text)))
+            database.execute("INSERT INTO words (rowid, folded) VALUES (?, ?)", (added.lastrowid, _folded(entry.text)))
             database.execute("UPDATE conversations SET updated = ? WHERE id = ?", (time.time(), conversation))
 
     def cut(self, conversation: str, keep: int) -> None:
         """Take away all turns but the first `keep`."""
         with self._open() as database:
-            database.execute(
-                "DELETE FROM messages WHERE id IN "
-                "(SELECT id FROM messages WHERE conversation = ? ORDER BY id LIMIT -1 OFFSET ?)",
-                (conversation, keep),
-            )
+            self._cut(database, conversation, keep)
+
+    def _cut(self, database: sqlite3.Connection, conversation: str, keep: int) -> None:
+        database.execute(
+            "DELETE FROM messages WHERE id IN "
+            "(SELECT id FROM messages WHERE conversation = ? ORDER BY id LIMIT -1 OFFSET ?)",
+            (conversation, keep),
+        )
 
     def keep_picture(self, source: str | Path | bytes) -> Path:
         """A copy of a picture with nothing but its pixels, under a name that says nothing. Raises ImageError."""
@@ -220,32 +229,43 @@ class History:
 
     def to_markdown(self, conversation: str, names: Mapping[Role, str]) -> str:
         """A conversation for people to read, pictures inside. names: of those who speak."""
-        parts = [f"# {self.title(conversation)}"]
+        parts = [f"# {written_plain(self.title(conversation))}"]
         for entry in self.entries(conversation):
             parts.append(f"**{names[entry.role]}**")
             parts += [f"![]({_data_url(file)})" for file in entry.pictures]
-            parts.append(entry.text)
+            parts.append(written_plain(entry.text) if entry.role == "user" else entry.text)
         return "\n\n".join(parts) + "\n"
 
     def from_json(self, text: str | bytes) -> str:
-        """Add an exported conversation; its id. Raises NotAConversation, and then nothing is added."""
+        """Add an exported conversation, brought into order; its id. Raises NotAConversation, and then nothing is added."""
         try:
             fields = json.loads(text)
             if fields["format"] != EXPORT_FORMAT or fields["version"] != EXPORT_VERSION:
                 raise NotAConversation("The file is not a conversation of a version that this Maya knows.")
-            entries = [self._entry(message) for message in fields["messages"]]
+            entries = _in_order(self._entry(message) for message in fields["messages"])
             title = str(fields["title"])
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError, binascii.Error, ImageError):
+        except (
+            ValueError,
+            KeyError,
+            TypeError,
+            AttributeError,
+            RecursionError,
+            binascii.Error,
+            ImageError,
+            PromptError,
+        ):
             raise NotAConversation("The file is not a conversation that Maya exported; choose another one.") from None
-        conversation = self.create(title)
+        conversation = self.create(title if title.strip() else entries[0].text)
         for entry in entries:
             self.append(conversation, entry)
         return conversation
 
     def _entry(self, message: Mapping[str, Any]) -> Entry:
         role, text = message["role"], message["text"]
-        if role not in get_args(Role) or not isinstance(text, str):
+        if role not in ("user", "assistant") or not isinstance(text, str):
             raise TypeError(role)
+        if role == "user":
+            clean_text(text)  # it must be possible to ask it
         data = [base64.b64decode(picture, validate=True) for picture in message["pictures"]]
         return Entry(role=role, text=_unbroken(text), pictures=tuple(self.keep_picture(picture) for picture in data))
 
@@ -283,9 +303,33 @@ def shortened(title: str, most: int = TITLE_LENGTH) -> str:
     start = line[: most - 1]
     at_word = start.rsplit(" ", 1)[0]
     cut = at_word if len(at_word) > most // 2 else start
-    while cut and unicodedata.category(line[len(cut)]).startswith("M"):  # a letter keeps its marks, or goes with them
-        cut = cut[:-1]
-    return f"{cut.rstrip()}…"
+    return f"{_whole_letters(line, len(cut)).rstrip()}…"
+
+
+def _whole_letters(line: str, most: int) -> str:
+    """At most `most` characters of the line's start, cut where people see a letter end: not in a flag, between a letter and
+    its marks, or behind a sign that binds two consonants into one."""
+    end = 0
+    for letter in regex.finditer(r"(?:\X(?<=\p{Canonical_Combining_Class=9}))*\X", line):
+        if letter.end() > most:
+            break
+        end = letter.end()
+    return line[:end]
+
+
+def _in_order(entries: Iterable[Entry]) -> list[Entry]:
+    """A conversation in which each answer follows a question: what is said twice in a row is one answer."""
+    ordered: list[Entry] = []
+    for entry in entries:
+        if entry.role == "assistant" and not ordered:
+            raise ValueError("an answer without a question")
+        if entry.role == "assistant" and ordered[-1].role == "assistant":
+            ordered[-1] = replace(ordered[-1], text=f"{ordered[-1].text}\n\n{entry.text}")
+        else:
+            ordered.append(entry)
+    if not ordered:
+        raise ValueError("nothing was said")
+    return ordered
 
 
 def _unbroken(text: str) -> str:
@@ -293,9 +337,20 @@ def _unbroken(text: str) -> str:
     return text.replace("\0", "").encode("utf-8", "ignore").decode("utf-8")
 
 
-def _fold(text: str) -> str:
-    """Letters as a search compares them: without regard to case, width and form."""
-    return unicodedata.normalize("NFKC", _unbroken(text)).casefold()
+@lru_cache(maxsize=16384)
+def _folded(text: str) -> str:
+    """What `fold` makes of it; remembered, for every title is compared in every search."""
+    return fold(_unbroken(text))
+
+
+def _index_anew(database: sqlite3.Connection) -> None:
+    """Fold all words again where an older Maya folded them otherwise."""
+    if database.execute("PRAGMA user_version").fetchone() == (FOLDING,):
+        return
+    database.execute("DELETE FROM words")
+    said = database.execute("SELECT id, text FROM messages").fetchall()
+    database.executemany("INSERT INTO words (rowid, folded) VALUES (?, ?)", [(key, fold(text)) for key, text in said])
+    database.execute(f"PRAGMA user_version = {FOLDING}")
 
 
 def _found(database: sqlite3.Connection, term: str) -> set[str]:

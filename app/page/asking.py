@@ -10,7 +10,7 @@ import gradio as gr
 from app.chat import EMPTY, Typed, View
 from app.i18n import tell, translate
 from app.page.conversation import Conversation, Told
-from app.page.head import GIVE_BACK, TAKE_QUESTION
+from app.page.head import GIVE_BACK, TAKE_EDITED, TAKE_QUESTION
 from app.page.question_box import BUSY, IDLE, QuestionBox
 from app.page.services import Services
 from app.page.updates import HIDDEN, Updates
@@ -53,9 +53,12 @@ class Asking:
             chatbot.example_select(self.conversation.take_example, [language], [box.asked], **HIDDEN),
         ]
         asked = [one.then(self.ask, [box.asked, current, language], **answering) for one in taken]
+        edited = self.conversation.edited
         again = [
-            event(fn, [current, language], **answering)
-            for event, fn in ((chatbot.retry, self.retry), (chatbot.edit, self.edit))
+            chatbot.retry(self.retry, [current, language], **answering),
+            self.conversation.edit.click(None, None, [edited], js=TAKE_EDITED).then(
+                self.edit, [edited, current, language], **answering
+            ),
         ]
         for answer in (*asked, *again):
             answer.then(None, [question, box.returned], [question, box.returned], js=GIVE_BACK)
@@ -78,20 +81,23 @@ class Asking:
         yield from self._show(self.services.chat(code).ask(conversation, typed), code, request, typed)
 
     def retry(self, conversation: str | None, code: str, which: gr.RetryData, request: gr.Request) -> Iterator[Updates]:
-        yield from self._show(self._ask_again(conversation, which.index, None, code), code, request)
+        if conversation:
+            chat = self.services.chat(code)
+            turn = chat.question_of(conversation, which.index if isinstance(which.index, int) else which.index[0])
+            yield from self._show(chat.ask_again(conversation, turn), code, request)
 
-    def edit(self, conversation: str | None, code: str, which: gr.EditData, request: gr.Request) -> Iterator[Updates]:
-        yield from self._show(self._ask_again(conversation, which.index, str(which.value), code), code, request)
+    def edit(
+        self, edited: Mapping[str, Any], conversation: str | None, code: str, request: gr.Request
+    ) -> Iterator[Updates]:
+        """edited: {"number": of what the person said, "text": what they say now}"""
+        chat = self.services.chat(code)
+        turn = chat.question(conversation, int(edited["number"])) if conversation else None
+        if conversation and turn is not None:
+            yield from self._show(chat.ask_again(conversation, turn, str(edited["text"])), code, request)
 
     def stop(self, request: gr.Request) -> Any:
         self.services.answers.stop(request.session_hash)
         return gr.update(**IDLE)
-
-    def _ask_again(self, conversation: str | None, index: Any, text: str | None, code: str) -> Generator[View]:
-        if conversation:
-            chat = self.services.chat(code)
-            turn = chat.question_of(conversation, index if isinstance(index, int) else index[0])
-            yield from chat.ask_again(conversation, turn, text)
 
     def settle(
         self, answered: str | None, conversation: str | None, told: Told, code: str, request: gr.Request

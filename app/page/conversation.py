@@ -36,7 +36,6 @@ class Conversation:
                 show_label=False,
                 height="100%",
                 buttons=["copy"],
-                editable="user",
                 allow_tags=False,
                 latex_delimiters=[],
                 feedback_options=None,
@@ -48,6 +47,9 @@ class Conversation:
                 "examples": _examples(say),
             },
         )
+        # A question in other words, from the page's script, which knows pictures beside words; gradio's own editor does not.
+        self.edited = gr.JSON(visible="hidden")
+        self.edit = gr.Button(visible="hidden", elem_id="maya-edit")
         self.notice = gr.Markdown(elem_id="maya-notice")
 
     def take_example(self, code: str, chosen: gr.SelectData) -> Typed:

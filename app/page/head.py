@@ -14,6 +14,7 @@ CLOSE_MENU = "() => window.mayaMenu(false)"
 EMPTY_BOX = "() => window.mayaEmpty()"
 TAKE_QUESTION = "(typed) => window.mayaTake(typed)"
 GIVE_BACK = "(typed, returned) => window.mayaGiveBack(typed, returned)"
+TAKE_EDITED = "() => window.mayaEdited()"
 ADD_PHOTO = "(typed, photo) => window.mayaAddPhoto(typed, photo)"
 
 

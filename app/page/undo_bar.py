@@ -5,6 +5,7 @@ import gradio as gr
 from app.i18n import Say
 from app.page.updates import Updates
 from app.page.words import Words
+from app.plain import shown_plain
 
 
 class UndoBar:
@@ -22,11 +23,6 @@ class UndoBar:
 
 
 def said(title: str, code: str) -> str:
-    """That a conversation was deleted."""
+    """That a conversation was deleted; whatever direction its title has, it keeps it to itself."""
     say = Say(code)
-    return say("“{title}” was deleted.", title=_plain(title))
-
-
-def _plain(text: str) -> str:
-    """Text that Markdown takes as it is."""
-    return "".join(f"\\{letter}" if letter in r"\`*_{}[]()<>#+-.!|~$&" else letter for letter in text)
+    return say("“{title}” was deleted.", title=f"\u2068{shown_plain(title)}\u2069")

@@ -35,6 +35,9 @@
     if (element.lang !== language) element.lang = language;
   }
 
+  // What a person typed: the server refers to each of its signs by number, so that it is shown as it was typed.
+  const typedOf = (text) => text.replace(/&#(\d+);/g, (_, code) => (code === "160" ? " " : String.fromCodePoint(code)));
+
   // What the server calls things in the chosen language, by what gradio calls them.
   function worded(english) {
     const labels = window.mayaLabels[document.documentElement.lang] ?? {};
@@ -42,7 +45,7 @@
     if (named) return named;
     const [, who, rest] = english.match(/^(user|bot)'s message: (.*)$/s) ?? [];
     if (!who) return labels[english];
-    const said = rest.startsWith("a component of type") ? labels.picture : rest;
+    const said = rest.startsWith("a component of type") ? labels.picture : who === "user" ? typedOf(rest) : rest;
     return `${who === "user" ? labels.user : "Maya"}: ${said}`;
   }
 
@@ -66,6 +69,7 @@
   }
 
   function labelAll() {
+    addButtons();
     // What gradio leaves without a name, or names without saying what it is.
     document.querySelectorAll("#maya-conversation [data-testid][aria-label]:not([role])").forEach((one) => { one.role = "group"; });
     document.querySelectorAll("#maya-conversation button:has(img):not([aria-label])").forEach((one) => { one.ariaLabel = "Fullscreen"; });
@@ -84,7 +88,7 @@
     labelAll();
     const direction = document.documentElement.dir || "ltr";
     document.querySelectorAll(".block[dir], .block [data-testid][dir], textarea, input").forEach((block) => {
-      if (block.dir !== direction && !block.closest(".message, #maya-title, #maya-list")) block.dir = direction;
+      if (block.dir !== direction && !block.closest(".message, .maya-editor, #maya-title, #maya-list")) block.dir = direction;
     });
   }
 
@@ -173,6 +177,82 @@
     const files = [...typed.files, { ...photo, mime_type: "image/png" }].slice(-MOST_PICTURES);
     return [{ text: typed.text, files }, null];
   };
+
+  // A person's own messages, with pictures or without: to copy, and to say in other words.
+  const SAID = "#maya-conversation [data-testid=user]";
+  const COPY = '<svg viewBox="0 0 24 24"><path d="M9 9h11v11H9zM5 15H4V4h11v1"/></svg>';
+  const PEN = '<svg viewBox="0 0 24 24"><path d="M4 20l1-5L16 4l4 4L9 19zM14 6l4 4"/></svg>';
+  const TICK = '<svg viewBox="0 0 24 24"><path d="M5 12l5 5L20 7"/></svg>';
+  const CROSS = '<svg viewBox="0 0 24 24"><path d="M6 6l12 12M18 6L6 18"/></svg>';
+
+  function button(name, drawing, act) {
+    const made = document.createElement("button");
+    Object.assign(made, { type: "button", title: name, ariaLabel: name, innerHTML: drawing, onclick: act });
+    return made;
+  }
+
+  const wordsIn = (row) => [...row.querySelectorAll("[data-testid=user]")].at(-1);
+  function textIn(row) {
+    const words = wordsIn(row);
+    const label = words?.mayaWords?.["aria-label"]?.english ?? words?.ariaLabel ?? "";
+    return typedOf(label.replace(/^user's message: /, ""));
+  }
+
+  // gradio uses a row again for what stands there in another conversation.
+  function addButtons() {
+    document.querySelectorAll("#maya-conversation .message-row").forEach((row) => {
+      const isOwn = row.matches(".user-row") && wordsIn(row);
+      if (row.mayaEdits !== undefined && !(isOwn && row.mayaEdits === textIn(row))) closeEditor(row);
+      const own = row.querySelector(".maya-own");
+      if (!isOwn) own?.remove();
+      if (!isOwn || own) return;
+      const buttons = document.createElement("div");
+      buttons.className = "maya-own";
+      const copy = button("Copy message", COPY, async () => {
+        await navigator.clipboard.writeText(textIn(row));
+        copy.innerHTML = TICK;
+        setTimeout(() => { copy.innerHTML = COPY; }, 2000);
+      });
+      buttons.append(copy, button("Edit", PEN, () => openEditor(row)));
+      row.append(buttons);
+    });
+  }
+
+  function closeEditor(row) {
+    row.querySelector(".maya-editor")?.remove();
+    row.classList.remove("maya-editing");
+    delete row.mayaEdits;
+  }
+
+  function openEditor(row) {
+    const editor = document.createElement("div");
+    const box = document.createElement("textarea");
+    editor.className = "maya-editor";
+    box.ariaLabel = "Edit";
+    box.value = row.mayaEdits = textIn(row);
+    const ask = () => {
+      if (isAsking || within(".stop-button") || !box.value.trim()) return; // it waits, as in the question box
+      isAsking = true;
+      edited = { number: [...document.querySelectorAll(SAID)].indexOf(wordsIn(row)), text: box.value };
+      document.getElementById("maya-edit").click();
+      closeEditor(row);
+    };
+    box.addEventListener("keydown", (event) => {
+      if (event.isComposing) return;
+      if (event.key === "Escape") closeEditor(row);
+      if (event.key !== "Enter" || event.shiftKey) return;
+      event.preventDefault();
+      ask();
+    });
+    editor.append(box, button("Submit", TICK, ask), button("Cancel", CROSS, () => closeEditor(row)));
+    row.append(editor);
+    row.classList.add("maya-editing");
+    markAll();
+    box.focus();
+  }
+
+  let edited = null;
+  window.mayaEdited = () => edited;
 
   const dark = window.matchMedia("(prefers-color-scheme: dark)");
   let theme = "system";
