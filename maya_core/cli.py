@@ -1,12 +1,15 @@
 """The `maya` command. Heavy libraries are imported inside the commands, so that `maya --help` is instant."""
 
+import io
 import json
 import math
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -16,6 +19,7 @@ from maya_core.assets import PUBLISHED
 from maya_core.errors import MayaError
 
 if TYPE_CHECKING:
+    from maya_core.answering.session import Delta
     from maya_core.model.config import MayaConfig
 
 Overwrite = Annotated[
@@ -32,29 +36,31 @@ AsJson = Annotated[
     bool, tyro.conf.arg(help="tell what happens as one JSON object a line, and trouble by its class, for programs")
 ]
 
-INTERRUPTED = 130  # the exit status after Ctrl-C
+MENDABLE, INTERRUPTED = 2, 130  # exit statuses: of what the user can mend, and after Ctrl-C
+PIPE = "-"  # in place of a file or a question: what comes through the pipe
 
 app = tyro.extras.SubcommandApp()
 
 
 @app.command
 def ask(
-    picture: tyro.conf.Positional[Path],
-    question: tyro.conf.Positional[str],
+    words: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="PICTURE... QUESTION")],
     model: Model = None,
     max_new_tokens: int = 256,
     temperature: float = 0.0,
     answer_in: str | None = None,
+    json: bool = False,
 ) -> None:
-    """Ask a question about a picture; the answer comes in the question's language or another, word by word.
+    """Ask a question about a picture or several; the answer comes in the question's language or another, word by word.
 
     Args:
-        picture: the file of the picture
-        question: in one of Maya's ten languages
+        words: the pictures' files, then the question, in one of Maya's ten languages; `-` for what is piped in
         max_new_tokens: longest answer
         temperature: 0 gives the likeliest answer, more gives more varied ones
         answer_in: language of the answer, one of en, zh, fr, es, ru, hi, ja, ar, bn, ur; the question's if not given
+        json: one JSON object: text, language, tokens, and seconds to the first word and to the last
     """
+    pictures, question = _asked(words)
     from maya_core.answering.language import answer_language
     from maya_core.answering.session import load_best
     from maya_core.languages import get_language
@@ -68,15 +74,48 @@ def ask(
         chosen = get_language(answer_in).code if answer_in is not None else None
     except ValueError as error:
         raise MayaError(str(error)) from None
-    image = open_image(picture)
+    images = [open_image(picture) for picture in pictures]
     session = load_best(_here(model))
-    message = session.processor.user_message(question, [image])
+    message = session.processor.user_message(question, images)
     language = answer_language(question, chosen=chosen, interface=_spoken())
     if language.notice:
         print(language.notice, file=sys.stderr)
-    for piece in session.stream([language.asked(message)], options):
+    messages = [language.asked(message)]
+    if json:
+        print(_as_json(session.deltas(messages, options), language.code))
+        return
+    for piece in session.stream(messages, options):
         print(piece, end="", flush=True)
     print()
+
+
+def _asked(words: Sequence[str]) -> tuple[list[Path | bytes], str]:
+    """Pictures and question, before anything heavy is loaded: a path, or the bytes that come through the pipe."""
+    if len(words) < 2:
+        raise MayaError("Give a picture and a question: maya ask PICTURE... QUESTION.")
+    *names, question = words
+    if list(words).count(PIPE) > 1:
+        raise MayaError("Only one thing can come through the pipe; name the other.")
+    for name in names:
+        if name != PIPE and not Path(name).is_file():
+            raise MayaError(f"There is no file {name}; check the path.")
+    if question == PIPE:
+        question = sys.stdin.read().strip()
+    return [sys.stdin.buffer.read() if name == PIPE else Path(name) for name in names], question
+
+
+def _as_json(deltas: Iterable["Delta"], language: str) -> str:
+    import json
+
+    started = time.monotonic()
+    text, tokens, first = "", 0, None
+    for delta in deltas:
+        text, tokens = text + delta.text, delta.tokens
+        if text.strip() and first is None:
+            first = round(time.monotonic() - started, 3)
+    seconds = round(time.monotonic() - started, 3)
+    fields = {"text": text, "language": language, "tokens": tokens, "seconds_to_first_word": first, "seconds": seconds}
+    return json.dumps(fields, ensure_ascii=False)
 
 
 @app.command
@@ -268,19 +307,30 @@ def export(
 
 def main() -> None:
     """Run a command; what a user can mend is said in one sentence, with exit status 2."""
+    if sys.argv[1:] == ["--version"]:
+        print(f"maya {version('maya')}")
+        return
     os.environ.setdefault(
         "HF_HUB_DISABLE_TELEMETRY", "1"
     )  # else the hub's library tells and asks more than it needs to
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # where a terminal has no letters for what is said
     try:
         with interruptible():
             app.cli(
-                prog="maya", description="Maya answers questions about pictures in ten languages, on this computer."
+                prog="maya",
+                description="Maya answers questions about pictures in ten languages, on this computer. "
+                "--version: which Maya this is. Exit status: 0 done, 2 what you can mend, 130 Ctrl-C.",
             )
+            sys.stdout.flush()
     except MayaError as error:
         if "--as-json" in sys.argv:
             print(json.dumps({"error": type(error).__name__, **vars(error)}), flush=True)
         print(error, file=sys.stderr)
-        sys.exit(2)
+        sys.exit(MENDABLE)
+    except BrokenPipeError:  # who reads has heard enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 @contextmanager

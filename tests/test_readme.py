@@ -69,8 +69,9 @@ def typed(command: str, folder: Path, **environment: str) -> str:
 
 
 def test_asking_as_written(workshop):
-    asked, doctor, info = (typed(line, workshop) for line in commands("Use it"))
+    asked, as_json, doctor, info = (typed(line, workshop) for line in commands("Use it"))
     assert asked.strip()
+    assert json.loads(as_json)["text"]
     assert "embedded Maya" in doctor
     assert "maya-tiny" in info
 

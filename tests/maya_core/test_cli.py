@@ -1,5 +1,8 @@
 """The `maya` command, as people type it, on a small random model."""
 
+import importlib.metadata
+import io
+import json
 import os
 import signal
 import subprocess
@@ -39,6 +42,69 @@ def test_ask_prints_the_answer(folder, monkeypatch, capsys):
     )
     assert said.endswith("\n")
     assert said.strip()
+
+
+def test_ask_takes_several_pictures_and_says_it_as_json(folder, monkeypatch, capsys):
+    photo = folder.parent / "photo.png"
+    seen = []
+    deltas = ChatSession.deltas
+    monkeypatch.setattr(
+        ChatSession, "deltas", lambda self, messages, options: seen.append(messages) or deltas(self, messages, options)
+    )
+    said = maya(monkeypatch, capsys, "ask", photo, photo, "Was ist das?", "--answer-in", "ja", "--model", folder,
+                "--max-new-tokens", 5, "--json")  # fmt: skip
+    fields = json.loads(said)
+    assert len(said.splitlines()) == 1
+    assert len(seen[0][-1].images) == 2
+    assert set(fields) == {"text", "language", "tokens", "seconds_to_first_word", "seconds"}
+    assert fields["language"] == "ja"
+    assert 1 <= fields["tokens"] <= 5
+    assert fields["seconds"] >= (fields["seconds_to_first_word"] or 0) >= 0
+
+
+def test_a_picture_or_a_question_comes_through_a_pipe(folder, monkeypatch, capsys):
+    photo = folder.parent / "photo.png"
+    options = ("--model", folder, "--max-new-tokens", 5)
+    expected = maya(monkeypatch, capsys, "ask", photo, "What?", *options)
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(photo.read_bytes())))
+    assert maya(monkeypatch, capsys, "ask", "-", "What?", *options) == expected
+    monkeypatch.setattr(sys, "stdin", io.StringIO("What?\n"))
+    assert maya(monkeypatch, capsys, "ask", photo, "-", *options) == expected
+
+
+LIGHT = """
+import sys
+from maya_core import cli
+sys.argv = ["maya", "ask", "no-such.png", "What?"]
+try:
+    cli.main()
+except SystemExit as left:
+    print(left.code, [name for name in ("torch", "transformers", "PIL", "py3langid") if name in sys.modules])
+"""
+
+
+def test_a_wrong_path_is_told_before_anything_heavy_is_loaded():
+    done = subprocess.run([sys.executable, "-c", LIGHT], capture_output=True, text=True, check=True)
+    assert done.stdout == "2 []\n"
+
+
+def test_version_is_told(monkeypatch, capsys):
+    assert maya(monkeypatch, capsys, "--version") == f"maya {importlib.metadata.version('maya')}\n"
+
+
+def test_what_a_terminal_cannot_write_and_who_stops_reading_break_nothing():
+    command = [
+        sys.executable,
+        "-c",
+        "import sys; from maya_core import cli; cli.app.cli = lambda **_: print('है' * 99999); cli.main()",
+    ]
+    narrow = subprocess.run(command, capture_output=True, check=False, env=os.environ | {"PYTHONIOENCODING": "cp1252"})
+    assert (narrow.returncode, narrow.stdout[:2], narrow.stderr) == (0, b"??", b"")
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as unread:
+        unread.stdout.read(1)
+        unread.stdout.close()
+        assert unread.stderr.read() == b""
+    assert unread.returncode == 0
 
 
 @pytest.fixture
@@ -109,7 +175,10 @@ def test_convert_and_export_write_models(folder, monkeypatch, capsys, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (("ask", "no-such.png", "What?"), "There is no file of this name"),
+        (("ask", "no-such.png", "What?"), "There is no file no-such.png"),
+        (("ask", "{photo}", "no-such.png", "What?"), "There is no file no-such.png"),
+        (("ask", "{photo}"), "Give a picture and a question"),
+        (("ask", "-", "-"), "Only one thing can come through the pipe"),
         (("ask", "{photo}", "  ", "--model", "{folder}"), "The question is empty"),
         (("info", "--model", "./nowhere"), "There is no folder"),
         (("convert", "./nowhere", "out"), "There is no folder"),
