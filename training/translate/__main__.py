@@ -1,0 +1,140 @@
+"""The paper's data from the command line: `python -m training.translate COMMAND`."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from maya_core.errors import MayaError
+from training.translate.run import OTHERS, EngineOptions
+
+Languages = Annotated[tuple[str, ...], tyro.conf.arg(help="codes of the languages to translate into")]
+Shard = Annotated[str, tyro.conf.arg(help="which machine this is of how many: 1/8 is the first of eight")]
+app = tyro.extras.SubcommandApp()
+
+
+@app.command
+def run(
+    source: tyro.conf.Positional[Path],
+    job: Annotated[Path, tyro.conf.arg(help="folder for the journal; the same command goes on where it stopped")],
+    engine: tyro.conf.OmitArgPrefixes[EngineOptions],
+    languages: Languages = OTHERS,
+    preamble: Annotated[
+        str, tyro.conf.arg(help="a name in preambles.toml, or the chosen.json of a search")
+    ] = "caption",
+    batch: Annotated[int, tyro.conf.arg(help="texts in a request; 1 sends each as it is, more go as JSON")] = 1,
+    input_price: Annotated[float, tyro.conf.arg(help="of a million tokens of requests, in any currency")] = 0.0,
+    output_price: Annotated[float, tyro.conf.arg(help="of a million tokens of replies")] = 0.0,
+    budget: Annotated[float | None, tyro.conf.arg(help="what the whole job may cost, never to be exceeded")] = None,
+    shard: Shard = "1/1",
+    dry_run: Annotated[bool, tyro.conf.arg(help="read and check the source, tell the cost, send nothing")] = False,
+) -> None:
+    """Translate every text of English LLaVA data (JSON or JSON Lines) into other languages, checking each reply."""
+    from rich.console import Console
+
+    from training.translate.bulk import Plan, Price
+    from training.translate.prompts import load_preambles
+    from training.translate.run import (
+        checked_languages,
+        estimate,
+        facts,
+        opened,
+        shard_of_name,
+        standing,
+        take_in,
+        work,
+    )
+
+    console = Console()
+    plan = Plan(
+        languages=checked_languages(languages),
+        preambles=load_preambles(preamble),
+        batch=batch,
+        concurrency=engine.concurrency,
+        price=Price(input=input_price, output=output_price),
+        budget=budget,
+    )
+    part = shard_of_name(shard)
+    with opened(job) as journal:
+        journal.agree(facts(plan, engine, part))
+        take_in(journal, source, plan.languages, part, console)
+        journal.recover()
+        console.print(estimate(journal, plan))
+        console.print(f"The words of questions and answers go to {engine.where}; no pictures, ids or file names do.")
+        if not dry_run:
+            work(journal, plan, engine, console)
+            for table in standing(journal, plan.price):
+                console.print(table)
+
+
+@app.command
+def status(
+    jobs: tyro.conf.Positional[tuple[Path, ...]],
+    input_price: float = 0.0,
+    output_price: float = 0.0,
+) -> None:
+    """Tell what has become of the texts of one job or more, while they run or later.
+
+    Args:
+        jobs: folders with journals
+        input_price: of a million tokens of requests
+        output_price: of a million tokens of replies
+    """
+    from rich.console import Console
+
+    from training.translate.bulk import Price
+    from training.translate.journal import Journal
+    from training.translate.run import standing
+
+    for job in jobs:
+        with Journal(job, new=False) as journal:
+            for table in standing(journal, Price(input=input_price, output=output_price)):
+                Console().print(table)
+
+
+@app.command
+def retry(job: tyro.conf.Positional[Path], reasons: tuple[str, ...] = ()) -> None:
+    """Let what was rejected be tried again by the next run.
+
+    Args:
+        job: folder with the journal
+        reasons: only what was rejected for these
+    """
+    from training.translate.run import opened
+
+    with opened(job, new=False) as journal:
+        print(f"{journal.try_again(reasons):,} texts wait again.")
+
+
+@app.command
+def export(
+    source: tyro.conf.Positional[Path],
+    jobs: Annotated[tuple[Path, ...], tyro.conf.arg(help="the job's folder, or those of all its shards")],
+    out: Annotated[Path, tyro.conf.arg(help="folder for a file a language")],
+) -> None:
+    """Write the translated records, a file a language; those that are not whole are left out and counted."""
+    from rich.console import Console
+
+    from training.translate.run import all_shards, export_all
+
+    with all_shards(jobs) as shards:
+        Console().print(export_all(source, shards, out))
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; returns its exit status."""
+    try:
+        app.cli(description=__doc__, args=arguments, prog="python -m training.translate")
+    except MayaError as error:
+        print(error, file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("Stopped; what is done is kept, and the same command goes on.", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
