@@ -33,7 +33,7 @@ def main() -> None:
     options = tyro.cli(AppOptions, prog="maya-app")
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: answers are kept as far as they came
     try:
-        _stay_private(offline=options.offline or options.model is None)
+        stay_private(offline=options.offline or options.model is None)
         _serve(options)
     except OSError as error:
         sys.exit(
@@ -71,7 +71,7 @@ def _serve(options: AppOptions) -> None:
         sys.exit(str(error))
 
 
-def _stay_private(*, offline: bool) -> None:
+def stay_private(*, offline: bool) -> None:
     """Switch off what gradio and the hub library would send on their own; must come before their import."""
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"

@@ -4,7 +4,7 @@ import os
 import socket
 import time
 import webbrowser
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import gradio as gr
@@ -56,9 +56,28 @@ def serve(
     listening = Listening()
     page = build_page(engine, models, history, settings, listening, language=language)
     gr.set_static_paths([asset_path("examples"), history.pictures])
+    options = _app_options(history, listening)
+    open_page(page, port=port, browser=browser, announce=announce, command="maya-app", app_options=options)
+    if block:
+        page.block_thread()  # until Ctrl-C; the streams to the browser end with it, and with them the answers
+        _wait_for_silence(engine)
+    return page
+
+
+def open_page(
+    page: gr.Blocks,
+    *,
+    port: int,
+    browser: bool,
+    announce: Callable[[str], None],
+    command: str,
+    app_options: dict[str, Any],
+) -> None:
+    """Serve a page on this computer alone, without what gradio would offer or send beside it. command: what opens it.
+    app_options: with the middleware that guards it (`guarded`). Raises PortTaken."""
     port = port or free_port()
     if not _is_free(port):
-        raise PortTaken(f"Port {port} is taken. Close what uses it, or choose another: maya-app --port 0.")
+        raise PortTaken(f"Port {port} is taken. Close what uses it, or choose another: {command} --port 0.")
     with no_proxies():
         _, url, _ = page.launch(
             server_name=ADDRESS,
@@ -77,15 +96,11 @@ def serve(
             _frontend=False,  # or it gives up where a busy computer takes more than 3 seconds to answer itself
             footer_links=[],
             theme=gr.themes.Default(primary_hue="indigo", font=["Noto Sans", "sans-serif"], font_mono=["monospace"]),
-            app_kwargs=_app_options(history, listening),
+            app_kwargs=app_options,
         )
     announce(url)
     if browser:
         webbrowser.open(url)
-    if block:
-        page.block_thread()  # until Ctrl-C; the streams to the browser end with it, and with them the answers
-        _wait_for_silence(engine)
-    return page
 
 
 def _wait_for_silence(engine: OneAtATime) -> None:
@@ -95,16 +110,17 @@ def _wait_for_silence(engine: OneAtATime) -> None:
 
 
 def _app_options(history: History, listening: Listening) -> dict[str, Any]:
+    return guarded(
+        middleware=[Middleware(NotedListeners, listening=listening)],
+        routes=[Route("/conversations/{conversation}.{ending}", _exporter(history))],
+    )
+
+
+def guarded(*, middleware: Sequence[Middleware] = (), routes: Sequence[Route] = ()) -> dict[str, Any]:
+    """`app_options` of a page of ours: guarded, with our style, script and fonts, and what it has beside them."""
     return {
-        "middleware": [
-            Middleware(LocalOnly),
-            Middleware(Head, text=page_head()),
-            Middleware(NotedListeners, listening=listening),
-        ],
-        "routes": [
-            Mount("/fonts", StaticFiles(directory=asset_path("fonts"))),
-            Route("/conversations/{conversation}.{ending}", _exporter(history)),
-        ],
+        "middleware": [Middleware(LocalOnly), Middleware(Head, text=page_head()), *middleware],
+        "routes": [Mount("/fonts", StaticFiles(directory=asset_path("fonts"))), *routes],
         "docs_url": None,
         "redoc_url": None,
         "openapi_url": None,

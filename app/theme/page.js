@@ -11,7 +11,7 @@
   const URDU_ONLY = /[\u0679\u0688\u0691\u06ba\u06be\u06c1\u06d2\u06cc\u06a9\u06af\u0686\u067e\u06d4]/;
   const ARABIC_ONLY = /[\u0643\u064a\u0629\u0649\u0625]/;
   const TEXTS = "#maya-conversation :is(p, ul, ol, h1, h2, h3, h4, blockquote, table, .message), #maya-list label span, "
-    + "#maya-conversation textarea, #maya-title input, #maya-title textarea, #maya-undo p";
+    + "#maya-conversation textarea, #maya-title input, #maya-title textarea, #maya-undo p, #maya-translation textarea";
 
   function directionOf(text) {
     const first = text.match(STRONG);
@@ -88,7 +88,8 @@
     labelAll();
     const direction = document.documentElement.dir || "ltr";
     document.querySelectorAll(".block[dir], .block [data-testid][dir], textarea, input").forEach((block) => {
-      if (block.dir !== direction && !block.closest(".message, .maya-editor, #maya-title, #maya-list")) block.dir = direction;
+      const keptAsItIs = ".message, .maya-editor, #maya-title, #maya-list, #maya-translation textarea";
+      if (block.dir !== direction && !block.closest(keptAsItIs)) block.dir = direction;
     });
   }
 
@@ -259,6 +260,25 @@
   const show = () => document.body.classList.toggle("dark", theme === "dark" || (theme === "system" && dark.matches));
   dark.addEventListener("change", show);
   window.mayaSetTheme = (chosen) => { theme = chosen || "system"; show(); };
+
+  // The review of translations, by keys at their places on any keyboard; while somebody writes, they are letters.
+  const KEYS = { KeyA: "maya-accept", KeyR: "maya-reject", ArrowLeft: "maya-previous", ArrowRight: "maya-next" };
+  document.addEventListener("keydown", (event) => {
+    const box = document.querySelector("#maya-translation textarea");
+    if (!box || event.altKey || event.metaKey) return;
+    const writes = event.target.matches?.("input, textarea");
+    let done = true;
+    if (writes && event.target === box && event.ctrlKey && event.code === "Enter") document.getElementById("maya-accept").click();
+    else if (writes && event.code === "Escape") event.target.blur();
+    else if (writes || event.ctrlKey) done = false;
+    else if (event.code === "KeyE") box.focus();
+    else if (KEYS[event.code]) {
+      const isMirrored = document.documentElement.dir === "rtl" && event.code.startsWith("Arrow");
+      const other = { ArrowLeft: "ArrowRight", ArrowRight: "ArrowLeft" };
+      document.getElementById(KEYS[isMirrored ? other[event.code] : event.code]).click();
+    } else done = false;
+    if (done) event.preventDefault();
+  });
 
   window.mayaMenu = (open) => document.body.classList.toggle("maya-menu-open", open);
   document.addEventListener("keydown", (event) => { if (event.key === "Escape") window.mayaMenu(false); });

@@ -64,7 +64,7 @@ def run(
         console.print(estimate(journal, plan))
         console.print(f"The words of questions and answers go to {engine.where}; no pictures, ids or file names do.")
         if not dry_run:
-            work(journal, plan, engine, console)
+            work([(journal, plan)], engine, console)
             for table in standing(journal, plan.price):
                 console.print(table)
 
@@ -121,6 +121,77 @@ def export(
 
     with all_shards(jobs) as shards:
         Console().print(export_all(source, shards, out))
+
+
+@app.command
+def sample(
+    source: tyro.conf.Positional[Path],
+    out: Path,
+    n: int = 30,
+    seed: int = 0,
+) -> None:
+    """Draw English texts spread evenly over lengths and readability (Flesch), for a reference set.
+
+    Args:
+        source: LLaVA data, JSON or JSON Lines
+        out: file to write, such as sample.jsonl
+        n: how many texts; the paper took 30 a language
+        seed: of the draw
+    """
+    from maya_core.learning.record_index import RecordFile
+    from training.translate.sample import sample as draw
+    from training.translate.sample import write_sample
+
+    drawn = draw(RecordFile(source), n, seed=seed)
+    write_sample(out, drawn)
+    print(f"{len(drawn)} texts of {len({one.stratum for one in drawn})} strata in {out}")
+
+
+@app.command
+def reference(
+    sample: tyro.conf.Positional[Path],
+    out: Annotated[Path, tyro.conf.arg(help="folder for the items that people review")],
+    engine: tyro.conf.OmitArgPrefixes[EngineOptions],
+    languages: Languages = OTHERS,
+    preamble: Annotated[str, tyro.conf.arg(help="a name in preambles.toml")] = "native",
+) -> None:
+    """Translate a sample and bring the translations back into English, for people to review: `python -m app.review OUT`."""
+    from rich.console import Console
+
+    from training.translate.preparing import make_items
+
+    print(f"{make_items(sample, out, languages, preamble, engine, Console()):,} translations to be reviewed in {out}")
+
+
+@app.command
+def references(
+    folder: tyro.conf.Positional[Path],
+    out: Annotated[Path, tyro.conf.arg(help="file to write, such as references.jsonl")],
+) -> None:
+    """Write what reviewers agreed on, and tell how far they did."""
+    from rich.console import Console
+
+    from training.translate.preparing import write_settled
+
+    Console().print(write_settled(folder, out))
+
+
+@app.command
+def search(
+    references: tyro.conf.Positional[Path],
+    out: Annotated[Path, tyro.conf.arg(help="folder for report.md, scores.png and chosen.json")],
+    engine: tyro.conf.OmitArgPrefixes[EngineOptions],
+    candidates: Annotated[
+        Path | None, tyro.conf.arg(help="TOML with [[preamble]] tables; preambles.toml if not given")
+    ] = None,
+) -> None:
+    """Translate the references' sources with every candidate preamble, score by BLEU and chrF, and choose the best."""
+    from rich.console import Console
+
+    from training.translate.preparing import search as run_search
+
+    best = run_search(references, out, candidates, engine, Console())
+    print(f"{best.best} is best, with BLEU {best.mean(best.best):.1f} on average; the report is {out / 'report.md'}")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -4,7 +4,7 @@ import asyncio
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,6 +48,10 @@ class EngineOptions:
     )
     key_variable: Annotated[str, tyro.conf.arg(help="environment variable with the endpoint's key")] = "OPENAI_API_KEY"
     concurrency: Annotated[int, tyro.conf.arg(help="requests at once, or prompts in a batch of a model here")] = 16
+
+    def __post_init__(self) -> None:
+        if self.concurrency < 1:
+            raise DataError(f"--concurrency is {self.concurrency}; it must be 1 or more.")
 
     @property
     def where(self) -> str:
@@ -143,14 +147,22 @@ def opened(folder: Path, *, new: bool = True) -> Iterator[Journal]:
         yield journal
 
 
-def work(journal: Journal, plan: Plan, options: EngineOptions, console: Console) -> None:
-    """Translate what is pending. Raises what `bulk.translate` does."""
+def work(steps: Iterable[tuple[Journal, Plan]], options: EngineOptions, console: Console) -> None:
+    """Translate what is pending in each journal, one after the other, with one engine. Raises what `bulk.translate` does."""
+    if options.engine == "ray":
+        from training.translate.cluster import translate as translate_on_cluster
+
+        for journal, plan in steps:
+            with live(console, journal.counts()) as on_state:
+                translate_on_cluster(journal, options.model, plan, on_state)
+        return
 
     async def working() -> None:
         engine = options.open()
         try:
-            with live(console, journal.counts()) as on_state:
-                await translate(journal, engine, plan, on_state)
+            for journal, plan in steps:
+                with live(console, journal.counts()) as on_state:
+                    await translate(journal, engine, plan, on_state)
         finally:
             await engine.close()
 

@@ -170,13 +170,13 @@ class _Handler(BaseHTTPRequestHandler):
     def _read(self) -> Request:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         prompt = body["messages"][0]["content"]
-        asked = _ASKED.search(prompt)
-        assert asked, prompt
+        named = _ASKED.findall(prompt)
+        asked = next((name for name in named if name != "English"), "English")  # some say from which they translate
         listed = "\n\n[{" in prompt
         text = prompt[prompt.index("\n\n") + 2 :]
         texts = [entry["text"] for entry in json.loads(text)] if listed else [text]
         with self.server.lock:
-            request = Request(body, dict(self.headers), CODES[asked[0]], texts, listed, len(self.server.requests))
+            request = Request(body, dict(self.headers), CODES[asked], texts, listed, len(self.server.requests))
             self.server.requests.append(request)
         return request
 
