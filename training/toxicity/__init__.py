@@ -1,0 +1,1 @@
+"""What is toxic in pictures or their captions leaves the data, in all languages alike."""
