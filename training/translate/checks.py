@@ -26,7 +26,7 @@ _APOLOGY = re.compile(r"sorry|apolog|cannot|can['’]t|unfortunately|unable|excu
 _QUOTES = {'"': '"', "“": "”", "«": "»", "「": "」", "'": "'", "‘": "’", "„": "“"}
 _WIDE = "WF"  # East Asian width of a character that says as much as two letters
 SHORTEST, LONGEST, SLACK = 0.3, 3.5, 16  # of a translation's length to its source's; letters beyond, for short texts
-FEW_WORDS = 3  # so many may stay as they are: names
+FEW_WORDS = 3  # so many may be the same in both languages: names
 
 
 def tidied(reply: str, source: str) -> str:

@@ -49,6 +49,8 @@ class EngineOptions:
     key_variable: Annotated[str, tyro.conf.arg(help="environment variable with the endpoint's key")] = "OPENAI_API_KEY"
     concurrency: Annotated[int, tyro.conf.arg(help="requests at once, or prompts in a batch of a model here")] = 16
 
+    workers: Annotated[int, tyro.conf.arg(help="models on the cluster, with --engine ray")] = 2
+
     def __post_init__(self) -> None:
         if self.concurrency < 1:
             raise DataError(f"--concurrency is {self.concurrency}; it must be 1 or more.")
@@ -154,7 +156,7 @@ def work(steps: Iterable[tuple[Journal, Plan]], options: EngineOptions, console:
 
         for journal, plan in steps:
             with live(console, journal.counts()) as on_state:
-                translate_on_cluster(journal, options.model, plan, on_state)
+                translate_on_cluster(journal, options.model, plan, on_state, workers=options.workers)
         return
 
     async def working() -> None:

@@ -60,7 +60,7 @@ def begun(tmp_path: Path) -> Callable[..., Journal]:
 
 
 def plan(languages: tuple[str, ...] = ("fr",), **changes: Any) -> Plan:
-    return Plan(languages=languages, preambles=load_preambles("rules"), **({"concurrency": 8} | changes))
+    return Plan(**({"languages": languages, "preambles": load_preambles("rules"), "concurrency": 8} | changes))
 
 
 def work(
