@@ -48,17 +48,18 @@ class EngineOptions:
     )
     key_variable: Annotated[str, tyro.conf.arg(help="environment variable with the endpoint's key")] = "OPENAI_API_KEY"
     concurrency: Annotated[int, tyro.conf.arg(help="requests at once, or prompts in a batch of a model here")] = 16
-
     workers: Annotated[int, tyro.conf.arg(help="models on the cluster, with --engine ray")] = 2
 
     def __post_init__(self) -> None:
-        if self.concurrency < 1:
-            raise DataError(f"--concurrency is {self.concurrency}; it must be 1 or more.")
+        for name, value in (("concurrency", self.concurrency), ("workers", self.workers)):
+            if value < 1:
+                raise DataError(f"--{name} is {value}; it must be 1 or more.")
 
     @property
     def where(self) -> str:
-        """The host that texts are sent to."""
-        return (urlsplit(self.endpoint).hostname or "") if self.engine == "endpoint" else "this machine"
+        """Who is sent the texts."""
+        hosts = {"endpoint": urlsplit(self.endpoint).hostname or "", "local": "no other machine", "ray": "the cluster"}
+        return hosts[self.engine]
 
     def open(self) -> Engine:
         """Raises EngineRefused."""
@@ -94,7 +95,6 @@ def facts(plan: Plan, options: EngineOptions, shard: tuple[int, int]) -> dict[st
     return {
         "model": options.model,
         "preambles": hashlib.sha256(preambles.encode()).hexdigest()[:16],
-        "batch": str(plan.batch),
         SHARD: f"{shard[0]}/{shard[1]}",
     }
 
@@ -155,6 +155,8 @@ def work(steps: Iterable[tuple[Journal, Plan]], options: EngineOptions, console:
         from training.translate.cluster import translate as translate_on_cluster
 
         for journal, plan in steps:
+            if plan.budget is not None:
+                raise DataError("A cluster's models cost no tokens; leave --budget away, or use an endpoint.")
             with live(console, journal.counts()) as on_state:
                 translate_on_cluster(journal, options.model, plan, on_state, workers=options.workers)
         return

@@ -45,6 +45,12 @@ def write(file: Path, content: list[dict[str, Any]]) -> Path:
     return file
 
 
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Indexes of a test's sources stay with the test."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
 @pytest.fixture
 def begun(tmp_path: Path) -> Callable[..., Journal]:
     """begun(source, languages) -> a journal that has taken the source in."""

@@ -4,7 +4,7 @@ import contextlib
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from maya_core.languages import CODES
@@ -14,6 +14,9 @@ from training.translate.engine import ReplyUnusable
 from training.translate.prompts import load_candidates, prompt, replies
 from training.translate.texts import cut
 
+ANY_TEXT = settings(
+    max_examples=100, derandomize=True, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 DOG = "What is in the picture? A dog."
 
 
@@ -86,6 +89,7 @@ def test_a_reply_is_in_nfc_and_without_quotes_that_nobody_asked_for():
     assert tidied('"Bonjour"', '"Hello"') == '"Bonjour"'
 
 
+@ANY_TEXT
 @given(st.text())
 def test_any_text_is_cut_and_put_together_again(text):
     piece = cut(text)
@@ -95,11 +99,13 @@ def test_any_text_is_cut_and_put_together_again(text):
     assert not piece.words.endswith("<image>")
 
 
+@ANY_TEXT
 @given(st.text(), st.text())
 def test_no_reply_breaks_the_checks(source, said):
     assert isinstance(fault(source, tidied(said, source), "hi"), str)
 
 
+@ANY_TEXT
 @given(st.lists(st.text(), min_size=2, max_size=6), st.text())
 def test_any_reply_to_several_texts_is_read_or_unusable(texts, said):
     listed = json.dumps([{"id": number, "text": text} for number, text in enumerate(texts, start=1)])

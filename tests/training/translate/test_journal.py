@@ -1,6 +1,9 @@
 """Nothing is lost, nothing is mixed and nothing is paid twice without need: kills, shards, changed sources, the export."""
 
+import asyncio
+import gc
 import json
+import os
 import random
 import subprocess
 import sys
@@ -14,6 +17,9 @@ from maya_core.learning.record_index import RecordFile
 from maya_core.learning.records import ConversationFiles
 from tests.training.translate.conftest import plan, record, records, work, write
 from tests.training.translate.fake_endpoint import Reply, Request, fake_endpoint, faults
+from tests.training.translate.fake_endpoint import translate as by_rote
+from training.translate.bulk import translate
+from training.translate.engine import Completion
 from training.translate.export import Shards, census, export
 from training.translate.journal import Incoming, Journal, JournalUnavailable
 from training.translate.run import OTHERS, opened, shard_of_name, source_digest
@@ -330,23 +336,14 @@ def test_a_kill_while_a_source_is_read_leaves_it_unread(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1500)
 def test_a_hundred_thousand_texts_take_no_more_memory_at_the_end(tmp_path):
     """Concurrency 64; from a tenth of the way to the end."""
-    import gc
-    import os
-
     import psutil
 
     class Instant:
         async def complete(self, prompt, *, most_tokens, temperature=0.0):
-            from tests.training.translate.fake_endpoint import translate
-            from training.translate.engine import Completion
-
-            return Completion(text=translate(prompt.split("\n\n")[1], "hi"), input_tokens=1, output_tokens=1)
-
-    import asyncio
-
-    from training.translate.bulk import translate
+            return Completion(text=by_rote(prompt.split("\n\n")[1], "hi"), input_tokens=1, output_tokens=1)
 
     process, sizes, done = psutil.Process(), [], Counter()
 
