@@ -1,5 +1,6 @@
 """`python -m app.review FOLDER`: opens the page on which people look through translations."""
 
+import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -32,9 +33,10 @@ class ReviewOptions:
 def open_review(options: ReviewOptions, *, announce: Callable[[str], None]) -> "gr.Blocks":
     """The page, being served. Raises DataError, PortTaken, ValueError."""
     from app.review.page import build_review
-    from app.server import guarded, open_page
+    from app.server import WITHOUT_FIGURES, guarded, open_page
     from maya_core.languages import get_language
 
+    os.environ.update(WITHOUT_FIGURES)
     language = get_language(options.lang).code if options.lang else None
     page = build_review(options.folder, language=language, reviewer=options.reviewer)
     open_page(

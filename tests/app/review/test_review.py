@@ -52,7 +52,12 @@ def review(tmp_path: Path):
 
 
 def shows(page, number: int) -> None:
-    page.wait_for_function(f"document.querySelector('#maya-source p')?.textContent.includes('picture {number}?')")
+    """Wait until the page shows an item, its translation too."""
+    page.wait_for_function(
+        "number => document.querySelector('#maya-source p')?.textContent.includes(`picture ${number}?`) && "
+        f"document.querySelector('{BOX}').value.includes(number)",
+        arg=str(number),
+    )
 
 
 @pytest.fixture
