@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Literal
 
 from maya_core.errors import DataError
+from maya_core.learning.conversation_files import data_files
 from maya_core.learning.record_index import RecordFile
-from maya_core.learning.records import data_files
 from training.toxicity.findings import Findings
 from training.translate.export import replacing
 

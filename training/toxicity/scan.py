@@ -6,9 +6,12 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
+
 from maya_core.errors import DataError, MayaError
+from maya_core.learning.formats import Record, find_picture, sources
 from maya_core.learning.record_index import RecordFile
-from maya_core.learning.records import Record, answers, defects, picture_names
+from maya_core.learning.records import answers, defects
 from maya_core.model.images import open_image
 from maya_core.weights.durable import digest
 from training.toxicity.classifiers import Classifier
@@ -54,7 +57,7 @@ def look_at_pictures(
     findings: Findings, file: RecordFile, images: Path, classifier: Classifier, on_finding: OnFinding
 ) -> None:
     """A record without a picture is clean in this part; of several pictures each is looked at."""
-    _look(findings, "image", lambda number: [open_image(images / name) for name in picture_names(file[number])],
+    _look(findings, "image", lambda number: _pictures(file[number], images),
           _EveryPicture(classifier), on_finding)  # fmt: skip
 
 
@@ -104,6 +107,14 @@ class _EveryPicture:
     def __call__(self, items: Sequence[Any]) -> list[Finding]:
         found = iter(self._classifier([picture for pictures in items for picture in pictures]) if any(items) else [])
         return [_worst([next(found) for _ in pictures]) for pictures in items]
+
+
+def _pictures(record: Record, images: Path) -> list[Image.Image]:
+    """A record's pictures, from the folder or from within it. Raises ImageError."""
+    return [
+        open_image(one if isinstance(one, bytes) else find_picture(one, images) or images / one)
+        for one in sources(record.get("image"))
+    ]
 
 
 def _worst(found: list[Finding]) -> Finding:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from hashlib import blake2b
 from typing import Any, NamedTuple
 
-from maya_core.learning.records import Record
+from maya_core.learning.formats import Record
 
 _LEADING = re.compile(r"(?:\s|<image>)*")
 _TRAILING = re.compile(r"(?:\s|<image>)*\Z")

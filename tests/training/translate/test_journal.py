@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from maya_core.errors import DataError, RunBusy
+from maya_core.learning.conversation_files import ConversationFiles
 from maya_core.learning.record_index import RecordFile
-from maya_core.learning.records import ConversationFiles
 from tests.training.translate.conftest import plan, record, records, work, write
 from tests.training.translate.fake_endpoint import Reply, Request, fake_endpoint, faults
 from tests.training.translate.fake_endpoint import translate as by_rote

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from maya_core.learning.records import ConversationFiles
+from maya_core.learning.conversation_files import ConversationFiles
 from maya_core.model.images import open_image
 from maya_core.reviews import Review, add_review, load_items
 from tests.tiny import picture
