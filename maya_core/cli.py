@@ -105,8 +105,6 @@ def _asked(words: Sequence[str]) -> tuple[list[Path | bytes], str]:
 
 
 def _as_json(deltas: Iterable["Delta"], language: str) -> str:
-    import json
-
     started = time.monotonic()
     text, tokens, first = "", 0, None
     for delta in deltas:
