@@ -175,7 +175,7 @@ def tiny_pointing(*, steps: int = 100) -> TrainConfig:
     )
 
 
-def tiny_answers(*, steps: int = 2800) -> TrainConfig:
+def tiny_answers(*, steps: int = 4200) -> TrainConfig:
     """Stage 2: language model and, slowly, the connector, on questions of every kind. The tower rests."""
     rates = _TINY_LANGUAGE_MODEL | {_TINY_TABLE: 1e-3, "model.connector": 2e-4}
     return replace(tiny_pointing(steps=steps), batch_size=40, learning_rates=rates, seed=3)

@@ -91,7 +91,7 @@ class EmbeddedOptions:
     connector_steps: int = 600
     grounding_steps: int = 300
     pointing_steps: int = 100
-    answer_steps: int = 2800
+    answer_steps: Annotated[int, tyro.conf.arg(help="0 goes on to the doubting")] = 4200
     doubt_steps: int = 600
     vocabulary: Annotated[int, tyro.conf.arg(help="most entries of the tokenizer")] = 20480
     workers: int = 1
@@ -170,8 +170,8 @@ class _Making:
             asking = replace(cells, conversations=4, names=16)
             self.stage("pointing", pointing, asking, collator, tiny_pointing(steps=options.pointing_steps))
         asking = replace(cells, conversations=5, names=4, seed=3)
-        self.stage("answers", pointing, asking, collator, tiny_answers(steps=options.answer_steps))
-
+        if options.answer_steps:
+            self.stage("answers", pointing, asking, collator, tiny_answers(steps=options.answer_steps))
         doubting = Both(replace(asking, unknown=0.1, between=0.15, seed=10), self.calibration(asking), one_in=6)
         self.stage("doubting", pointing, doubting, collator, tiny_doubting(steps=options.doubt_steps))
 

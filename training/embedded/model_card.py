@@ -32,8 +32,8 @@ drawings, says whether, where and how many they are, and what colours it sees, i
 - Data: photographs of Caltech-101 (Li, Andreeto, Ranzato and Perona, CC BY 4.0) and COCO train2017 (COCO128: annotations
   CC BY 4.0), put together by `training/photo_vqa`; scenes of emoji of `training/emoji_vqa`; and scenes whose photographs
   were never taken (`training/embedded/simulated.py`). No photograph is part of the model or of the project.
-- Command: `python -m training.embedded`, {minutes[all]:.0f} minutes on {hardware}, torch {torch} ({stages}); commit
-  {commit}.
+- Command: `python -m training.embedded`{again}, {minutes[all]:.0f} minutes on {hardware}, torch {torch}
+  ({stages}); commit {commit}.
 - Licence: Apache-2.0. The tower's weights: see `assets/photograph-tower`. The drawings it saw: Noto Apache-2.0, Twemoji
   CC-BY 4.0.
 
@@ -106,6 +106,7 @@ def model_card(folder: Path) -> str:
     config = json.loads((folder / "config.json").read_text("utf-8"))
     found = [json.loads(file.read_text("utf-8")) for file in sorted(folder.glob("evaluation-*.json"))]
     side, patch = (config["vision_config"][size] for size in ("image_size", "patch_size"))
+    minutes, again = minutes_of(report), _runs(report) - 1
     return TEXT.format(
         name=folder.name,
         languages=", ".join(CODES),
@@ -113,11 +114,25 @@ def model_card(folder: Path) -> str:
         megabytes=sum(file.stat().st_size for file in folder.glob("*.safetensors")) / 1e6,
         image_size=side,
         cells=(side // patch) ** 2,
-        stages=", ".join(f"{stage} {minutes}" for stage, minutes in report["minutes"].items() if stage != "all"),
+        stages=", ".join(f"{stage} {minutes[stage]:.1f}" for stage in minutes if stage != "all"),
         photographs="\n".join(photographs_table(one) for one in found if "wording" in one),
         drawings="\n".join(drawings_table(one) for one in reversed(found) if "split" in one),
-        **report,
+        again=f" and {again} times more with `--model`" if again else "",
+        **report | {"minutes": minutes},
     )
+
+
+def _runs(report: Mapping[str, Any]) -> int:
+    return 1 + (_runs(report["before"]) if "before" in report else 0)
+
+
+def minutes_of(report: Mapping[str, Any]) -> dict[str, float]:
+    """Of each stage, in this run and in those of the model that it went on from."""
+    before = minutes_of(report["before"]) if "before" in report else {}
+    return {
+        stage: before.get(stage, 0) + report["minutes"].get(stage, 0)
+        for stage in sorted(before | report["minutes"], key="all".__eq__)
+    }
 
 
 def main(

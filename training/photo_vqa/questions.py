@@ -136,8 +136,8 @@ class _Asker:
             return self.listing("what")
         answer, accepted = self.naming(thing)
         number = self.counts()[thing]
-        if self.scene.are_counted and 1 < number <= MOST_COUNTED:
-            accepted, answer = [*accepted, answer], self.phrases.counted(number, self.names[thing])
+        if self.scene.are_counted and 1 < number <= MOST_COUNTED:  # it need not count to say what it is
+            accepted.append(self.phrases.counted(number, self.names[thing]))
         parent = load_things()[thing].parent
         accepted += _all_names(self.answer_language, parent) if parent else ()
         doubted = [self.phrases.sentence("unsure", self.names[one]) for one in (thing, parent) if one]
