@@ -23,7 +23,9 @@ from training.photo_vqa.things import load_things
 PARTS = slice(FEATURES, FEATURES + CLASSES)  # of a cell's features: which of COCO's classes have a part there
 LOUDNESS = (1.4, 2.4)  # of what makes a thing: means from weights are half as long as real ones
 NEARER = (0.5, 0.62)  # of what looks like two things, the share of the one that it perhaps is
-SWAPPED, FOUND = 0.4, 0.14  # of scenes: whose things become others; whose things are another detector's
+PORTRAITS = 0.4  # of what a detector finds: one thing, as large as people take pictures of it
+SMALL, LARGE = (0.08, 0.5), (0.5, 1.0)  # shares of a picture's sides
+SWAPPED, FOUND = 0.4, 0.3  # of scenes: whose things become others; whose things are another detector's
 
 
 @dataclass(frozen=True)
@@ -102,10 +104,11 @@ class Simulator:
         self._forget(features_PD, torch.ones(len(features_PD), dtype=torch.bool))
         known = [thing for thing in load_things().values() if thing.coco]
         things = []
-        for _ in range(rng.choice((1, 1, 2, 2, 3))):
+        is_portrait = rng.random() < PORTRAITS
+        for _ in range(1 if is_portrait else rng.choice((1, 1, 2, 2, 3))):
             thing = "person" if rng.random() < 0.25 else rng.choice(known).id
-            for _ in range(rng.choices((1, 2, 3, 4, 5), weights=(10, 7, 6, 5, 2))[0]):
-                width, height = (rng.uniform(0.08, 0.5) for _ in range(2))
+            for _ in range(1 if is_portrait else rng.choices((1, 2, 3, 4, 5), weights=(10, 7, 6, 5, 2))[0]):
+                width, height = (rng.uniform(*(LARGE if is_portrait else SMALL)) for _ in range(2))
                 x, y = rng.uniform(width / 2, 1 - width / 2), rng.uniform(height / 2, 1 - height / 2)
                 seen = Seen(thing=thing, x=x, y=y, width=width, height=height)
                 if any(abs(x - one.x) < 0.1 and abs(y - one.y) < 0.1 for one in things):
