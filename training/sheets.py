@@ -50,17 +50,18 @@ def contact_sheet(rows: Sequence[tuple[Image.Image, Sequence[Line]]], *, columns
 def _draw(sheet: Image.Image, line: Line, left: int, top: int) -> None:
     """Question and answer on one line, from the side where the script begins, as large as fits."""
     draw = ImageDraw.Draw(sheet)
+    question, answer = (" ".join(text.split()) for text in (line.text, line.answer))
     direction = get_language(line.language).direction
     options: dict[str, Any] = {"direction": direction, "language": line.language}
     room, baseline = WIDTH - SIDE - 4 * MARGIN, top + LINE * 2 // 3
     for size in range(LARGEST, SMALLEST - 1, -1):
         font = font_for(line.language, size)
-        asked, answered = (draw.textlength(text, font, **options) for text in (line.text, line.answer))
+        asked, answered = (draw.textlength(text, font, **options) for text in (question, answer))
         if asked + GAP + answered <= room:
             break
     if direction == "ltr":
-        draw.text((left, baseline), line.text, INK, font, "ls", **options)
-        draw.text((left + asked + GAP, baseline), line.answer, ANSWER_INK, font, "ls", **options)
+        draw.text((left, baseline), question, INK, font, "ls", **options)
+        draw.text((left + asked + GAP, baseline), answer, ANSWER_INK, font, "ls", **options)
         return
-    draw.text((left + room, baseline), line.text, INK, font, "rs", **options)
-    draw.text((left + room - asked - GAP, baseline), line.answer, ANSWER_INK, font, "rs", **options)
+    draw.text((left + room, baseline), question, INK, font, "rs", **options)
+    draw.text((left + room - asked - GAP, baseline), answer, ANSWER_INK, font, "rs", **options)

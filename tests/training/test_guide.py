@@ -14,7 +14,7 @@ from maya_core.weights.checkpoint import save_model
 from tests.tiny import tiny_session, write_records
 
 GUIDE = Path(__file__).parents[2] / "training" / "README.md"
-OTHERS = "\n## Evaluate"  # and what follows: tests/training/benchmarks/test_readme.py
+OTHERS = "\n## The paper's data"  # and what follows: tests/training/translate and tests/training/benchmarks
 ELSEWHERE = ("accelerate launch",)  # tests/maya_core/learning/test_processes.py, with the same configuration
 
 

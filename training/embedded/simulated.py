@@ -66,7 +66,7 @@ class Simulator:
         chance = rng.random()
         if chance < FOUND and (scene.lists_all or not scene.things):
             return self._found(scene, features_PD.float().clone(), rng)
-        if chance < SWAPPED and scene.things and not scene.lists_all:
+        if chance < SWAPPED and self.made and scene.things and not scene.lists_all:
             return self._swapped(scene, features_PD.float().clone(), rng)
         return scene, features_PD
 

@@ -113,10 +113,12 @@ def test_a_stock_pipeline_answers_as_our_session(tmp_path):
     export_llava(tmp_path / "ours", tmp_path / "llava")
     pipe = pipeline("image-text-to-text", model=str(tmp_path / "llava"), dtype=torch.float32, device="cpu")
     questions = ("What is this?", "यह क्या है?", "ما هذا؟")
-    options = GenerationOptions(max_new_tokens=24)
+    options = GenerationOptions(
+        max_new_tokens=6
+    )  # the scores of random weights lie so near that rounding decides later
     for question, file in zip(questions, EXAMPLES, strict=True):
         picture_and_words = [{"type": "image", "path": str(file)}, {"type": "text", "text": question}]
-        [told] = pipe(text=[{"role": "user", "content": picture_and_words}], max_new_tokens=24, return_full_text=False)
+        [told] = pipe(text=[{"role": "user", "content": picture_and_words}], max_new_tokens=6, return_full_text=False)
         asked = session.processor.user_message(question, file)
         assert told["generated_text"].rstrip("\ufffd").strip() == session.answer(
             asked, options

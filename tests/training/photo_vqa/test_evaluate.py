@@ -240,7 +240,7 @@ def test_the_commands(folders, tmp_path, monkeypatch, capsys):
     photos = ["--caltech", str(folders / "caltech"), "--coco", str(folders / "coco")]
     app.cli(args=["preview", "--out", str(tmp_path / "new" / "preview.png"), *photos])
     with Image.open(tmp_path / "new" / "preview.png") as sheet:
-        assert sheet.width == 1800
+        assert sheet.width == 2 * WIDTH
     app.cli(args=["export", "--out", str(tmp_path / "data"), "--n", "5", *photos])
     assert len(list((tmp_path / "data" / "images").iterdir())) == 5
     assert "conversations in" in capsys.readouterr().out
