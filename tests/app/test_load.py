@@ -205,6 +205,7 @@ def soak(rounds: int) -> None:
                         if step % 5 == 3:
                             next(stream)
                             stream.close()
+                            session = uuid.uuid4().hex  # who has left comes back as another page
                         else:
                             list(stream)
                     freed(site, 5)
