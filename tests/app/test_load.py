@@ -198,14 +198,13 @@ def soak(rounds: int) -> None:
                 for number in range(rounds):
                     session = uuid.uuid4().hex  # a page that is loaded anew
                     for step in range(10):
-                        broken = step % 5 == 4
+                        broken = step % 5 == 3
                         path = upload(client, b"no picture" if broken else PHOTO)
                         join(client, ask, [question(f"q{number}", path), None, "en"], session)
                         stream = listen(client, session)
-                        if step % 5 == 3:
+                        if step == 9:  # who has left does not come back: the next is another page
                             next(stream)
                             stream.close()
-                            session = uuid.uuid4().hex  # who has left comes back as another page
                         else:
                             list(stream)
                     freed(site, 5)
