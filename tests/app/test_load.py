@@ -207,7 +207,7 @@ def soak(rounds: int) -> None:
                             stream.close()
                         else:
                             list(stream)
-                    freed(site, 5)
+                    freed(site, 60)
                     gc.collect()
                     sizes.append(memory())
                     opened.append(handles())
