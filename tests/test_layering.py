@@ -23,6 +23,7 @@ FLOORS: tuple[dict[str, tuple[str, ...]], ...] = (
                      "conversation_files", "features", "held_out", "objective", "recorder",
                      "train"),
     },
+    {"commands": ("arguments", "progress", "about", "models", "ask")},
     {"": ("cli",)},
 )  # fmt: skip
 PLACES = {
@@ -153,11 +154,12 @@ def test_no_library_prints_and_no_except_is_broad():
         for file in files(package):
             tree = ast.parse(file.read_text("utf-8"))
             for node in ast.walk(tree):
+                where = f"{file}:{getattr(node, 'lineno', 0)}"
                 if isinstance(node, ast.ExceptHandler):
                     caught = ast.unparse(node.type) if node.type else "everything"
-                    assert caught not in ("everything", "Exception", "BaseException"), f"{file}:{node.lineno}"
+                    assert caught not in ("everything", "Exception", "BaseException"), where
                 if isinstance(node, ast.Call) and ast.unparse(node.func) == "print":
-                    assert file.name in ("cli.py", "__main__.py"), f"{file}:{node.lineno}"
+                    assert file.name in ("cli.py", "__main__.py") or file.parent.name == "commands", where
 
 
 def test_nothing_that_can_run_foreign_code():

@@ -1,0 +1,1 @@
+"""What the `maya` command does, a file for each kind of thing."""

@@ -1,0 +1,81 @@
+"""What a model is, and what this machine has: `maya info`, `maya doctor`."""
+
+from typing import TYPE_CHECKING
+
+from maya_core.commands.arguments import Model
+from maya_core.commands.progress import here
+
+if TYPE_CHECKING:
+    from maya_core.model.config import MayaConfig
+
+
+def info(model: Model = None) -> None:
+    """Say what a model is: its parts, its sizes, its prompt format; or what is wrong with its files."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from maya_core.model.maya import parameter_counts
+    from maya_core.weights.checkpoint import is_quantized, load_config, load_processor, require_whole, stored_dtype
+
+    folder = here(model)
+    config = load_config(folder)
+    require_whole(folder)
+    four_bit = ", the language model's layers in 4 bits (NF4)" if is_quantized(folder) else ""
+    counts = parameter_counts(config)
+    table = Table(show_header=False)
+    rows = {
+        "model": folder.name,
+        **{part.replace("_", " "): f"{count:,} parameters" for part, count in counts.items()},
+        "all": f"{sum(counts.values()):,} parameters",
+        "picture": f"{config.image_size} px, {_visual_tokens(config)} visual tokens",
+        "context": f"{config.text.max_position_embeddings} tokens",
+        "prompt format": config.prompt_format,
+        "weights": str(stored_dtype(folder)).removeprefix("torch.") + four_bit,
+        "on disk": f"{sum(file.stat().st_size for file in folder.rglob('*') if file.is_file()) / 1e6:,.1f} MB",
+    }
+    for name, value in rows.items():
+        table.add_row(name, value)
+    Console().print(table)
+    load_processor(folder).require_tokenizer()
+
+
+def doctor() -> None:
+    """Say what this machine has, and which model would be used on it."""
+    import platform
+
+    import torch
+    from rich.console import Console
+    from rich.table import Table
+
+    from maya_core.answering.footprint import best_plan
+    from maya_core.errors import ModelTooLarge
+    from maya_core.hardware import GIB, in_words, inspect_machine
+    from maya_core.model.config import MayaConfig
+    from maya_core.weights.checkpoint import load_config
+
+    machine = inspect_machine()
+
+    def form(config: MayaConfig) -> str:
+        try:
+            plan = best_plan(config, machine)
+        except ModelTooLarge as error:
+            return str(error)
+        bits = "4 bits (NF4)" if plan.quantization else str(plan.dtype).removeprefix("torch.")
+        return f"fits in {bits}, with {in_words(plan.needed)}"
+
+    rows = {
+        "system": f"{platform.system()} {platform.machine()}",
+        "software": f"Python {platform.python_version()}, torch {torch.__version__}",
+        "device": f"{machine.device}: {machine.name}, {machine.memory / GIB:.0f} GiB, {machine.cores} CPU cores",
+        "embedded Maya": f"{form(load_config(here(None)))}; used unless --model says otherwise",
+        "Maya 8B": f"{form(MayaConfig.published())}; use it with --model FOLDER",
+        "network": "not used, unless --model names a repository on the hub",
+    }
+    table = Table(show_header=False)
+    for name, value in rows.items():
+        table.add_row(name, value)
+    Console().print(table)
+
+
+def _visual_tokens(config: "MayaConfig") -> int:
+    return config.visual_tokens(config.image_size, config.image_size)
