@@ -72,8 +72,9 @@ def _adapter_parameters(config: MayaConfig, lora: LoraSettings) -> int:
     of_keys = width // text.num_attention_heads * text.num_key_value_heads
     shapes = [(width, width), (width, of_keys), (width, of_keys), (width, width)]  # q, k, v, o
     shapes += [(width, inner), (width, inner), (inner, width)]  # gate, up, down
-    tuned = (sum(shape) for name, shape in zip(MATRICES, shapes, strict=True) if name in (lora.targets or MATRICES))
-    return text.num_hidden_layers * lora.rank * sum(tuned)
+    tuned = [shape for name, shape in zip(MATRICES, shapes, strict=True) if name in (lora.targets or MATRICES)]
+    lengths = sum(rows for _, rows in tuned) if lora.dora else 0
+    return text.num_hidden_layers * (lora.rank * sum(map(sum, tuned)) + lengths)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -62,7 +62,7 @@ def as_tuned(options: StageOptions) -> StageOptions:
     own = adapters.settings_of(local_folder(options.model or ""))
     assert options.recipe.lora is not None
     own = replace(own, dropout=options.recipe.lora.dropout)
-    return replace(options, recipe=replace(options.recipe, lora=own))
+    return replace(options, recipe=replace(options.recipe, lora=own)).with_lengths()
 
 
 def shaped(processor: MayaProcessor, recipe: Recipe) -> MayaProcessor:

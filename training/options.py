@@ -2,9 +2,10 @@
 
 import json
 import os
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
 import tyro
 
@@ -16,68 +17,46 @@ from maya_core.weights import adapters
 from maya_core.weights.checkpoint import is_quantized, places_of
 from maya_core.weights.destination import RECIPE, claim
 from maya_core.weights.hub import local_folder
-from training.recipes import LANGUAGE_MODEL, LORA_A, LORA_B, Recipe, finetune
+from training.recipes import LANGUAGE_MODEL, LORA_A, LORA_B, MAGNITUDE, Recipe, finetune
 
 DEPTHS = {"mlp": 2, "qformer": 12, "cross_attention": 6}  # as published
 
 
 @dataclass(frozen=True, kw_only=True)
 class StageOptions:
-    """Train Maya on pictures and words of your own."""
+    """Train Maya on pictures and words of your own; `training.help` says what each is.
 
-    data: Annotated[
-        tuple[str, ...], tyro.conf.arg(help="JSON or JSON Lines files, or folders of them; FILE:0.3 takes three of ten")
-    ]
-    images: Annotated[Path, tyro.conf.arg(help="folder of the records' pictures")]
-    model: Annotated[str | None, tyro.conf.arg(help="folder or repository of the Maya to go on from")] = None
-    out: Annotated[Path, tyro.conf.arg(help="folder for the result: a model, or an adapter")] = Path("maya-tuned")
-    adapter: Annotated[
-        Literal["continue", "merge"] | None,
-        tyro.conf.arg(help="where --model is an adapter: tune it on, or merge it in and give a whole model"),
-    ] = None
-    tower: Annotated[str | None, tyro.conf.arg(help="of a SigLIP, CLIP or DINOv2, for a new Maya")] = None
-    language_model: Annotated[str | None, tyro.conf.arg(help="of a Cohere model such as Aya-23, for a new Maya")] = None
-    connector: Annotated[
-        Literal["mlp", "qformer", "cross_attention"] | None, tyro.conf.arg(help="of a new Maya; mlp if not given")
-    ] = None
-    depth: Annotated[
-        int | None, tyro.conf.arg(help="layers or blocks of a new Maya's connector; 2, 12 and 6 if not given")
-    ] = None
-    run: Annotated[Path | None, tyro.conf.arg(help="folder for checkpoints and records; OUT.run if not given")] = None
-    columns: Annotated[
-        tuple[str, ...], tyro.conf.arg(help="of CSV and TSV files, such as image=FILE question=Q answer=A language=L")
-    ] = ()
-    take: Annotated[int | None, tyro.conf.arg(help="so many records, drawn by the seed, as many of each language")] = (
-        None
-    )
-    mixing: Annotated[float, tyro.conf.arg(help="1: languages as often as they are; 0: all equally often")] = NATURAL
-    add_markers: Annotated[bool, tyro.conf.arg(help="pictures that no <image> asks for go in front")] = False
-    skip_bad: Annotated[bool, tyro.conf.arg(help="go without records that cannot be trained on, and count them")] = (
-        False
-    )
-    validation: Annotated[
-        str | None,
-        tyro.conf.arg(help="what is not learnt from but measured: a file, or a share of the data such as 0.05"),
-    ] = None
-    validate_every: Annotated[int, tyro.conf.arg(help="steps between two measurements of it")] = 50
-    patience: Annotated[
-        int | None, tyro.conf.arg(help="measurements in a row that come no lower after which the run ends")
-    ] = None
-    features: Annotated[
-        Path | None, tyro.conf.arg(help="folder where what the resting tower sees is kept, to be computed but once")
-    ] = None
-    overwrite: Annotated[bool, tyro.conf.arg(help="replace another model that is at OUT; other files there stay")] = (
-        False
-    )
-    restart: Annotated[bool, tyro.conf.arg(help="begin anew; what the run has so far is put aside")] = False
-    more_epochs: Annotated[float | None, tyro.conf.arg(help="go on from a finished run, its rates starting anew")] = (
-        None
-    )
-    check: Annotated[bool, tyro.conf.arg(help="check every record before the first step")] = True
-    dry_run: Annotated[bool, tyro.conf.arg(help="tell what the run will take, and stop")] = False
+    resting: parts that the recipe would have trained.
+    """
+
+    data: tuple[str, ...]
+    images: Path
+    model: str | None = None
+    out: Path = Path("maya-tuned")
+    adapter: Literal["continue", "merge"] | None = None
+    tower: str | None = None
+    language_model: str | None = None
+    connector: Literal["mlp", "qformer", "cross_attention"] | None = None
+    depth: int | None = None
+    run: Path | None = None
+    columns: tuple[str, ...] = ()
+    take: int | None = None
+    mixing: float = NATURAL
+    add_markers: bool = False
+    skip_bad: bool = False
+    validation: str | None = None
+    validate_every: int = 50
+    patience: int | None = None
+    features: Path | None = None
+    overwrite: bool = False
+    restart: bool = False
+    more_epochs: float | None = None
+    check: bool = True
+    dry_run: bool = False
+    loraplus_ratio: float | None = None
     recipe: tyro.conf.OmitArgPrefixes[Recipe] = field(default_factory=finetune)
     recipe_name: tyro.conf.Suppress[str] = "finetune"
-    resting: tyro.conf.Suppress[tuple[str, ...]] = ()  # parts that the recipe would have trained
+    resting: tyro.conf.Suppress[tuple[str, ...]] = ()
 
     def __post_init__(self) -> None:
         require(0 <= self.mixing <= 1, "mixing", "from 0 to 1", self.mixing)
@@ -87,6 +66,8 @@ class StageOptions:
         require(more is None or 0 < more < float("inf"), "more_epochs", "finite, and above 0", more)
         require(self.validate_every >= 1, "validate_every", "at least 1", self.validate_every)
         require(self.patience is None or self.patience >= 1, "patience", "at least 1", self.patience)
+        ratio = self.loraplus_ratio
+        require(ratio is None or 0 < ratio < float("inf"), "loraplus_ratio", "finite, and above 0", ratio)
         parse_columns(self.columns)
         if isinstance(self.data, tuple):  # and not what is yet to be given
             self.sources  # noqa: B018  (their weights can be read)
@@ -137,6 +118,25 @@ class StageOptions:
         """Whether an adapter is written; one on an adapter that was merged would belong to nothing that is kept."""
         return self.recipe.lora is not None and self.adapter != "merge"
 
+    def with_rates(self, usual: Mapping[str, float]) -> "StageOptions":
+        """With a rate for every part: as the user says, or else its usual one."""
+        rates = {**usual, **self.recipe.train.learning_rates}
+        if self.loraplus_ratio is not None and LORA_A in rates:
+            rates[LORA_B] = self.loraplus_ratio * rates[LORA_A]
+        resting = tuple(part for part, rate in rates.items() if not rate)
+        trained = {part: rate for part, rate in rates.items() if rate}
+        return replace(self._trained_at(trained), resting=resting).with_lengths()
+
+    def with_lengths(self) -> "StageOptions":
+        """With the rate of B for what DoRA has beside A and B, as in peft, unless the user says otherwise."""
+        lora, rates = self.recipe.lora, self.recipe.train.learning_rates
+        if lora is None or not lora.dora or LORA_B not in rates or MAGNITUDE in (*rates, *self.resting):
+            return self
+        return self._trained_at({**rates, MAGNITUDE: rates[LORA_B]})
+
+    def _trained_at(self, rates: Mapping[str, float]) -> "StageOptions":
+        return replace(self, recipe=replace(self.recipe, train=replace(self.recipe.train, learning_rates=rates)))
+
     @property
     def base(self) -> str:
         """The model whose weights are loaded: that below an adapter which is tuned on."""
@@ -156,6 +156,8 @@ def check_options(options: StageOptions) -> None:
         raise MayaError("Give --model, or both --tower and --language-model for a new Maya.")
     if recipe.lora is not None and model is None:
         raise MayaError(f"An adapter belongs to a model that is there; give --model instead of {given}.")
+    if recipe.lora is None and options.loraplus_ratio is not None:
+        raise MayaError("--loraplus-ratio is of an adapter's A and B; take --recipe lora or qlora.")
     _check_adapter(options)
     if options.patience is not None and options.validation is None:
         raise MayaError("--patience is of what is held out; give --validation with a file, or a share such as 0.05.")

@@ -12,6 +12,7 @@ from maya_core.weights.adapters import LoraSettings
 
 CONNECTOR, LANGUAGE_MODEL, TOWER = "model.connector", "model.language_model", "model.vision_tower"
 LORA_A, LORA_B = adapters.PARTS
+MAGNITUDE = adapters.MAGNITUDE
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -22,7 +22,7 @@ from accelerate.utils import broadcast_object_list
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from maya_core.cli import interruptible
+from maya_core.cli import MENDABLE, interruptible
 from maya_core.errors import DiskFull, MayaError, OutOfMemory
 from maya_core.hardware import in_words
 from maya_core.learning.conversation_files import ConversationFiles
@@ -40,6 +40,7 @@ from maya_core.weights.durable import exclusive
 from maya_core.weights.hub import local_folder
 from training.checks import PictureChecks, RecordChecks, check_files
 from training.estimate import REACHED, Work, checkpoint_bytes, free_memory, look_at, matrix_speed, memory, suggestion
+from training.help import ADAPTER, page
 from training.model import as_tuned, load_base, made_from, parts_of, prepare, result_dtype, save_result, shaped
 from training.options import StageOptions, check_options
 from training.progress import duration, live
@@ -362,41 +363,25 @@ def _progress(console: Console) -> Progress:
 def command(program: str, recipes: Mapping[str, Any], description: str, arguments: list[str] | None = None) -> int:
     """Parse, run, and say a user's mistake in one sentence; returns the exit status."""
     arguments = sys.argv[1:] if arguments is None else arguments
-    chosen = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    chosen.add_argument("--recipe")
-    chosen.add_argument("--config", type=Path)
-    known, rest = chosen.parse_known_args(arguments)
     try:
-        settings = read_settings(known.config) if known.config else {}
+        name, given = _recipe_and_flags(program, recipes, arguments)
     except MayaError as error:
         print(error, file=sys.stderr)
-        return 2
-    name = known.recipe or settings.pop("recipe", program)
-    settings.pop("recipe", None)
-    if name not in recipes:
-        print(f"There is no recipe {name!r}; choose {', '.join(recipes)}.", file=sys.stderr)
-        return 2
+        return MENDABLE
     recipe: Recipe = recipes[name]()
+    if {"-h", "--help"} & {*given}:
+        print(page(program, description, list(recipes), name, recipe))
+        return 0
     rates = recipe.train.learning_rates
     without_rates = replace(recipe, train=replace(recipe.train, learning_rates={}))
-    told = ", ".join(f"{part} {rate:g}" for part, rate in rates.items())
     options = tyro.cli(
         StageOptions,
-        args=[*as_flags(settings), *rest],
+        args=given,
         default=StageOptions(data=tyro.MISSING, images=tyro.MISSING, recipe=without_rates),
         config=(tyro.conf.AvoidSubcommands,),
         prog=f"python -m training.{program}",
-        description=(
-            f"{description} Recipe: {name} (--recipe {{{','.join(recipes)}}}); every setting below is its own. "
-            "--config FILE takes settings from YAML or JSON, such as the recipe.json of a result; flags go before. "
-            f"Learning rates by part: {told}; --learning-rates changes them, adds model.vision_tower, or rests a part (0)."
-        ),
     )
-    given = options.recipe.train
-    rates = {**rates, **given.learning_rates}
-    train = replace(given, learning_rates={part: rate for part, rate in rates.items() if rate})
-    resting = tuple(part for part, rate in rates.items() if not rate)
-    options = replace(options, recipe=replace(options.recipe, train=train), recipe_name=name, resting=resting)
+    options = replace(options, recipe_name=name).with_rates(rates)
     logging.basicConfig(level=logging.WARNING)
     try:
         with interruptible():
@@ -405,3 +390,21 @@ def command(program: str, recipes: Mapping[str, Any], description: str, argument
         print(error, file=sys.stderr)
         return 1
     return 0
+
+
+def _recipe_and_flags(program: str, recipes: Mapping[str, Any], arguments: list[str]) -> tuple[str, list[str]]:
+    """The name of the recipe, and the other flags, those that --config stands for first. MayaError for what cannot be."""
+    chosen = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    chosen.add_argument("--recipe")
+    chosen.add_argument("--config", type=Path)
+    known, rest = chosen.parse_known_args(arguments)
+    settings = read_settings(known.config) if known.config else {}
+    name = settings.pop("recipe", program)
+    name = known.recipe or name
+    if name not in recipes:
+        raise MayaError(f"There is no recipe {name!r}; choose {', '.join(recipes)}.")
+    flags = [*as_flags(settings), *rest]
+    strange = {f"--{option}" for option in ADAPTER} & {flag.partition("=")[0] for flag in flags}
+    if strange and recipes[name]().lora is None:
+        raise MayaError(f"{' and '.join(sorted(strange))} would be of an adapter; take --recipe lora or qlora.")
+    return name, flags

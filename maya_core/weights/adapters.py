@@ -32,23 +32,26 @@ MATRICES = (
     "down_proj",
 )  # of each of the decoder's layers
 PARTS = ("lora_A", "lora_B")  # names of the two matrices' modules, as `TrainConfig.learning_rates` takes them
+MAGNITUDE = "lora_magnitude_vector"  # and of DoRA's third part
 _PREFIX = "base_model.model."  # of every key that peft writes
-_A, _B = ".lora_A.weight", ".lora_B.weight"
+_A, _B, _MAGNITUDE = ".lora_A.weight", ".lora_B.weight", f".{MAGNITUDE}"
+_OF_SINGLE_LAYERS = ("rank_pattern", "alpha_pattern")  # of peft's configuration
 _BASE = "base"  # in the metadata of an adapter's weights: the fingerprint of the model that it belongs to
 
 
 @dataclass(frozen=True, kw_only=True)
 class LoraSettings:
     """rank: of the update of each matrix. alpha: the update is scaled by alpha / rank. dropout: share of its inputs that
-    are left out in training. rslora: scaled by alpha / sqrt(rank) instead (arXiv 2312.03732). targets: names of the
-    matrices, such as `q_proj`; all of the decoder's where none is named. Defaults as in the published (never released)
-    LoRA recipe.
+    are left out in training. rslora: scaled by alpha / sqrt(rank) instead (arXiv 2312.03732). dora: the lengths of a
+    matrix's rows are learnt apart from their directions (arXiv 2402.09353). targets: names of the matrices, such as
+    `q_proj`; all of the decoder's where none is named. Defaults as in the published (never released) LoRA recipe.
     """
 
     rank: int = 128
     alpha: int = 256
     dropout: float = 0.05
     rslora: bool = False
+    dora: bool = False
     targets: tuple[str, ...] = ()
 
     @property
@@ -79,6 +82,7 @@ def _peft_config(settings: LoraSettings, **more: Any) -> Any:
         lora_alpha=settings.alpha,
         lora_dropout=settings.dropout,
         use_rslora=settings.rslora,
+        use_dora=settings.dora,
         target_modules=rf"language_model\.model\.layers\.\d+\.(self_attn|mlp)\.({'|'.join(settings.targets or MATRICES)})",
         **more,
     )
@@ -97,7 +101,7 @@ def save_adapter(
     def verify(fresh: Path) -> None:
         _read_config(fresh)
         shapes = {name: header.shape for name, header in _headers(fresh).items()}
-        assert shapes == {name.replace(".default.", "."): tuple(tensor.shape) for name, tensor in trained.items()}
+        assert shapes == {name: tuple(tensor.shape) for name, tensor in as_stored(trained).items()}
 
     with written(folder, verify, overwrite=overwrite, needed=needed) as fresh:
         write_adapter(trained, settings, fresh, place=Path(folder), base=base)
@@ -124,7 +128,10 @@ def write_adapter(
 
 def as_stored(trained: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """What trained, by the names that an adapter's file has, but for what they begin with."""
-    return {name.replace(".default.", "."): tensor for name, tensor in trained.items()}
+    return {
+        name.replace(f"{_MAGNITUDE}.default.weight", _MAGNITUDE).replace(".default.", "."): tensor
+        for name, tensor in trained.items()
+    }
 
 
 def _seen_from(place: Path, base: Path) -> str:
@@ -168,6 +175,7 @@ def settings_of(folder: Path) -> LoraSettings:
         alpha=config["lora_alpha"],
         dropout=config.get("lora_dropout", 0.0),
         rslora=bool(config.get("use_rslora")),
+        dora=bool(config.get("use_dora")),
         targets=tuple(name for name in MATRICES if name in tuned) if tuned < set(MATRICES) else (),
     )
 
@@ -179,7 +187,7 @@ def stored_in(folder: Path) -> dict[str, Tensor]:
 
 def put_into(model: nn.Module, stored: Mapping[str, Tensor]) -> None:
     """Give a model to which adapters were added what an adapter's file holds."""
-    own = {name.replace(".default.", "."): tensor for name, tensor in model.state_dict().items()}
+    own = as_stored(model.state_dict())
     if absent := sorted(stored.keys() - own.keys()):
         raise CheckpointMismatch(f"{len(absent)} tensors of the adapter have no place here, such as {absent[0]}.")
     with torch.no_grad():
@@ -203,7 +211,10 @@ def with_updates(
             yield name, stored[name]
         elif stem + _A in stored:
             update: Tensor = scale * (stored[stem + _B].float() @ stored[stem + _A].float())
-            yield name, torch.add(tensor.float(), update).to(tensor.dtype)
+            whole = tensor.float() + update
+            if stem + _MAGNITUDE in stored:
+                whole *= (stored[stem + _MAGNITUDE].float() / whole.norm(dim=1))[:, None]
+            yield name, whole.to(tensor.dtype)
         else:
             yield name, tensor
 
@@ -211,12 +222,14 @@ def with_updates(
 def require_fit(folder: Path, base: Mapping[str, Sequence[int]]) -> None:
     """Raise CheckpointMismatch where the adapter in `folder` is damaged, or of another model than one with such weights; no
     weights are read."""
-    stored, rank = _headers(folder), _read_config(folder)["r"]
+    stored, config = _headers(folder), _read_config(folder)
+    rank = config["r"]
     wanted: dict[str, tuple[int, ...]] = {name: tuple(base[name]) for name in stored if name in base}
     for name, shape in base.items():
         stem = name.removesuffix(".weight")
         if stem + _A in stored or stem + _B in stored:
             wanted |= {stem + _A: (rank, shape[1]), stem + _B: (shape[0], rank)}
+            wanted |= {stem + _MAGNITUDE: (shape[0],)} if config.get("use_dora") else {}
     if strange := stored.keys() - wanted.keys():
         raise CheckpointMismatch(
             f"{len(strange)} tensors of the adapter in {folder.name} fit nothing in its base, such as {min(strange)}; "
@@ -245,4 +258,8 @@ def _read_config(folder: Path) -> dict[str, Any]:
     is_lora = config.get("peft_type") == "LORA" and all(isinstance(number, int | float) for number in numbers)
     if not is_lora or not config.get("base_model_name_or_path"):
         raise CheckpointNotFound(f"{folder.name} holds no LoRA adapter that names its base model.")
+    if single := [name for name in _OF_SINGLE_LAYERS if config.get(name)]:
+        raise CheckpointMismatch(
+            f"The adapter in {folder.name} has a {single[0]}, which is unknown here; merge it with peft, and load that."
+        )
     return config

@@ -62,6 +62,7 @@ def test_every_command_of_the_guide(tmp_path, monkeypatch, capsys):
 def test_forms_and_flags_that_the_guide_names_are_there():
     text = guide()
     names = (
+        "help.py",
         "options.py",
         "validate.py",
         "stage.py",

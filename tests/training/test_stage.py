@@ -2,11 +2,12 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -23,11 +24,13 @@ from maya_core.learning.objective import AnswerObjective
 from maya_core.learning.train import TrainConfig
 from maya_core.model.attention import no_mask
 from maya_core.model.prompt import Message
+from maya_core.weights.adapters import LoraSettings
 from maya_core.weights.checkpoint import load_config, load_model, load_processor, save_model
 from tests.tiny import SENTENCES, tiny_config, tiny_model, tiny_session, write_records
 from training import finetune, pretrain, stage
 from training.estimate import Lengths, Parameters, Work, kept_by_layer, suggestion
-from training.recipes import CONNECTOR, LANGUAGE_MODEL, LORA_A, LORA_B, lora, qlora, unfreeze_layers
+from training.options import StageOptions
+from training.recipes import CONNECTOR, LANGUAGE_MODEL, LORA_A, LORA_B, MAGNITUDE, Recipe, lora, qlora, unfreeze_layers
 from training.recipes import finetune as stage_2
 from training.recipes import pretrain as stage_1
 
@@ -126,11 +129,12 @@ def test_the_last_layers_alone(tune, base):
 
 
 @pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")  # peft asks transformers for it
-def test_an_adapter_loads_as_what_was_trained_and_in_peft(tune, base):
+@pytest.mark.parametrize("kind", [(), ("--dora",), ("--dora", "--rslora", "--targets", "q_proj", "up_proj")])
+def test_an_adapter_loads_as_what_was_trained_and_in_peft(tune, base, kind):
     from peft import PeftModel
 
     rates = ["--learning-rates", CONNECTOR, "1e-2", LORA_A, "1e-2", LORA_B, "1e-2"]
-    status, printed, out = tune("--recipe", "lora", "--rank", "4", "--alpha", "8", *rates)
+    status, printed, out = tune("--recipe", "lora", "--rank", "4", "--alpha", "8", *rates, *kind)
     assert status == 0, printed.err
     assert not torch.allclose(logits(out), logits(base), atol=1e-3)
     image = Image.new("RGB", (64, 64), (200, 30, 30))
@@ -170,6 +174,75 @@ def test_a_and_b_have_rates_of_their_own(base):
         assert parameter.requires_grad == bool(wanted), name
 
 
+def test_dora_and_the_ratio_of_lora_plus_make_rates(base, tmp_path, monkeypatch):
+    taken = []
+    monkeypatch.setattr(stage, "run_stage", taken.append)
+    given = ["--data", "d", "--images", "i", "--model", str(base), "--recipe", "lora"]
+
+    def rates(*flags: str) -> dict[str, float]:
+        assert finetune.main([*given, *flags]) == 0
+        return dict(taken[-1].recipe.train.learning_rates)
+
+    usual = {CONNECTOR: 2e-5, LORA_A: 5e-5, LORA_B: 8e-4}
+    assert rates("--loraplus-ratio", "4") == usual | {LORA_B: pytest.approx(2e-4)}
+    assert rates("--loraplus-ratio", "4", "--learning-rates", LORA_A, "1e-3") == usual | {LORA_A: 1e-3, LORA_B: 4e-3}
+    assert rates("--dora") == usual | {MAGNITUDE: 8e-4}
+    assert rates("--dora", "--learning-rates", MAGNITUDE, "0") == usual
+    assert taken[-1].resting == (MAGNITUDE,)
+
+
+def test_options_of_adapters_are_refused_where_there_is_none(tune):
+    assert "--loraplus-ratio is of an adapter's A and B" in refusal(tune("--loraplus-ratio", "4"))
+    status, printed, _ = tune("--rank", "4", "--dora")
+    assert status == 2
+    assert printed.err.strip() == "--dora and --rank would be of an adapter; take --recipe lora or qlora."
+
+
+def test_what_dora_has_beside_a_and_b_moves_and_is_tuned_on(tune, base, tmp_path):
+    status, printed, out = tune("--recipe", "lora", "--dora", *QUICK)
+    assert status == 0, printed.err
+    stored = load_file(out / "adapter_model.safetensors")
+    lengths = {name: tensor for name, tensor in stored.items() if name.endswith(MAGNITUDE)}
+    weights = load_model(base).state_dict()
+    for name, length in lengths.items():
+        norm = weights[name.removeprefix("base_model.model.").removesuffix(MAGNITUDE) + "weight"].norm(dim=1)
+        assert (length != norm).float().mean() > 0.9, name
+        assert torch.allclose(length, norm, rtol=0.2), name
+    assert len(lengths) == 21
+    on = ("--recipe", "lora", "--adapter", "continue", "--out", str(tmp_path / "on"), "--run", str(tmp_path / "second"))
+    status, printed, _ = tune(*on, "--learning-rates", CONNECTOR, "0", LORA_A, "1e-9", LORA_B, "1e-9", model=out)
+    assert status == 0, printed.err
+    assert torch.allclose(logits(tmp_path / "on"), logits(out), atol=1e-4)
+    record = json.loads((tmp_path / "on" / "recipe.json").read_text("utf-8"))
+    assert record["train"]["learning_rates"][MAGNITUDE] == 1e-9
+
+
+def test_an_adapter_with_ranks_of_single_layers_is_refused(tune):
+    from maya_core.errors import CheckpointMismatch
+
+    _, _, out = tune("--recipe", "lora", "--rank", "2")
+    config = json.loads((out / "adapter_config.json").read_text())
+    (out / "adapter_config.json").write_text(json.dumps(config | {"alpha_pattern": {"q_proj": 3}}))
+    with pytest.raises(CheckpointMismatch, match="alpha_pattern"):
+        load_model(out)
+
+
+@pytest.mark.parametrize(
+    ("main", "name"), [(finetune.main, "finetune"), (finetune.main, "qlora"), (pretrain.main, "pretrain")]
+)
+def test_help_fits_two_screens_and_has_a_line_for_every_option(main, name, capsys):
+    assert main(["--recipe", name, "--help"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) <= 90
+    assert max(map(len, lines)) <= 100
+    told = [line.split()[0].removeprefix("--").replace("-", "_") for line in lines if line.startswith("  --")]
+    kinds = (StageOptions, Recipe, TrainConfig, *([LoraSettings] if name != "pretrain" else []))
+    inner = {"recipe_name", "resting", "train", "lora", *(["loraplus_ratio", "adapter"] if name == "pretrain" else [])}
+    there = {one.name for kind in kinds for one in fields(kind)} - inner | {"config"}
+    assert sorted(told) == sorted(there)
+    assert all(re.fullmatch(r"  --\S+( \S+)*  +\S.{10,}", line) for line in lines if line.startswith("  --"))
+
+
 def test_four_bits_rest_in_the_decoder_alone_and_the_adapter_learns(tune, base):
     bitsandbytes = pytest.importorskip("bitsandbytes")
     model = load_model(base)
@@ -187,7 +260,9 @@ def test_four_bits_rest_in_the_decoder_alone_and_the_adapter_learns(tune, base):
 
 
 def test_parameters_are_counted_as_they_are(base):
-    for recipe in (stage_1(), stage_2(), lora(), unfreeze_layers(1)):
+    dora = replace(lora(), lora=LoraSettings(rank=2, dora=True, targets=("k_proj", "up_proj")))
+    dora = replace(dora, train=replace(dora.train, learning_rates={**dora.train.learning_rates, MAGNITUDE: 1e-3}))
+    for recipe in (stage_1(), stage_2(), lora(), unfreeze_layers(1), dora):
         model = load_model(base)
         counted = Parameters.of(model.config, recipe)
         stage.prepare(model, recipe, torch.device("cpu"))
