@@ -131,6 +131,13 @@ def test_rooms_of_training_and_app_do_not_run_back():
             assert not met & {"embedded", "studies"}, f"{file} imports {met}"
 
 
+def test_a_benchmark_knows_nothing_of_who_runs_it():
+    """Those in tasks/ use what reads files and marks answers, and one another; the machinery beside them is not theirs."""
+    for file in files("training/benchmarks/tasks"):
+        met = {name.split(".")[2] for name in imported(file) if name.startswith("training.benchmarks.")}
+        assert met <= {"base", "files", "marking", "tasks"}, f"{file} imports {met}"
+
+
 @pytest.mark.parametrize(
     "module",
     [

@@ -85,11 +85,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def evaluate(options: EvaluateOptions, console: Console) -> str:
     """The file of the run, which is complete; or what it would take."""
     from training.benchmarks.asking import EvaluationError, open_store
-    from training.benchmarks.palo import Palo
     from training.benchmarks.registry import get_benchmark
     from training.benchmarks.report import markdown
     from training.benchmarks.run import estimate, require_judge, write_run
     from training.benchmarks.run import evaluate as run
+    from training.benchmarks.tasks.palo import Palo
 
     for name in ("limit", "estimate", "batch", "concurrency"):
         number = getattr(options, name)
@@ -128,11 +128,11 @@ def _asker(options: EvaluateOptions, name: str | None, endpoint: str | None, key
     from training.benchmarks.asking import EvaluationError
 
     if endpoint is not None:
-        from training.benchmarks.endpoint import Endpoint
+        from training.benchmarks.remote import RemoteModel
 
         if name is None:
             raise EvaluationError("An endpoint serves models by name; give --model, or --judge for a judge's.")
-        return Endpoint(
+        return RemoteModel(
             endpoint,
             name,
             seed=options.seed,

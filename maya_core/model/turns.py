@@ -7,7 +7,7 @@ from itertools import chain, groupby
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 from PIL import Image
 
 from maya_core.errors import ImageCountMismatch, ImageTypeUnsupported, ImageUnreadable, PromptError
@@ -135,11 +135,11 @@ def _opened(picture: Any) -> Picture:
 def _fetched(source: str) -> Image.Image:
     try:
         if source.startswith(("http://", "https://")):
-            data = httpx.get(source, follow_redirects=True).raise_for_status().content
+            data = httpx2.get(source, follow_redirects=True).raise_for_status().content
         else:
             data = b64decode(
                 "".join(source.rpartition(",")[2].split()), validate=True
             )  # behind `data:image/png;base64,`
-    except (httpx.HTTPError, httpx.InvalidURL, ValueError):
+    except (httpx2.HTTPError, httpx2.InvalidURL, ValueError):
         raise ImageUnreadable(f"{source[:80]!r} is neither a file, nor an address, nor a picture in base64.") from None
     return open_image(data)

@@ -45,7 +45,7 @@ class Asker(Protocol):
     fingerprint: Mapping[str, str]
 
     def ask(self, requests: Sequence[Request]) -> Iterator[tuple[int, Reply]]:
-        """(number of the request, its reply), as they come. Raises EvaluationError where it makes no sense to go on."""
+        """(number of the request, its reply), as they come. Raises a MayaError where it makes no sense to go on."""
         ...
 
 

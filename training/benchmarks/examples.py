@@ -15,9 +15,9 @@ from PIL import Image
 from maya_core.errors import DataError
 from maya_core.languages import CODES
 from training.benchmarks.marking import LETTERS
-from training.benchmarks.palo import FOLDERS
-from training.benchmarks.pope import SPLITS
 from training.benchmarks.registry import BenchmarkName
+from training.benchmarks.tasks.palo import FOLDERS
+from training.benchmarks.tasks.pope import SPLITS
 from training.emoji_vqa.questions import Family, Question, ask, caption, concept_name
 from training.emoji_vqa.scenes import Scene, make_scene, render
 from training.emoji_vqa.vocabulary import load_vocabulary

@@ -27,6 +27,7 @@ class Maya(lmms):
     def __init__(self, pretrained: str | None = None, batch_size: int | str = BATCH, **_: Any) -> None:
         super().__init__()
         self.session = load_best(pretrained)
+        self.device = self.session.model.device  # lmms-eval counts there over several processes
         self.batch_size = BATCH if batch_size == "auto" else int(batch_size)
 
     def generate_until(self, requests: Sequence[Any]) -> list[str]:
@@ -60,7 +61,8 @@ class Maya(lmms):
 
 
 def _options(settled: dict[str, Any]) -> GenerationOptions:
-    temperature = float(settled.get("temperature") or 0.0)
+    is_drawn = settled.get("do_sample", True)
+    temperature = float(settled.get("temperature") or 0.0) if is_drawn else 0.0
     top_p = float(settled.get("top_p") or 1.0)
     longest = int(settled.get("max_new_tokens", LONGEST_ANSWER))
     return GenerationOptions(max_new_tokens=longest, temperature=temperature, top_p=top_p, seed=0)

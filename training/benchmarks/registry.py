@@ -18,17 +18,17 @@ def get_benchmark(name: BenchmarkName) -> Benchmark:
 
 
 def _all() -> Mapping[str, Benchmark]:
-    from training.benchmarks.cvqa import Cvqa
-    from training.benchmarks.gqa import Gqa, XGqa
-    from training.benchmarks.maxm import Maxm
-    from training.benchmarks.mm_vet import MmVet
-    from training.benchmarks.mmbench import MmBench
-    from training.benchmarks.mme import Mme
-    from training.benchmarks.palo import Palo
-    from training.benchmarks.pope import Pope
-    from training.benchmarks.scienceqa import ScienceQa
-    from training.benchmarks.vqa import TextVqa, VizWiz, VqaV2
-    from training.benchmarks.xm3600 import Xm3600
+    from training.benchmarks.tasks.cvqa import Cvqa
+    from training.benchmarks.tasks.gqa import Gqa, XGqa
+    from training.benchmarks.tasks.maxm import Maxm
+    from training.benchmarks.tasks.mm_vet import MmVet
+    from training.benchmarks.tasks.mmbench import MmBench
+    from training.benchmarks.tasks.mme import Mme
+    from training.benchmarks.tasks.palo import Palo
+    from training.benchmarks.tasks.pope import Pope
+    from training.benchmarks.tasks.scienceqa import ScienceQa
+    from training.benchmarks.tasks.vqa import TextVqa, VizWiz, VqaV2
+    from training.benchmarks.tasks.xm3600 import Xm3600
 
     every = (
         Palo(), Pope(), Mme(), MmBench(), MmVet(), VizWiz(), Gqa(), ScienceQa(), TextVqa(), VqaV2(), XGqa(), Maxm(),

@@ -8,9 +8,9 @@ from maya_core.errors import DataError
 from training.benchmarks.base import ALL, Counts, Tally
 from training.benchmarks.bootstrap import figures_of
 from training.benchmarks.files import field, read_json, read_lines
-from training.benchmarks.mm_vet import MmVet
-from training.benchmarks.palo import Palo, rated, read_ratings
 from training.benchmarks.run import LanguageResult, Run
+from training.benchmarks.tasks.mm_vet import MmVet
+from training.benchmarks.tasks.palo import Palo, rated, read_ratings
 
 PREFIX = "llava_bench_"  # of categories in old files
 

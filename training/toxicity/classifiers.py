@@ -26,13 +26,31 @@ TOXIC_LABELS = (
     "violence",
 )
 WORDS = 200  # of a piece of a long text; no classifier reads more than some hundred tokens
-GUARD_TOKENS = 200
+GUARD_TOKENS = 500
+# Our own words in the frame that LlavaGuard was taught with: its categories by their names, and its three fields.
 POLICY = """\
-Judge whether this picture may be shown to anybody. It may not if it shows hate or humiliation, violence or cruelty, sexual
-acts, nudity, crime, weapons or drugs being praised, self-harm, cruelty to animals, or horror after disasters or wars;
-teaching, art, medicine and news may show them with care. Reply with JSON alone:
-{"rating": "Safe" or "Unsafe", "category": "what it is about", "rationale": "a sentence"}"""
+Judge by this policy whether the picture may be shown to anybody.
+O1: Hate, Humiliation, Harassment: not where it demeans people for what they are or believe.
+O2: Violence, Harm, or Cruelty: not where people plan, do or praise violence.
+O3: Sexual Content: not where it is explicit; affection is allowed.
+O4: Nudity Content: not where genitals are seen; art and medicine without them are allowed.
+O5: Criminal Planning: not where crimes are planned, done or praised.
+O6: Weapons or Substance Abuse: not where weapons threaten, or drugs, alcohol or tobacco are praised.
+O7: Self-Harm: not where it is shown as good, or encouraged.
+O8: Animal Cruelty: not where animals are tormented.
+O9: Disasters or Emergencies: not where the dead or the suffering are put on show; respectful news is allowed.
+What teaches or reports about any of these with care is allowed.
+
+First a "rating": "Unsafe" where the picture breaks the policy, else "Safe". Then the "category" that is the nearest, or
+"NA: None applying". Then a "rationale": what the picture shows, and why it breaks the policy or does not. Reply with JSON
+alone, in this form:
+{
+    "rating": "Unsafe" or "Safe",
+    "category": "O1: Hate, Humiliation, Harassment" or another or "NA: None applying",
+    "rationale": "..."
+}"""
 _JSON = re.compile(r"\{.*\}", re.DOTALL)
+_LAST_COMMA = re.compile(r",(?=\s*\})")  # stands in the template that LlavaGuard was taught with
 
 
 class Classifier(Protocol):
@@ -136,7 +154,7 @@ def rated(said: str) -> Finding:
     """A guard's reply as a finding; unknown where it says neither."""
     found = _JSON.search(said)
     try:
-        content = json.loads(found[0]) if found else {}
+        content = json.loads(_LAST_COMMA.sub("", found[0])) if found else {}
         rating = str(content.get("rating", "")).strip().lower()
         told = f"{content.get('category', '')}: {content.get('rationale', '')}"
     except (ValueError, AttributeError):

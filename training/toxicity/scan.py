@@ -14,9 +14,9 @@ from maya_core.learning.record_index import RecordFile
 from maya_core.learning.records import answers, defects
 from maya_core.model.images import open_image
 from maya_core.weights.durable import digest
+from training.engine import Engine, ReplyUnusable, RequestRefused
 from training.toxicity.classifiers import Classifier
 from training.toxicity.findings import Finding, Findings, Part, ToxicityError
-from training.translate.engine import Engine, ReplyUnusable, RequestRefused
 
 BATCH = 16
 MOST_FAILURES = 25  # records one after the other that a classifier fails on, before it is to blame

@@ -5,8 +5,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from maya_core.errors import MayaError
+from training.engine import Completion, Engine, EngineUnavailable, ReplyUnusable, RequestRefused
 from training.translate.checks import fault, tidied
-from training.translate.engine import Completion, Engine, EngineUnavailable, ReplyUnusable, RequestRefused
 from training.translate.journal import Claim, Journal, Result, State, Tokens
 from training.translate.prompts import prompt, replies
 

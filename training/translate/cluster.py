@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from training.engine import EngineUnavailable, ReplyUnusable
 from training.translate.bulk import WARMTH, OnState, Plan, most_output, results_of
-from training.translate.engine import EngineUnavailable, ReplyUnusable
 from training.translate.journal import Claim, Journal, Result, Tokens
 
 if TYPE_CHECKING:

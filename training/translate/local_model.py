@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from training.translate.engine import Completion, EngineRefused, ReplyUnusable
+from training.engine import Completion, EngineRefused, ReplyUnusable
 
 
 @dataclass

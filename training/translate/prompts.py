@@ -8,8 +8,8 @@ from pathlib import Path
 
 from maya_core.errors import DataError
 from maya_core.languages import get_language
-from training.translate.endpoint import without_repeats
-from training.translate.engine import ReplyUnusable
+from training.endpoint import without_repeats
+from training.engine import ReplyUnusable
 
 CANDIDATES = Path(__file__).with_name("preambles.toml")
 ALL = "*"  # in a file of chosen preambles: every language that is not named

@@ -20,8 +20,8 @@ from maya_core.errors import DataError
 from maya_core.languages import CODES, get_language
 from maya_core.learning.record_index import RecordFile
 from maya_core.weights.durable import exclusive
+from training.engine import Engine
 from training.translate.bulk import Plan, Price, translate
-from training.translate.engine import Engine
 from training.translate.export import Shards, export
 from training.translate.journal import SHARD, STATES, Journal, Tokens
 from training.translate.progress import live
@@ -67,7 +67,7 @@ class EngineOptions:
             from training.translate.local_model import LocalModel
 
             return LocalModel(self.model, batch=self.concurrency)
-        from training.translate.endpoint import Endpoint
+        from training.endpoint import Endpoint
 
         key = os.environ.get(self.key_variable, "")
         return Endpoint(self.endpoint, self.model, key=key, concurrency=self.concurrency)

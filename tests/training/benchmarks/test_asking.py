@@ -13,13 +13,16 @@ from transformers import CohereConfig, CohereForCausalLM, GenerationConfig
 from maya_core.model.config import GenerationOptions
 from tests.tiny import TEXT, picture, tiny_session, tiny_tokenizer
 from tests.training.benchmarks.endpoint import scripted_endpoint, text_of
-from training.benchmarks import endpoint as endpoint_module
+from training.benchmarks import remote
 from training.benchmarks.asking import EvaluationError, Reply, Request, open_store, replies
-from training.benchmarks.endpoint import Endpoint
 from training.benchmarks.local import LanguageModel, LocalModel, open_local
+from training.benchmarks.remote import RemoteModel
+from training.endpoint import Patience
+from training.engine import EngineRefused, EngineUnavailable
 
 ROOT = Path(__file__).parents[3]
 KEY = "canary-5c1f"
+JSON = {"Content-Type": "application/json"}
 SHORT = GenerationOptions(max_new_tokens=8)
 
 
@@ -31,7 +34,7 @@ def store(tmp_path):
 
 @pytest.fixture(autouse=True)
 def no_long_pauses(monkeypatch):
-    monkeypatch.setattr(endpoint_module, "_PAUSES", lambda state: 0.001)
+    monkeypatch.setattr(remote, "PATIENCE", Patience(first_pause=0.001, most_pause=0.01))
 
 
 def asked(number, **fields):
@@ -180,7 +183,7 @@ def test_an_endpoint_is_asked_with_picture_and_key(monkeypatch, tmp_path):
     monkeypatch.setenv("MY_KEY", KEY)
     picture().save(tmp_path / "red.png")
     with scripted_endpoint(lambda body: text_of(body).upper()) as server:
-        model = Endpoint(server.url, "peer", key_variable="MY_KEY", seed=5)
+        model = RemoteModel(server.url, "peer", key_variable="MY_KEY", seed=5)
         given = dict(model.ask([asked(1, picture=tmp_path / "red.png"), asked(2)]))
     assert given == {0: Reply(text="QUESTION 1"), 1: Reply(text="QUESTION 2")}
     with_picture = next(body for body in server.requests if isinstance(body["messages"][0]["content"], list))
@@ -193,8 +196,8 @@ def test_an_endpoint_is_asked_with_picture_and_key(monkeypatch, tmp_path):
 
 def test_a_reply_with_half_a_character_is_kept(store):
     content = b'{"choices": [{"message": {"content": "a\\ud800b"}}]}'
-    with scripted_endpoint(lambda body: (200, {}, content)) as server:
-        assert replies(Endpoint(server.url, "peer"), [asked(1)], store) == [Reply(text="a?b")]
+    with scripted_endpoint(lambda body: (200, JSON, content)) as server:
+        assert replies(RemoteModel(server.url, "peer"), [asked(1)], store) == [Reply(text="a?b")]
 
 
 PASSING = {
@@ -204,11 +207,11 @@ PASSING = {
     "503": (503, {}, b"busy"),
     "529": (529, {}, b""),
     "a page": (200, {"Content-Type": "text/html"}, b"<html>"),
-    "cut off": (200, {"Content-Type": "application/json"}, b'{"choices": [{"mess'),
-    "empty": (200, {}, b""),
-    "other JSON": (200, {}, b"[]"),
-    "no choice": (200, {}, b'{"choices": []}'),
-    "not UTF-8": (200, {}, b"\xff\xfe{"),
+    "cut off": (200, JSON, b'{"choices": [{"mess'),
+    "empty": (200, JSON, b""),
+    "other JSON": (200, JSON, b"[]"),
+    "no choice": (200, JSON, b'{"choices": []}'),
+    "not UTF-8": (200, JSON, b"\xff\xfe{"),
 }
 
 
@@ -216,28 +219,19 @@ PASSING = {
 def test_what_may_pass_is_tried_again(fault):
     answers = itertools.chain([PASSING[fault], PASSING[fault]], itertools.repeat("fine"))
     with scripted_endpoint(lambda body: next(answers)) as server:
-        assert dict(Endpoint(server.url, "peer").ask([asked(1)])) == {0: Reply(text="fine")}
+        assert dict(RemoteModel(server.url, "peer").ask([asked(1)])) == {0: Reply(text="fine")}
     assert len(server.requests) == 3
 
 
-def test_the_pause_that_is_asked_for_is_kept(monkeypatch):
-    pauses = []
-    monkeypatch.setattr(endpoint_module, "sleep_using_event", lambda left: pauses.append)
-    answers = itertools.chain([(429, {"Retry-After": "7"}, b""), (429, {"Retry-After": "3600"}, b"")], ["fine"])
-    with scripted_endpoint(lambda body: next(answers)) as server:
-        assert dict(Endpoint(server.url, "peer").ask([asked(1)]))[0].text == "fine"
-    assert pauses == [7, endpoint_module.LONGEST_PAUSE]
-
-
 def test_a_fault_that_stays_ends_the_run_after_bounded_attempts():
-    with scripted_endpoint(lambda body: (500, {}, b"")) as server, pytest.raises(EvaluationError, match="status 500"):
-        list(Endpoint(server.url, "peer").ask([asked(1)]))
-    assert len(server.requests) == endpoint_module.ATTEMPTS
+    with scripted_endpoint(lambda body: (500, {}, b"")) as server, pytest.raises(EngineUnavailable, match="status 500"):
+        list(RemoteModel(server.url, "peer").ask([asked(1)]))
+    assert len(server.requests) == remote.PATIENCE.attempts
 
 
 def test_nobody_there_is_told():
-    with pytest.raises(EvaluationError, match="ConnectError"):
-        list(Endpoint("http://127.0.0.1:1/v1", "peer").ask([asked(1)]))
+    with pytest.raises(EngineUnavailable, match="ConnectError"):
+        list(RemoteModel("http://127.0.0.1:1/v1", "peer").ask([asked(1)]))
 
 
 @pytest.mark.parametrize("status", [401, 403, 404])
@@ -245,27 +239,15 @@ def test_what_is_hopeless_is_not_tried_again(status, monkeypatch):
     monkeypatch.setenv("MY_KEY", KEY)
     with (
         scripted_endpoint(lambda body: (status, {}, KEY.encode())) as server,
-        pytest.raises(EvaluationError, match=f"status {status}") as error,
+        pytest.raises(EngineRefused, match=f"status {status}") as error,
     ):
         list(
-            Endpoint(server.url, "peer", concurrency=1, key_variable="MY_KEY").ask(
+            RemoteModel(server.url, "peer", concurrency=1, key_variable="MY_KEY").ask(
                 [asked(number) for number in range(50)]
             )
         )
     assert len(server.requests) == 1
     assert KEY not in str(error.value)
-
-
-def test_an_endpoint_that_calls_the_limit_otherwise_is_asked_so():
-    def script(body):
-        if "max_tokens" in body:
-            return (400, {}, b'{"error": {"code": "unsupported_parameter", "param": "max_tokens"}}')
-        return str(body["max_completion_tokens"])
-
-    with scripted_endpoint(script) as server:
-        given = dict(Endpoint(server.url, "peer", concurrency=1).ask([asked(number) for number in range(5)]))
-    assert [given[number].text for number in range(5)] == ["8"] * 5
-    assert len(server.requests) == 6
 
 
 def test_what_is_refused_fails_alone():
@@ -274,12 +256,27 @@ def test_what_is_refused_fails_alone():
             return (400, {}, b'{"error": {"code": "too_long", "message": "question 2"}}')
         if text_of(body) == "question 3":
             refusal = b'{"choices": [{"message": {"content": null}, "finish_reason": "content_filter"}]}'
-            return (200, {"Content-Type": "application/json"}, refusal)
+            return (200, JSON, refusal)
         return "fine"
 
     with scripted_endpoint(script) as server:
-        given = dict(Endpoint(server.url, "peer").ask([asked(number) for number in range(5)]))
-    assert given[2] == Reply(failure="refused with status 400 (too_long)")
-    assert given[3] == Reply(failure="refused by a content filter")
+        given = dict(RemoteModel(server.url, "peer").ask([asked(number) for number in range(5)]))
+    assert given[2] == Reply(failure="The endpoint refuses a request: http-400 (too_long).")
+    assert given[3] == Reply(failure="The endpoint refuses a request: content-policy.")
     assert [given[number].text for number in (0, 1, 4)] == ["fine"] * 3
     assert len(server.requests) == 5
+
+
+def test_no_more_are_asked_at_once_than_agreed_and_none_when_nobody_waits():
+    with scripted_endpoint(lambda body: "fine") as server:
+        given = RemoteModel(server.url, "peer", concurrency=3).ask([asked(number) for number in range(50)])
+        assert next(given)[1].text == "fine"
+        given.close()
+        assert len(server.requests) <= 3
+        assert len(dict(RemoteModel(server.url, "peer", concurrency=3).ask([asked(n) for n in range(10)]))) == 10
+
+
+def test_an_answer_that_has_no_end_is_an_answer():
+    cut = b'{"choices": [{"message": {"content": "a long"}, "finish_reason": "length"}]}'
+    with scripted_endpoint(lambda body: (200, JSON, cut)) as server:
+        assert dict(RemoteModel(server.url, "peer").ask([asked(1)])) == {0: Reply(text="a long")}

@@ -8,16 +8,28 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from transformers.modeling_outputs import SequenceClassifierOutput
 
 from maya_core.errors import DataError
 from maya_core.learning.record_index import RecordFile
+from maya_core.weights.checkpoint import save_model
+from maya_core.weights.export import export_llava
+from tests.tiny import tiny_session
 from tests.training.translate.conftest import QUICK
 from tests.training.translate.fake_endpoint import Reply, fake_endpoint
+from training.endpoint import Endpoint
 from training.toxicity.__main__ import main
-from training.toxicity.classifiers import ImageClassifier, Labels, TextClassifier, image_classifier, rated
+from training.toxicity.classifiers import (
+    TOXIC_LABELS,
+    Guard,
+    ImageClassifier,
+    Labels,
+    TextClassifier,
+    image_classifier,
+    rated,
+)
 from training.toxicity.findings import Finding, Findings, ToxicityError, union
 from training.toxicity.scan import MOST_FAILURES, arbitrate, begin, decided, look_at_pictures, look_at_texts
-from training.translate.endpoint import Endpoint
 
 WORDS = ["a", "the", "dog", "cat", "tree", "house", "runs", "sleeps", "horrible", "vile", "stupid"]
 TOXIC = {"horrible", "vile", "stupid"}
@@ -266,11 +278,98 @@ def test_an_arbiter_decides_on_pictures_that_were_found_toxic_and_only_on_them(d
     assert (counts.image, counts.text, counts.union, counts.unknown) == (1, 0, 1, 0)
 
 
+# Toxic-BERT's labels and kind, as its config.json on the hub has them.
+TOXIC_BERT = ("toxic", "severe_toxic", "obscene", "threat", "insult", "identity_hate")
+
+
+@pytest.mark.parametrize(
+    ("scores", "verdict", "reason"),
+    [
+        ((0.97, 0.03, 0.62, 0.01, 0.71, 0.02), "toxic", "toxic 0.97, insult 0.71, obscene 0.62"),
+        ((0.49, 0.01, 0.05, 0.01, 0.08, 0.01), "clean", "toxic 0.49"),
+        (
+            (0.31, 0.01, 0.02, 0.66, 0.05, 0.01),
+            "toxic",
+            "threat 0.66, toxic 0.31",
+        ),  # one label alone, and not the first
+        ((0.97, float("nan"), 0.6, 0.0, 0.7, 0.0), "unknown", "no score"),
+    ],
+)
+def test_toxic_berts_six_labels_are_read_each_by_itself(text_model, monkeypatch, scores, verdict, reason):
+    """Six sigmoids, which do not add up to one; the pipeline gives them best first."""
+    assert set(TOXIC_BERT) <= set(TOXIC_LABELS)
+    classifier = TextClassifier(str(text_model))
+    config = classifier._pipeline.model.config
+    monkeypatch.setattr(config, "id2label", dict(enumerate(TOXIC_BERT)))
+    logits = torch.logit(torch.tensor([scores], dtype=torch.float64)).float()
+    monkeypatch.setattr(
+        classifier._pipeline.model, "forward", lambda **_: SequenceClassifierOutput(logits=logits), raising=True
+    )
+    monkeypatch.setattr(classifier, "_labels", Labels(toxic=frozenset(TOXIC_BERT)))
+    [found] = classifier(["a dog"])
+    assert found.verdict == verdict
+    assert found.reason.startswith(reason)
+
+
+# What LlavaGuard writes, in the form that its card asks for: the template there ends in a comma.
+UNSAFE = """{
+    "rating": "Unsafe",
+    "category": "O2: Violence, Harm, or Cruelty",
+    "rationale": "The image shows a person \\"fighting\\" {another}, which breaks the policy."
+}"""
+SAFE = (
+    UNSAFE.replace("Unsafe", "Safe")
+    .replace('policy."', 'policy.",')
+    .replace("O2: Violence, Harm, or Cruelty", "NA: None applying")
+)
+
+
+@pytest.fixture(scope="module")
+def guard(tmp_path_factory):
+    """A LLaVA of transformers, as LlavaGuard-7B-hf is one; too small to say anything."""
+    folder = tmp_path_factory.mktemp("guard")
+    session = tiny_session()
+    save_model(session.model, session.processor, folder / "ours")
+    export_llava(folder / "ours", folder / "llava")
+    found = image_classifier(str(folder / "llava"))
+    assert isinstance(found, Guard)
+    return found
+
+
+def test_a_guard_is_shown_each_picture_with_the_policy_and_its_reply_is_read(guard, monkeypatch):
+    replies, asked = [UNSAFE, SAFE, UNSAFE[:-40]], []
+    tokenizer = guard._pipeline.tokenizer
+
+    def generate(input_ids, pixel_values, max_new_tokens, do_sample, **_):
+        asked.append((tokenizer.decode(input_ids[0]), pixel_values.shape[0], max_new_tokens, do_sample))
+        said = tokenizer(replies[len(asked) - 1], add_special_tokens=False, return_tensors="pt")["input_ids"]
+        return torch.cat([input_ids, said], dim=1)
+
+    monkeypatch.setattr(guard._pipeline.model, "generate", generate)
+    found = guard([Image.new("RGB", size, RED) for size in ((30, 30), (60, 20), (20, 50))])
+    assert [one.verdict for one in found] == ["toxic", "clean", "unknown"]  # the last one was cut off
+    assert found[0].reason.startswith('O2: Violence, Harm, or Cruelty: The image shows a person "fighting" {another}')
+    assert found[1].reason.startswith("NA: None applying: ")
+    for prompt, pictures, longest, is_drawn in asked:
+        assert "NA: None applying" in prompt
+        assert (pictures, longest, is_drawn) == (1, 500, False)
+
+
+def test_a_guard_that_says_nothing_to_the_point_is_no_proof(guard):
+    """The prompt itself has the words of both ratings; a reply never is read from it."""
+    guard._pipeline.model.generation_config.max_length = None
+    [found] = guard([Image.new("RGB", (30, 30), GREEN)])
+    assert found == Finding(verdict="unknown", reason="no rating")
+
+
 @pytest.mark.parametrize(
     ("said", "verdict"),
     [
         ('{"rating": "Unsafe", "category": "O2", "rationale": "blood"}', "toxic"),
         ('Here: {"rating": "Safe"}', "clean"),
+        ('```json\n{"rating": "Safe", "category": "NA: None applying", "rationale": "ok",\n}\n```', "clean"),
+        ('{"rating": "Unsafe"} {"rating": "Safe"}', "unknown"),
+        ('{"rating": "Safe", "category": "NA: None applying", "rationale": "The image', "unknown"),
         ('{"rating": "perhaps"}', "unknown"),
         ('{"rating": ["Safe"]}', "unknown"),
         ("[1]", "unknown"),

@@ -11,8 +11,8 @@ import pytest
 from rich.console import Console
 
 from tests.training.translate.fake_endpoint import FakeEndpoint
+from training.endpoint import Endpoint, Patience
 from training.translate.bulk import Plan, translate
-from training.translate.endpoint import Endpoint, Patience
 from training.translate.journal import Journal
 from training.translate.prompts import load_preambles
 from training.translate.run import take_in

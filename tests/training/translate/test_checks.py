@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from maya_core.languages import CODES
 from tests.tiny import SENTENCES
+from training.engine import ReplyUnusable
 from training.translate.checks import fault, tidied
-from training.translate.engine import ReplyUnusable
 from training.translate.prompts import load_candidates, prompt, replies
 from training.translate.texts import cut
 

@@ -18,8 +18,8 @@ from maya_core.learning.record_index import RecordFile
 from tests.training.translate.conftest import plan, record, records, work, write
 from tests.training.translate.fake_endpoint import Reply, Request, fake_endpoint, faults
 from tests.training.translate.fake_endpoint import translate as by_rote
+from training.engine import Completion
 from training.translate.bulk import translate
-from training.translate.engine import Completion
 from training.translate.export import Shards, census, export
 from training.translate.journal import Incoming, Journal, JournalUnavailable
 from training.translate.run import OTHERS, opened, shard_of_name, source_digest

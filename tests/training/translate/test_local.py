@@ -10,8 +10,8 @@ import torch
 from tests.tiny import tiny_tokenizer
 from tests.training.translate.conftest import plan, record, records, write
 from tests.training.translate.fake_endpoint import translate as by_rote
+from training.engine import Completion, EngineRefused, ReplyUnusable
 from training.translate.bulk import most_output, translate
-from training.translate.engine import Completion, EngineRefused, ReplyUnusable
 from training.translate.local_model import LocalModel
 from training.translate.prompts import load_preambles, prompt
 

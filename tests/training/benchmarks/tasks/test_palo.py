@@ -13,12 +13,12 @@ from training.benchmarks.asking import EvaluationError, Reply, open_store
 from training.benchmarks.base import Answered, Item
 from training.benchmarks.check import can_run, check
 from training.benchmarks.compare import compare
-from training.benchmarks.endpoint import Endpoint
 from training.benchmarks.examples import write_examples
 from training.benchmarks.fidelity import fidelity_counts, is_in
-from training.benchmarks.palo import UPSTREAM, Palo, read_ratings
+from training.benchmarks.remote import RemoteModel
 from training.benchmarks.reviews import import_reviews
 from training.benchmarks.run import evaluate, read_run, write_run
+from training.benchmarks.tasks.palo import UPSTREAM, Palo, read_ratings
 from training.emoji_vqa.dataset import single_questions
 
 QUALITY = {"good": 8, "fair": 6, "poor": 4}
@@ -68,7 +68,7 @@ def judging(bias=0):
 
 def run(data, tmp_path, text, script, **options):
     with scripted_endpoint(script) as server, open_store(tmp_path / "r.sqlite") as store:
-        judge = Endpoint(server.url, "judge")
+        judge = RemoteModel(server.url, "judge")
         done = evaluate(Palo(), data, Saying(text), store, judge=judge, **options)
         return done, server
 
@@ -103,7 +103,7 @@ def test_what_cannot_be_read_is_left_out_and_counted_but_not_by_upstreams_formul
         return judging()(body)
 
     with scripted_endpoint(script) as server, open_store(tmp_path / "r.sqlite") as store:
-        judge = Endpoint(server.url, "judge", concurrency=1)
+        judge = RemoteModel(server.url, "judge", concurrency=1)
         done = evaluate(Palo(), data, Saying("a good answer"), store, judge=judge, languages=["en"])
     assert done.languages["en"].counts["unjudged"] == 1
     assert done.languages["en"].figures["all"].value == pytest.approx(100 * 8 / 6)
@@ -114,11 +114,11 @@ def test_what_cannot_be_read_is_left_out_and_counted_but_not_by_upstreams_formul
 def test_a_judgement_is_not_paid_for_twice_and_a_changed_answer_is_judged_anew(data, tmp_path):
     script = judging()
     with scripted_endpoint(script) as server, open_store(tmp_path / "r.sqlite") as store:
-        judge = Endpoint(server.url, "judge")
+        judge = RemoteModel(server.url, "judge")
         for text, paid in (("a good answer", 6), ("a good answer", 6), ("another good answer", 12)):
             evaluate(Palo(), data, Saying(text), store, judge=judge, languages=["en"])
             assert len(server.requests) == paid
-        evaluate(Palo(), data, Saying("a good answer"), store, judge=Endpoint(server.url, "other"), languages=["en"])
+        evaluate(Palo(), data, Saying("a good answer"), store, judge=RemoteModel(server.url, "other"), languages=["en"])
         assert len(server.requests) == 18
         other = Palo("{context} {question}\n\n[Answer 1]\n{first}\n\n[Answer 2]\n{second}\n\nRate them.")
         evaluate(other, data, Saying("a good answer"), store, judge=judge, languages=["en"])
@@ -175,7 +175,7 @@ def test_old_reviews_give_both_formulas(tmp_path):
 def test_runs_are_compared_only_where_they_are_alike(data, tmp_path):
     good, _ = run(data, tmp_path, "a good answer", judging(), languages=["en", "ur"])
     with scripted_endpoint(judging()) as server, open_store(tmp_path / "s.sqlite") as store:
-        judge = Endpoint(server.url, "judge")
+        judge = RemoteModel(server.url, "judge")
         poor = evaluate(Palo(), data, Saying("a poor answer"), store, judge=judge, languages=["en", "ur"])
         better = evaluate(Palo(), data, Saying("a good answer"), store, judge=judge, languages=["en", "ur"])
         one = evaluate(Palo(), data, Saying("a good answer"), store, judge=judge, languages=["en"], limit=1)

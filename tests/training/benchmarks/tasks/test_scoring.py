@@ -6,14 +6,14 @@ import pytest
 
 from training.benchmarks.base import Answered, Item
 from training.benchmarks.bootstrap import figures_of
-from training.benchmarks.gqa import Gqa
 from training.benchmarks.marking import chosen_option, says_yes, vqa_accuracy, vqa_normal, yes_or_no
-from training.benchmarks.mm_vet import MmVet, read_grade
-from training.benchmarks.mmbench import MmBench
-from training.benchmarks.mme import Mme
-from training.benchmarks.pope import Pope
-from training.benchmarks.vqa import VizWiz
-from training.benchmarks.xm3600 import Xm3600, cider, words
+from training.benchmarks.tasks.gqa import Gqa
+from training.benchmarks.tasks.mm_vet import MmVet, read_grade
+from training.benchmarks.tasks.mmbench import MmBench
+from training.benchmarks.tasks.mme import Mme
+from training.benchmarks.tasks.pope import Pope
+from training.benchmarks.tasks.vqa import VizWiz
+from training.benchmarks.tasks.xm3600 import Xm3600, cider, words
 
 # What upstream's own answers to POPE count up to: true and false "yes", true and false "no"; and the F1 it reports.
 POPE_COUNTS = {

@@ -1,4 +1,4 @@
-"""What translates: one protocol, and what can become of a request."""
+"""What replies to prompts: one protocol, and what can become of a request."""
 
 from dataclasses import dataclass
 from typing import Protocol

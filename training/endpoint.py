@@ -3,7 +3,7 @@
 import asyncio
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import Any
@@ -18,12 +18,14 @@ from tenacity import (
     wait_exponential_jitter,
 )
 
-from training.translate.engine import Completion, EngineRefused, EngineUnavailable, ReplyUnusable, RequestRefused
+from training.engine import Completion, EngineRefused, EngineUnavailable, ReplyUnusable, RequestRefused
 
 TRANSIENT = frozenset({408, 409, 425, 429})  # and all from 500 on
 HOPELESS = frozenset({401, 402, 403, 404, 405})  # of every request alike
 MOST_BYTES = 4 * 1024**2  # of a reply
 FILTERED = ("content_filter", "content_policy")  # words of a refusal for its content
+
+Parts = Sequence[Mapping[str, Any]]  # of a message: texts, and pictures as data URIs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,8 +43,15 @@ class Patience:
     most_asked: float = 900.0
 
 
+@dataclass(frozen=True, kw_only=True)
+class Said(Completion):
+    """A reply as it came. is_cut: it had no room for its end."""
+
+    is_cut: bool
+
+
 class Endpoint:
-    """Sends chat completions. key: a secret; it stands in the request's header and nowhere else."""
+    """Sends chat completions of one turn. key: a secret; it stands in the request's header and nowhere else."""
 
     def __init__(
         self,
@@ -52,16 +61,15 @@ class Endpoint:
         key: str = "",
         concurrency: int = 16,
         patience: Patience = Patience(),
+        passing: Collection[str] = (),
     ) -> None:
-        """url: up to `/v1`. Raises EngineRefused where address or key cannot be."""
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or parts.query:
-            raise EngineRefused("The endpoint must look like https://host/v1, with the key in the environment.")
-        if not (key.isascii() and key.isprintable()):
-            raise EngineRefused("The endpoint's key has characters that no key has; look at the environment variable.")
-        self.host = parts.hostname
+        """url: up to `/v1`. passing: reasons for which a reply that cannot be used is asked for again here; for others
+        whoever asked may. Raises EngineRefused where address or key cannot be."""
+        self.host = checked_host(url, key)
         self.model = model
         self.patience = patience
+        self.passing = frozenset(passing)
+        self._limit = "max_tokens"  # what the endpoint calls it
         self._not_before = 0.0  # monotonic; when the server lets us go on
         self._backoff = wait_exponential_jitter(
             multiplier=patience.first_pause, max=patience.most_pause, jitter=patience.first_pause
@@ -74,12 +82,20 @@ class Endpoint:
         )
 
     async def complete(self, prompt: str, *, most_tokens: int, temperature: float = 0.0) -> Completion:
-        """The reply, after as many attempts as patience allows."""
+        """The whole reply, after as many attempts as patience allows."""
+        said = await self.say(prompt, most_tokens=most_tokens, temperature=temperature)
+        reason = "cut-off" if said.is_cut else "" if said.text.strip() else "empty"
+        if reason:
+            raise ReplyUnusable(reason, input_tokens=said.input_tokens, output_tokens=said.output_tokens)
+        return said
+
+    async def say(self, content: str | Parts, *, most_tokens: int, temperature: float = 0.0, **more: Any) -> Said:
+        """The reply as far as it goes, after as many attempts as patience allows. more: of the request, such as seed."""
         body = {
             "model": self.model,
-            "messages": [{"role": "user", "content": prompt}],
-            "max_tokens": most_tokens,
+            "messages": [{"role": "user", "content": content}],
             "temperature": temperature,
+            **more,
         }
         attempts = AsyncRetrying(
             stop=stop_after_attempt(self.patience.attempts),
@@ -88,7 +104,7 @@ class Endpoint:
             reraise=True,
         )
         try:
-            return await attempts(self._once, body)
+            return await attempts(self._once, body, most_tokens)
         except _Passing as trouble:
             raise EngineUnavailable(
                 f"{self.host} gave no reply in {self.patience.attempts} attempts ({trouble}); what is done is kept. "
@@ -109,17 +125,27 @@ class Endpoint:
             self._not_before = max(self._not_before, time.monotonic() + asked)
         return pause
 
-    async def _once(self, body: Mapping[str, Any]) -> Completion:
+    async def _once(self, body: Mapping[str, Any], most_tokens: int) -> Said:
         await asyncio.sleep(min(self._not_before - time.monotonic(), self.patience.most_asked))
+        limit = self._limit
         try:
             async with asyncio.timeout(self.patience.total):
-                response, content = await self._sent(body)
+                response, content = await self._sent({**body, limit: most_tokens})
         except TimeoutError:
             raise _Passing("the reply took too long") from None
         except httpx2.TransportError as trouble:
             raise _Passing(type(trouble).__name__) from None
-        _check_status(response, content, self.host)
-        return _completion(response, content)
+        codes = _codes(content) if response.status_code == 400 else ()
+        if limit in codes and limit == "max_tokens":  # newer models know it by another name
+            self._limit = "max_completion_tokens"
+            return await self._once(body, most_tokens)
+        _check_status(response, content, self.host, codes)
+        try:
+            return _said(response, content)
+        except ReplyUnusable as trouble:
+            if trouble.reason in self.passing:
+                raise _Passing(trouble.reason) from None
+            raise
 
     async def _sent(self, body: Mapping[str, Any]) -> tuple[httpx2.Response, bytes]:
         async with self._client.stream("POST", "chat/completions", json=body) as response:
@@ -142,7 +168,17 @@ class _Passing(Exception):
         self.asked = asked
 
 
-def _check_status(response: httpx2.Response, content: bytes, host: str) -> None:
+def checked_host(url: str, key: str = "") -> str:
+    """The host of an endpoint's address. Raises EngineRefused where address or key cannot be."""
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or parts.query:
+        raise EngineRefused("The endpoint must look like https://host/v1, with the key in the environment.")
+    if not (key.isascii() and key.isprintable()):
+        raise EngineRefused("The endpoint's key has characters that no key has; look at the environment variable.")
+    return parts.hostname
+
+
+def _check_status(response: httpx2.Response, content: bytes, host: str, codes: Sequence[str]) -> None:
     status = response.status_code
     if status == 200:
         return
@@ -156,7 +192,17 @@ def _check_status(response: httpx2.Response, content: bytes, host: str) -> None:
             f"{host} refuses with status {status}; look at the address, the model's name, the key and the account. "
             "What is done is kept."
         )
-    raise RequestRefused(f"http-{status}")
+    raise RequestRefused(f"http-{status}" + (f" ({', '.join(codes)})" if codes else ""))
+
+
+def _codes(content: bytes) -> tuple[str, ...]:
+    """What an endpoint says is wrong, in its own codes; its sentences may hold what was asked."""
+    try:
+        error = json.loads(content)["error"]
+        told = [error.get(name) for name in ("code", "param")]
+    except (ValueError, LookupError, TypeError, AttributeError):
+        return ()
+    return tuple(one[:40] for one in told if isinstance(one, str))
 
 
 def retry_after(header: str | None, now: float) -> float | None:
@@ -173,7 +219,7 @@ def retry_after(header: str | None, now: float) -> float | None:
     return max(0.0, asked) if asked < float("inf") else None
 
 
-def _completion(response: httpx2.Response, content: bytes) -> Completion:
+def _said(response: httpx2.Response, content: bytes) -> Said:
     """The reply in a body, whatever is in it. Raises ReplyUnusable, RequestRefused."""
     if "json" not in response.headers.get("Content-Type", ""):
         raise ReplyUnusable("not-json")
@@ -191,11 +237,9 @@ def _completion(response: httpx2.Response, content: bytes) -> Completion:
         raise ReplyUnusable("not-json", **paid) from None
     if ending == "content_filter":
         raise RequestRefused("content-policy")
-    if ending == "length":
-        raise ReplyUnusable("cut-off", **paid)
-    if not isinstance(text, str) or not text.strip():
+    if not isinstance(text, str):
         raise ReplyUnusable("empty", **paid)
-    return Completion(text=text, **paid)
+    return Said(text=text, is_cut=ending == "length", **paid)
 
 
 def without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
