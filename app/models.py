@@ -128,8 +128,9 @@ class Models:
         if model is not None and model != PUBLISHED:
             with IMPORTING:
                 from maya_core.weights.checkpoint import load_config
+                from maya_core.weights.hub import local_folder
 
-            load_config(Path(model).expanduser())
+            load_config(local_folder(Path(model)))
         self._use(place_of(model))
         self.model = model
 

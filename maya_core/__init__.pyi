@@ -23,5 +23,6 @@ from .weights.checkpoint import save_model as save_model
 from .weights.export import convert as convert
 from .weights.export import export_llava as export_llava
 from .weights.export import quantize_checkpoint as quantize_checkpoint
+from .weights.gguf_export import export_gguf as export_gguf
 
 __all__: list[str]

@@ -16,11 +16,15 @@ def info(model: Model = None) -> None:
 
     from maya_core.model.maya import parameter_counts
     from maya_core.weights.checkpoint import is_quantized, load_config, load_processor, require_whole, stored_dtype
+    from maya_core.weights.files import is_gguf
+    from maya_core.weights.gguf_file import LANGUAGE_MODEL, numbers_in
 
     folder = here(model)
     config = load_config(folder)
     require_whole(folder)
-    four_bit = ", the language model's layers in 4 bits (NF4)" if is_quantized(folder) else ""
+    but = ", the language model's layers in 4 bits (NF4)" if is_quantized(folder) else ""
+    if is_gguf(folder):
+        but = f", the language model as GGUF ({numbers_in(folder / LANGUAGE_MODEL)})"
     counts = parameter_counts(config)
     table = Table(show_header=False)
     rows = {
@@ -30,7 +34,7 @@ def info(model: Model = None) -> None:
         "picture": f"{config.image_size} px, {_visual_tokens(config)} visual tokens",
         "context": f"{config.text.max_position_embeddings} tokens",
         "prompt format": config.prompt_format,
-        "weights": str(stored_dtype(folder)).removeprefix("torch.") + four_bit,
+        "weights": str(stored_dtype(folder)).removeprefix("torch.") + but,
         "on disk": f"{sum(file.stat().st_size for file in folder.rglob('*') if file.is_file()) / 1e6:,.1f} MB",
     }
     for name, value in rows.items():

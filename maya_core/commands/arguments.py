@@ -10,7 +10,7 @@ Overwrite = Annotated[
 Model = Annotated[
     str | None,
     tyro.conf.arg(
-        help="a model's folder, or a hub repository (owner/name) to download; the embedded Maya if not given"
+        help="a model's folder, its GGUF file, or a hub repository (owner/name) to download; the embedded Maya if not given"
     ),
 ]
 

@@ -105,19 +105,26 @@ def quantize(
 def export(
     source: tyro.conf.Positional[str],
     destination: tyro.conf.Positional[Path],
-    format: Literal["llava"] = "llava",  # the flag's name
+    format: Literal["llava", "gguf"] = "llava",  # the flag's name
+    numbers: Literal["f16", "q8_0", "q4_0"] = "f16",
     overwrite: Overwrite = False,
 ) -> None:
-    """Write a model for use without Maya: `llava` is a class of transformers itself.
+    """Write a model for other programs: `llava` is a class of transformers itself; `gguf` is what llama.cpp reads of the
+    language model, with the rest beside it, and Maya opens it too.
 
     Args:
         source: folder or repository of the model
         destination: the folder to write, a new or an empty one
         format: the layout to write
+        numbers: of the language model in gguf: 16 bits, or blocks of 32 in eight or four
     """
     from maya_core.weights.destination import claim
     from maya_core.weights.export import export_llava
+    from maya_core.weights.gguf_export import export_gguf
 
     claim(destination, overwrite=overwrite)
-    export_llava(here(source), destination, overwrite=overwrite)
+    if format == "gguf":
+        export_gguf(here(source), destination, numbers=numbers, overwrite=overwrite)
+    else:
+        export_llava(here(source), destination, overwrite=overwrite)
     print(destination)

@@ -3,7 +3,8 @@
 `maya`: ours; keys are the module's own names (`vision_tower.*`, `connector.*`, `language_model.*`).
 `llava_cohere`: the published one; `published` knows it.
 
-A folder with a LoRA adapter is read as its base with the adapter merged in.
+In ours the language model may be a GGUF file beside the rest. A folder with a LoRA adapter is read as its base with the
+adapter merged in.
 
 Loading is strict: before weights are read, the headers of their files are; a key that is missing, unexpected or misshapen
 is named, and nothing is ever filled with random weights.
@@ -41,6 +42,7 @@ from maya_core.weights.files import (
     some_of,
     sound_values,
     tensor_names,
+    tensors_beside,
     tensors_in,
 )
 from maya_core.weights.fingerprint import fingerprint
@@ -56,7 +58,8 @@ from maya_core.weights.quantization import (
     stored_parts,
 )
 
-_HEAD = "language_model.lm_head.weight"
+_LANGUAGE_MODEL = "language_model."
+_HEAD = f"{_LANGUAGE_MODEL}lm_head.weight"
 _DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 Shapes = dict[str, tuple[int, ...]]
 
@@ -85,6 +88,18 @@ def load_model(
     four_bit = quantization == "nf4" or is_quantized(folder)
     _fill(model, _tensors(folder), dtype, torch.device(device), four_bit=four_bit, on_progress=on_progress)
     model.to(device)  # the computed buffers; weights are there already
+    model.eval()
+    return model
+
+
+def load_beside(folder: Path) -> MayaForConditionalGeneration:
+    """A model in `eval` mode and in float32 whose language model is a GGUF file, with its tower and its connector alone.
+
+    Raises what `load_model` does.
+    """
+    model = _empty(folder)
+    _require_whole(folder, model)
+    _fill(model, tensors_beside(folder), torch.float32, torch.device("cpu"))
     model.eval()
     return model
 
@@ -252,11 +267,21 @@ def _four_bit_names(model: MayaForConditionalGeneration) -> list[str]:
     return [f"{paths[getattr(owner, name)]}.weight" for group in four_bit_groups(model) for owner, name in group]
 
 
-def bytes_on_disk(path_or_repo: str | Path, dtype: torch.dtype, *, four_bit: bool = False) -> int:
-    """About what a checkpoint takes as `save_model` writes it: weights in `dtype`, and its tokenizer."""
+def shapes_of(path_or_repo: str | Path) -> Shapes:
+    """The shape of every tensor of a checkpoint as it is when nothing is quantised; no weights are read."""
+    return _shapes(_empty(local_folder(path_or_repo)))
+
+
+def bytes_on_disk(
+    path_or_repo: str | Path, dtype: torch.dtype, *, four_bit: bool = False, language_model: bool = True
+) -> int:
+    """About what a checkpoint takes as `save_model` writes it: weights in `dtype`, and its tokenizer. language_model:
+    whether with it."""
     folder = local_folder(path_or_repo)
     model = _empty(folder)
-    shapes = _shapes(model)
+    shapes = {
+        name: shape for name, shape in _shapes(model).items() if language_model or not name.startswith(_LANGUAGE_MODEL)
+    }
     quantized = [shapes.pop(name) for name in _four_bit_names(model)] if four_bit else []
     tokenizer = first_existing(_under_adapter(folder) / "tokenizer.json")
     return (
@@ -378,7 +403,7 @@ def _tower_tensors(folder: Path, config: MayaConfig, read: Reader) -> Iterable[t
 
 
 def _language_tensors(folder: Path, read: Reader) -> Iterable[tuple[str, Any]]:
-    return ((f"language_model.{name}", tensor) for name, tensor in learnt_tensors_in(folder, read))
+    return ((f"{_LANGUAGE_MODEL}{name}", tensor) for name, tensor in learnt_tensors_in(folder, read))
 
 
 # --- saving ---
@@ -403,10 +428,19 @@ def save_model(
 
 
 def write_model(
-    model: MayaForConditionalGeneration, processor: MayaProcessor, folder: Path, *, dtype: torch.dtype | None = None
+    model: MayaForConditionalGeneration,
+    processor: MayaProcessor,
+    folder: Path,
+    *,
+    dtype: torch.dtype | None = None,
+    language_model: bool = True,
 ) -> None:
-    """As `save_model`, into a folder that is ours already."""
-    state = {name: _own(tensor) for name, tensor in _state(model, dtype).items()}
+    """As `save_model`, into a folder that is ours already. language_model: whether its weights are written too."""
+    state = {
+        name: _own(tensor)
+        for name, tensor in _state(model, dtype).items()
+        if language_model or not name.startswith(_LANGUAGE_MODEL)
+    }
     model.config.architectures = [type(model).__name__]
     model.config.dtype = dtype or model.dtype
     model.config.save_pretrained(folder)

@@ -27,7 +27,7 @@ _WRITTEN_HERE = ("maya", "llava")  # values of model_type
 # what goes with the model that is replaced; a tokenizer may be a person's own, and stays where no other comes
 _REPLACED = re.compile(
     r"((adapter_)?model(-\d{5}-of-\d{5})?\.safetensors(\.index\.json)?"
-    r"|(generation_|processor_|preprocessor_|adapter_)?config\.json|chat_template\.jinja|recipe\.json)"
+    r"|language_model\.gguf|(generation_|processor_|preprocessor_|adapter_)?config\.json|chat_template\.jinja|recipe\.json)"
 )
 
 

@@ -222,16 +222,20 @@ def _save_llava_processor(processor: MayaProcessor, destination: Path) -> None:
     processor.image_processor.save_pretrained(destination)
     if processor.tokenizer is None:
         return
-    image_token, _ = _image_token(processor)
     LlavaProcessor(
         image_processor=processor.image_processor,
         tokenizer=processor.tokenizer,
         patch_size=config.patch_size,
         vision_feature_select_strategy=config.vision_feature_select_strategy,
         num_additional_image_tokens=config.leading_positions,
-        image_token=image_token,
-        chat_template=_TEMPLATES[config.prompt_format].replace(IMAGE, image_token),
+        image_token=_image_token(processor)[0],
+        chat_template=chat_template(processor),
     ).save_pretrained(destination)
+
+
+def chat_template(processor: MayaProcessor) -> str:
+    """The prompts of a model in Jinja, for programs that are not Maya."""
+    return _TEMPLATES[processor.config.prompt_format].replace(IMAGE, _image_token(processor)[0])
 
 
 def _llava_name(ours: str) -> str:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from maya_core.errors import CheckpointMismatch, CheckpointNotFound, CheckpointUnsafe
 from maya_core.weights.destination import is_half_written
+from maya_core.weights.gguf_file import LANGUAGE_MODEL, language_tensors, stored_in
 
 Tensors = Iterator[tuple[str, Tensor]]
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
@@ -71,6 +72,11 @@ def first_existing(*files: Path) -> Path | None:
     return next((file for file in files if file.is_file()), None)
 
 
+def is_gguf(folder: Path) -> bool:
+    """Whether a folder's language model is a GGUF file, with the tower and the connector beside it."""
+    return (folder / LANGUAGE_MODEL).is_file()
+
+
 class Header(NamedTuple):
     """What a file says of a tensor. dtype: in safetensors' words."""
 
@@ -82,7 +88,14 @@ Reader = Callable[[Path], Iterator[tuple[str, Any]]]  # `tensors_in`, or `header
 
 
 def tensors_in(folder: Path) -> Tensors:
-    """Every tensor of a folder, by its name there, read one at a time."""
+    """Every tensor of a folder, by its name there, read one at a time; those of a language model in GGUF by our names."""
+    yield from tensors_beside(folder)
+    if is_gguf(folder):
+        yield from language_tensors(folder / LANGUAGE_MODEL)
+
+
+def tensors_beside(folder: Path) -> Tensors:
+    """As `tensors_in`, without a language model in GGUF."""
     for file in weight_files(folder):
         with _opened(file) as tensors:
             for name in tensors.keys():  # noqa: SIM118  (a safe_open handle is no mapping)
@@ -106,6 +119,9 @@ def headers_in(folder: Path) -> Iterator[tuple[str, Header]]:
                 )
     for tensors in found.values():
         yield from tensors.items()
+    if is_gguf(folder):
+        for stored in stored_in(folder / LANGUAGE_MODEL):
+            yield stored.name, Header(stored.shape, stored.type.name)
 
 
 def header_of(file: Path) -> dict[str, Header]:

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from maya_core.weights.destination import CONFIGS
-from maya_core.weights.files import PROJECTOR, header_of, read_json, weight_files
+from maya_core.weights.files import PROJECTOR, header_of, is_gguf, read_json, weight_files
+from maya_core.weights.gguf_file import LANGUAGE_MODEL, stored_in
 
 SEEN = 4096  # bytes of each tensor that are read: training moves all of it
 # In a configuration, what says nothing of the weights.
@@ -34,6 +35,12 @@ def fingerprint(folder: Path) -> str:
         header_of(file)  # refuses what is cut off
         with file.open("rb") as opened:
             _see(opened, seen)
+    if is_gguf(folder):
+        with (folder / LANGUAGE_MODEL).open("rb") as opened:
+            for tensor in stored_in(folder / LANGUAGE_MODEL):
+                opened.seek(tensor.offset)
+                seen.update(f"{tensor.name} {tensor.type.name} {tensor.shape}".encode())
+                seen.update(opened.read(min(SEEN, tensor.nbytes)))
     if (folder / PROJECTOR).is_file():
         seen.update((folder / PROJECTOR).read_bytes())
     return seen.hexdigest()

@@ -24,12 +24,13 @@ from huggingface_hub.file_download import repo_folder_name
 
 from maya_core.assets import PUBLISHED, PUBLISHED_TOKENIZER
 from maya_core.errors import CheckpointNotFound, CheckpointUnsafe, TokenizerMissing
+from maya_core.weights.gguf_file import LANGUAGE_MODEL
 from maya_core.weights.hub_errors import is_passing, not_the_hub, refused, told
 from maya_core.weights.hub_memory import HubMemory
 from maya_core.weights.transfer import RemoteFile, Report, bring, wait_after
 
-# weights as safetensors, configuration and tokenizer as JSON or text; never code, never a pickle
-ALLOWED = ("*.safetensors", "*.json", "*.jinja", "*.txt", "*.model", "LICENSE*", "README.md")
+# weights as safetensors and GGUF, configuration and tokenizer as JSON or text; never code, never a pickle
+ALLOWED = ("*.safetensors", LANGUAGE_MODEL, "*.json", "*.jinja", "*.txt", "*.model", "LICENSE*", "README.md")
 QUESTIONS = 3  # how often the hub is asked what a repository holds, before it is taken not to answer
 CONFIG, TOKENIZER, ADAPTER = "config.json", "tokenizer.json", "adapter_config.json"
 _PUBLISHED_VOCABULARY = 256_000  # of language models that have the published model's tokenizer
@@ -39,15 +40,27 @@ _Answer = TypeVar("_Answer")
 
 
 def local_folder(path_or_repo: str | Path, *, report: Report | None = None) -> Path:
-    """The folder that holds the checkpoint, fetched from the hub where it is not a folder here."""
+    """The folder that holds the checkpoint, fetched from the hub where it is not here; of its GGUF file too."""
     folder = Path(path_or_repo).expanduser()
     if folder.is_dir():
         return folder
+    if folder.suffix == ".gguf" and folder.is_file():
+        return _around(folder)
     if isinstance(path_or_repo, Path) or path_or_repo.startswith((".", "/", "~")) or path_or_repo.count("/") != 1:
         raise CheckpointNotFound(
             f"There is no folder {path_or_repo}; give a model's folder or a repository owner/name."
         )
     return fetch(path_or_repo, report=report)
+
+
+def _around(file: Path) -> Path:
+    """The folder of the model whose language model this file is."""
+    if file.name != LANGUAGE_MODEL or not (file.parent / CONFIG).is_file():
+        raise CheckpointNotFound(
+            f"{file.name} has no eyes: Maya opens the {LANGUAGE_MODEL} that `maya export --format gguf` writes, with the "
+            "files beside it."
+        )
+    return file.parent
 
 
 def fetch(source: str, *, memory: HubMemory | None = None, report: Report | None = None) -> Path:
