@@ -3,13 +3,18 @@
 import os
 import signal
 import sys
+import webbrowser
 from dataclasses import dataclass
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import platformdirs
 import tyro
 
 from app.uploads import own_folder
+
+if TYPE_CHECKING:
+    from app.lan import Lan
+    from app.running import Running
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,7 +28,20 @@ class AppOptions:
     lang: Annotated[
         str | None, tyro.conf.arg(help="the page's language, as en or ur; the one chosen last, or the browser's")
     ] = None
-    port: Annotated[int, tyro.conf.arg(help="of the page, on 127.0.0.1 only; 0 takes a free one")] = 7860
+    port: Annotated[
+        int | None,
+        tyro.conf.arg(help="of the page, on 127.0.0.1 only; 0 takes a free one. 7860, or a free one, if not given"),
+    ] = None
+    new: Annotated[
+        bool, tyro.conf.arg(help="open another Maya beside one that runs; else that one's page is opened")
+    ] = False
+    lan: Annotated[
+        bool,
+        tyro.conf.arg(
+            help="also open the page to this computer's local network, such as a telephone, for who types the code that is "
+            "shown"
+        ),
+    ] = False
     browser: Annotated[bool, tyro.conf.arg(help="open the page in the browser")] = True
     offline: Annotated[bool, tyro.conf.arg(help="never use the network, even if --model names a repository")] = False
 
@@ -42,13 +60,33 @@ def main() -> None:
 
 
 def _serve(options: AppOptions) -> None:
+    from app.running import Running
+    from app.settings import data_folder
+
+    running = Running(data_folder())
+    is_another = options.new or options.lan or options.port is not None
+    if is_another:
+        running.claim()
+    elif address := running.other():
+        print(f"Maya is at {address} already. Another one opens with: maya-app --new")
+        if options.browser:
+            webbrowser.open(address)
+        return
+    try:
+        _open(options, running)
+    finally:
+        running.end()
+
+
+def _open(options: AppOptions, running: "Running") -> None:
     from app.engine import LocalEngine, OneAtATime
     from app.history import History
     from app.models import Models, place_of
     from app.proxies import no_proxies
 
     with no_proxies():
-        from app.server import PortTaken, serve
+        from app.server import PortTaken, serve, usual_port
+    from app.lan import Lan, local_address
     from app.settings import SettingsFile, data_folder, settings_file
     from maya_core.errors import MayaError
     from maya_core.languages import get_language
@@ -57,18 +95,48 @@ def _serve(options: AppOptions) -> None:
     model = options.model or settings.load().model
     engine = LocalEngine(place_of(model))
     try:
+        language = get_language(options.lang).code if options.lang else None
+        port = usual_port() if options.port is None else options.port
+        lan = Lan(local_address(), port) if options.lan else None
+
+        def announce(address: str) -> None:
+            print(f"Maya is at {address}", flush=True)
+            running.listens_at(int(address.rstrip("/").rsplit(":", 1)[1]))
+            if lan:
+                _tell_of(lan, language or settings.load().language)
+
         serve(
             OneAtATime(engine),
-            Models(engine.use, prepare=engine.load_behind, model=model, offline=options.offline),
+            Models(
+                engine.use,
+                prepare=engine.load_behind,
+                loading=lambda: engine.loading,
+                model=model,
+                offline=options.offline,
+            ),
             History(data_folder()),
             settings,
-            port=options.port,
+            port=port,
             browser=options.browser,
-            announce=lambda address: print(f"Maya is at {address}", flush=True),
-            language=get_language(options.lang).code if options.lang else None,
+            announce=announce,
+            language=language,
+            lan=lan,
+            token=running.token,
         )
     except (MayaError, PortTaken, ValueError) as error:
         sys.exit(str(error))
+
+
+def _tell_of(lan: "Lan", language: str | None) -> None:
+    """How to come to the page from a telephone, in the terminal; as the page says it."""
+    from app.i18n import SOURCE, Say
+    from app.lan import qr_code_for_terminal
+    from app.page.telephone_panel import told
+    from maya_core.commands.manner import spoken
+
+    if sys.stdout.isatty():
+        print(qr_code_for_terminal(lan.link))
+    print(*told(lan, Say(language or spoken() or SOURCE)), sep="\n", flush=True)
 
 
 def stay_private(*, offline: bool) -> None:

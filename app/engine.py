@@ -4,7 +4,7 @@ import threading
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -12,6 +12,7 @@ from maya_core.errors import GenerationError, MayaError
 from maya_core.model.prompt import Message
 
 if TYPE_CHECKING:
+    from maya_core.answering.footprint import Plan
     from maya_core.answering.session import ChatSession
 
 MOST_WAITING = 16
@@ -35,6 +36,14 @@ class Piece:
     text: str = ""
     tokens: int = 0
     left_out: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Loading:
+    """How far a model is loaded. share: of its weights; seconds: that four bits take as it loads, 0 where it needs none."""
+
+    share: float = 0.0
+    seconds: float = 0.0
 
 
 WAITING = Piece()
@@ -109,6 +118,12 @@ class LocalEngine:
         """Begin to load the model, and return."""
         self._started()
 
+    @property
+    def loading(self) -> Loading | None:
+        """How far the model is; None where it is there, or nobody has asked for it."""
+        now = self._loading
+        return now.progress if now and not now.is_done else None
+
     def use(self, model: str | Path | None) -> None:
         """Answer with another model from the next question on."""
         with self._change:
@@ -157,6 +172,7 @@ class _Loading:
 
     def __init__(self, model: str | Path | None) -> None:
         self.is_left = False
+        self.progress = Loading()
         self._done = threading.Event()
         self._session: ChatSession | None = None
         self._error: MayaError | None = None
@@ -168,7 +184,7 @@ class _Loading:
                 from maya_core.answering.session import load_best
                 from maya_core.hardware import give_back_memory
             give_back_memory()  # of the model before
-            self._session = load_best(model, on_progress=self._go_on)
+            self._session = load_best(model, on_plan=self._begin, on_progress=self._go_on)
             give_back_memory()  # that loading took, and the model before where it was still answering
         except _Left:
             self._error = GenerationError("Another model was chosen.")
@@ -179,13 +195,23 @@ class _Loading:
         finally:
             self._done.set()
 
-    def _go_on(self, _: float) -> None:
+    def _begin(self, plan: "Plan") -> None:
+        from maya_core.answering.footprint import seconds_to_quantize
+
+        self.progress = Loading(seconds=seconds_to_quantize(plan))
+
+    def _go_on(self, share: float) -> None:
+        self.progress = replace(self.progress, share=share)
         if self.is_left:
             raise _Left
 
     def leave(self) -> None:
         """Load no further."""
         self.is_left = True
+
+    @property
+    def is_done(self) -> bool:
+        return self._done.is_set()
 
     @property
     def failed(self) -> bool:

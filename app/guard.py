@@ -1,11 +1,11 @@
-"""Keeps the page to the person at this computer: no foreign names, no foreign pages, no foreign content.
+"""Keeps the page to the person at this computer, or who has its code (`lan`): no foreign names, pages or content.
 
 A page on the web can make its own name point to 127.0.0.1 (DNS rebinding) or post a form across sites; both would reach
 a server that answers to anything. Content-Security-Policy keeps an answer from loading anything from elsewhere.
 """
 
 from collections import Counter
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from typing import Any
 
 from starlette.datastructures import Headers, MutableHeaders, QueryParams
@@ -46,15 +46,18 @@ READING = ("GET", "HEAD")  # what changes nothing
 class LocalOnly:
     """ASGI middleware: exact Host, exact Origin, no cross-site requests, and strict headers on every answer."""
 
-    def __init__(self, app: App) -> None:
-        self.app = app
+    def __init__(self, app: App, lan: tuple[str, int] | None = None) -> None:
+        """lan: host and port in the local network where it is asked too."""
+        self.app, self.lan = app, lan
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in ("http", "websocket"):
             await self.app(scope, receive, send)
             return
         changes = scope.get("method", "GET") not in READING
-        if not is_own(Headers(scope=scope), port=scope["server"][1], changes=changes):
+        host, port = scope["server"]
+        names = (host,) if (host, port) == self.lan else OWN_NAMES
+        if not is_own(Headers(scope=scope), port=port, changes=changes, names=names):
             await PlainTextResponse(REFUSAL, status_code=403)(scope, receive, send)
             return
         if scope["path"] in NOT_OFFERED:
@@ -71,10 +74,10 @@ class LocalOnly:
         await self.app(scope, receive, send_with_headers)
 
 
-def is_own(headers: Headers, *, port: int, changes: bool = False) -> bool:
+def is_own(headers: Headers, *, port: int, changes: bool = False, names: Sequence[str] = OWN_NAMES) -> bool:
     """Whether a request asks for us by our own name and came from our own page; or from no page at all, where it changes
     nothing: with what does, a browser always says where it comes from."""
-    hosts = {f"{name}:{port}" for name in OWN_NAMES}
+    hosts = {f"{name}:{port}" for name in names}
     if headers.get("host", "").lower() not in hosts:
         return False
     origin = headers.get("origin")

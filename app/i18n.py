@@ -11,7 +11,7 @@ from pathlib import Path
 from babel.dates import format_date
 from babel.messages.mofile import write_mo
 from babel.messages.pofile import read_po
-from babel.numbers import format_decimal
+from babel.numbers import format_decimal, format_percent
 from babel.units import format_unit
 
 from app.engine import EngineBusy
@@ -168,6 +168,19 @@ def format_seconds(seconds: float, language: str, *, native_digits: bool = False
     locale = get_language(language).locale
     amount, unit = (round(seconds * 1000), "millisecond") if seconds < 1 else (round(seconds, 1), "second")
     written = format_unit(amount, f"duration-{unit}", length="short", locale=locale)
+    return in_digits(written, language, native_digits=native_digits)
+
+
+def format_minutes(seconds: float, language: str, *, native_digits: bool = False) -> str:
+    """640.0 -> 11 min, or as the language shortens it"""
+    minutes = max(1, round(seconds / 60))
+    written = format_unit(minutes, "duration-minute", length="short", locale=get_language(language).locale)
+    return in_digits(written, language, native_digits=native_digits)
+
+
+def format_share(share: float, language: str, *, native_digits: bool = False) -> str:
+    """0.45 -> 45%"""
+    written = format_percent(share, locale=get_language(language).locale)
     return in_digits(written, language, native_digits=native_digits)
 
 

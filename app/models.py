@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from app.engine import IMPORTING
+from app.engine import IMPORTING, Loading
 from app.settings import data_folder
 from maya_core import errors
 from maya_core.assets import PUBLISHED, PUBLISHED_TOKENIZER
@@ -111,14 +111,15 @@ class Models:
         use: Callable[[str | None], None],
         *,
         prepare: Callable[[], None] = lambda: None,
+        loading: Callable[[], Loading | None] = lambda: None,
         model: str | None = None,
         offline: bool = False,
         look: Callable[[], Computer] = look,
         command: Sequence[str] = MAYA,
     ) -> None:
-        """use: makes a model answer from the next question on. prepare: begins to load the one that is chosen, and returns.
-        offline: never download. command: `maya`."""
-        self._use, self._command, self.prepare = use, command, prepare
+        """use: makes a model answer from the next question on. prepare: begins to load the one that is chosen, and returns;
+        loading: how far that is. offline: never download. command: `maya`."""
+        self._use, self._command, self.prepare, self.loading = use, command, prepare, loading
         self.model, self.offline, self.look = model, offline, look
         self._fetching, self._shrinking = Job(), Job()
 

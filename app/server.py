@@ -18,16 +18,19 @@ from app.engine import OneAtATime
 from app.guard import Head, Listening, LocalOnly, NotedListeners
 from app.history import History
 from app.i18n import Say, preferred_language
+from app.lan import CodeFirst, Lan
 from app.models import Models
 from app.page.build import build_page
 from app.page.head import page_head
 from app.proxies import no_proxies
+from app.running import ADDRESS
+from app.running import PATH as RUNNING
 from app.settings import SettingsFile
 from maya_core.assets import asset_path
 from maya_core.model.images import MOST_BYTES
 from maya_core.model.prompt import Role
 
-ADDRESS = "127.0.0.1"
+USUAL_PORT = 7860
 MOST_PAGES = 64  # of which gradio remembers what was open; without it a page that was closed takes 250 KB for an hour
 LONGEST_FAREWELL = 4.0  # seconds for answers to be kept as far as they came
 # gradio keeps figures of its last 10,000 events and makes a table of them all after each one; nothing here reads it.
@@ -49,14 +52,17 @@ def serve(
     browser: bool,
     announce: Callable[[str], None],
     language: str | None = None,
+    lan: Lan | None = None,
+    token: str | None = None,
     block: bool = True,
 ) -> gr.Blocks:
-    """Open the page at `port` (0: any free one) and, unless `block` is false, serve it until Ctrl-C. Raises PortTaken."""
+    """Open the page at `port` (0: any free one) and, unless `block` is false, serve it until Ctrl-C. lan: its place in the
+    local network; none without. token: what it answers to (`running`). Raises PortTaken."""
     os.environ.update(WITHOUT_FIGURES)
     listening = Listening()
-    page = build_page(engine, models, history, settings, listening, language=language)
+    page = build_page(engine, models, history, settings, listening, language=language, lan=lan)
     gr.set_static_paths([asset_path("examples"), history.pictures])
-    options = _app_options(history, listening)
+    options = _app_options(history, listening, lan, token)
     open_page(page, port=port, browser=browser, announce=announce, command="maya-app", app_options=options)
     if block:
         page.block_thread()  # until Ctrl-C; the streams to the browser end with it, and with them the answers
@@ -109,21 +115,27 @@ def _wait_for_silence(engine: OneAtATime) -> None:
         time.sleep(0.05)
 
 
-def _app_options(history: History, listening: Listening) -> dict[str, Any]:
-    return guarded(
-        middleware=[Middleware(NotedListeners, listening=listening)],
-        routes=[Route("/conversations/{conversation}.{ending}", _exporter(history))],
-    )
+def _app_options(history: History, listening: Listening, lan: Lan | None, token: str | None) -> dict[str, Any]:
+    routes = [Route("/conversations/{conversation}.{ending}", _exporter(history))]
+    if token:
+        routes.append(Route(f"{RUNNING}/{token}", lambda _: Response(status_code=204)))
+    return guarded(middleware=[Middleware(NotedListeners, listening=listening)], routes=routes, lan=lan)
 
 
-def guarded(*, middleware: Sequence[Middleware] = (), routes: Sequence[Route] = ()) -> dict[str, Any]:
+def guarded(
+    *, middleware: Sequence[Middleware] = (), routes: Sequence[Route] = (), lan: Lan | None = None
+) -> dict[str, Any]:
     """`app_options` of a page of ours: guarded, with our style, script and fonts, and what it has beside them."""
+    guards = [Middleware(LocalOnly, lan=(lan.host, lan.port) if lan else None)]
+    if lan:
+        guards.append(Middleware(CodeFirst, lan=lan))
     return {
-        "middleware": [Middleware(LocalOnly), Middleware(Head, text=page_head()), *middleware],
+        "middleware": [*guards, Middleware(Head, text=page_head()), *middleware],
         "routes": [Mount("/fonts", StaticFiles(directory=asset_path("fonts"))), *routes],
         "docs_url": None,
         "redoc_url": None,
         "openapi_url": None,
+        "lifespan": lan.lifespan() if lan else None,
     }
 
 
@@ -150,6 +162,11 @@ def _is_free(port: int) -> bool:
         except OSError:
             return False
     return True
+
+
+def usual_port() -> int:
+    """Where the page is looked for, or where something else listens there, a free one."""
+    return USUAL_PORT if _is_free(USUAL_PORT) else free_port()
 
 
 def free_port() -> int:

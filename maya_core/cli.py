@@ -8,18 +8,36 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
+from typing import Literal
 
 import tyro
 
 from maya_core.commands.about import doctor, info
-from maya_core.commands.ask import ask
+from maya_core.commands.ask import PARTLY, ask
 from maya_core.commands.models import convert, download, export, login, merge, quantize
 from maya_core.errors import MayaError
 
-MENDABLE, INTERRUPTED = 2, 130  # exit statuses: of what the user can mend, and after Ctrl-C
+# Exit statuses beside 0: of a table without some answers (PARTLY), of what the user can mend, and after Ctrl-C.
+MENDABLE, INTERRUPTED = 2, 130
+
+DESCRIPTION = (
+    "Maya answers questions about pictures in ten languages, on this computer. --version: which Maya this is. "
+    f"Exit status: 0 done, {PARTLY} done but for some pictures of a table, {MENDABLE} what you can mend, told in one "
+    f"sentence, {INTERRUPTED} Ctrl-C."
+)
 
 app = tyro.extras.SubcommandApp()
-for command in (ask, info, doctor, login, download, convert, merge, quantize, export):
+
+
+def completion(shell: tyro.conf.Positional[Literal["bash", "zsh", "fish"]]) -> None:
+    """Write what completes commands, options and paths in a shell: eval "$(maya completion bash)" in ~/.bashrc.
+
+    In zsh: maya completion zsh > a folder of $fpath, as _maya; in fish: > ~/.config/fish/completions/maya.fish.
+    """
+    app.cli(prog="maya", args=["--tyro-print-completion", shell])
+
+
+for command in (ask, info, doctor, login, download, convert, merge, quantize, export, completion):
     app.command(command)
 
 
@@ -38,8 +56,7 @@ def main() -> None:
         with interruptible():
             app.cli(
                 prog="maya",
-                description="Maya answers questions about pictures in ten languages, on this computer. "
-                "--version: which Maya this is. Exit status: 0 done, 2 what you can mend, 130 Ctrl-C.",
+                description=DESCRIPTION,
             )
             sys.stdout.flush()
     except MayaError as error:

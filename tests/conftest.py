@@ -22,6 +22,12 @@ WHOLE = ("tests/training/embedded/test_model.py", "tests/maya_core/learning/test
          "tests/gpu/test_inference.py")  # fmt: skip
 
 
+@pytest.fixture(autouse=True)
+def without_progress(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a busy machine what a command is doing would be told among what a test expects."""
+    monkeypatch.setattr("maya_core.commands.progress.SILENT_SECONDS", 1e6)
+
+
 def free_memory() -> int:
     import psutil
 

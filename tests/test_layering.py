@@ -23,7 +23,7 @@ FLOORS: tuple[dict[str, tuple[str, ...]], ...] = (
                      "conversation_files", "features", "held_out", "objective", "recorder",
                      "train"),
     },
-    {"commands": ("arguments", "progress", "about", "models", "ask")},
+    {"commands": ("arguments", "progress", "opening", "about", "models", "manner", "rows", "many", "ask")},
     {"": ("cli",)},
 )  # fmt: skip
 PLACES = {
@@ -143,6 +143,7 @@ def test_a_benchmark_knows_nothing_of_who_runs_it():
     [
         "maya_core.cli",
         "app.__main__",
+        "app.command",
         "app.i18n",
         "app.chat",
         "training.emoji_vqa.__main__",

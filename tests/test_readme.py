@@ -23,6 +23,7 @@ ELSEWHERE = {
     "python3 -m venv .venv": "a fresh machine",
     ".venv/bin/pip install -c constraints.txt -e .": "a fresh machine",
     ".venv/bin/maya-app": "tests/app/test_load.py, which starts it as a program",
+    ".venv/bin/maya chat": "tests/app/test_command.py, with what is typed",
     "python -m training.embedded --caltech caltech101 --coco coco128": "hours; tests/training/embedded, a step a stage",
     "python -m training.photo_vqa evaluate --caltech caltech101 --coco coco128": "tests/training/photo_vqa, on others",
 }
@@ -69,9 +70,10 @@ def typed(command: str, folder: Path, **environment: str) -> str:
 
 
 def test_asking_as_written(workshop):
-    asked, as_json, doctor, info = (typed(line, workshop) for line in commands("Use it"))
+    asked, as_json, _, doctor, info = (typed(line, workshop) for line in commands("Use it"))
     assert asked.strip()
     assert json.loads(as_json)["text"]
+    assert (workshop / "answers.csv").read_text("utf-8-sig").count("assets/examples/") == 3
     assert "embedded Maya" in doctor
     assert "maya-tiny" in info
 

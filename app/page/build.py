@@ -6,6 +6,7 @@ from app.engine import Engine
 from app.guard import Listening
 from app.history import History
 from app.i18n import preferred_language
+from app.lan import Lan
 from app.models import Models
 from app.page.asking import Asking
 from app.page.browsing import Browsing
@@ -16,6 +17,7 @@ from app.page.model_panel import ModelPanel
 from app.page.question_box import QuestionBox
 from app.page.services import Services
 from app.page.settings_panel import SettingsPanel
+from app.page.telephone_panel import TelephonePanel
 from app.page.top_bar import TopBar
 from app.page.undo_bar import UndoBar, said
 from app.page.updates import HIDDEN, Updates, join
@@ -33,21 +35,23 @@ def build_page(
     listening: Listening,
     *,
     language: str | None = None,
+    lan: Lan | None = None,
 ) -> gr.Blocks:
-    """The whole page, over any engine. language: of the interface, whatever was chosen before."""
+    """The whole page, over any engine. language: of the interface, whatever was chosen before. lan: its place in the local
+    network, which it then tells."""
     services = Services(
         engine=engine, models=models, history=history, kept=kept, listening=listening, language=language
     )
     with gr.Blocks(title="Maya", analytics_enabled=False, delete_cache=(60, 600), fill_width=True) as blocks:
-        Page(services).wire(blocks)
+        Page(services, lan).wire(blocks)
     return blocks
 
 
 class Page:
     """The panels in their places, what is done across them, and the language that all of them speak."""
 
-    def __init__(self, services: Services) -> None:
-        self.services, self.words = services, Words()
+    def __init__(self, services: Services, lan: Lan | None = None) -> None:
+        self.services, self.words, self.lan = services, Words(), lan
         with gr.Row(elem_id="maya-shell"):
             with gr.Column(elem_id="maya-side", min_width=0, scale=0):
                 self._lay_out_side()
@@ -68,6 +72,8 @@ class Page:
             gr.HTML('<span class="maya-name">Maya</span>', elem_id="maya-name")
             self.close = gr.Button("✕", elem_id="maya-close", size="sm", min_width=0, scale=0)
         self.conversations = ConversationList(self.services, self.words)
+        if self.lan:
+            TelephonePanel(self.lan, self.words)
         self.model = ModelPanel(self.services, self.words)
         self.settings = SettingsPanel(self.services, self.words)
         self.words.add(
@@ -120,7 +126,7 @@ class Page:
         for event in spoke:
             # The model's large libraries come last: nothing on the page waits for them.
             event.then(None, [language, self.settings.theme], js=APPLY).then(
-                self.model.tell_model, [language], [self.model.now], **HIDDEN
+                self.model.tell_model, [language], [self.model.now], concurrency_limit=None, **HIDDEN
             )
 
     def greet(self, request: gr.Request) -> Updates:

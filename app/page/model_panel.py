@@ -6,7 +6,17 @@ from typing import Any
 
 import gradio as gr
 
-from app.i18n import Say, describe_error, format_bytes, format_memory, format_seconds, translate
+from app.engine import Loading
+from app.i18n import (
+    Say,
+    describe_error,
+    format_bytes,
+    format_memory,
+    format_minutes,
+    format_seconds,
+    format_share,
+    translate,
+)
 from app.models import ADVISED_MEMORY, LICENCES, PUBLISHED_BYTES, SMALL_BYTES, Computer
 from app.page.services import Services
 from app.page.updates import HIDDEN, Updates
@@ -17,6 +27,7 @@ from maya_core.errors import MayaError, RepositoryGated, SignInNeeded
 
 HUB = "https://huggingface.co"
 TOLD_EVERY = 0.5  # seconds
+LONG = 60.0  # seconds of loading that are told before
 EMBEDDED, FOLDER = "embedded", "folder"
 CHOICES = (EMBEDDED, PUBLISHED, FOLDER)
 
@@ -90,10 +101,14 @@ class ModelPanel:
         self.pause.click(self.pause_fetch, [language], self._shown, **HIDDEN)
         self.shrink.click(self.follow_shrink, [language], self._shown, concurrency_limit=None, **HIDDEN)
 
-    def tell_model(self, code: str) -> str:
-        """The page is there: now the model may load behind it, and this computer be looked at."""
-        self.services.models.prepare()
-        return self._told(Say(code), self.services.kept.load())
+    def tell_model(self, code: str) -> Iterator[str]:
+        """The page is there: now the model may load behind it, and this computer be looked at. Tells how far it is."""
+        models, say = self.services.models, Say(code)
+        models.prepare()
+        while loading := models.loading():
+            yield _loading_told(loading, say, self.services.kept.load())
+            time.sleep(TOLD_EVERY)
+        yield self._told(say, self.services.kept.load())
 
     def choose(self, choice: str, code: str) -> Updates:
         """Show what a kind of model still needs: a folder, or to be fetched."""
@@ -227,6 +242,18 @@ class ModelPanel:
             size=size(PUBLISHED_BYTES),
         )
         return f"{ready}\n\n{offer}"
+
+
+def _loading_told(loading: Loading, say: Say, now: Settings) -> str:
+    """How far the model is loaded, and how long four bits take where it comes to them only now."""
+    native = now.native_digits
+    share = format_share(loading.share, say.language, native_digits=native)
+    told = say("The model is loading: {share} is there.", share=share)
+    if loading.seconds < LONG:
+        return told
+    minutes = format_minutes(loading.seconds, say.language, native_digits=native)
+    slow = say("It comes to four bits meanwhile, which takes about {minutes} on this computer.", minutes=minutes)
+    return f"{told}\n\n{slow}"
 
 
 def _model_names(say: Say) -> tuple[str, str, str]:

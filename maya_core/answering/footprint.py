@@ -1,5 +1,6 @@
 """How much memory a model takes to answer, known before it is loaded, and the form in which it suits a machine."""
 
+import time
 from dataclasses import dataclass
 
 import torch
@@ -18,23 +19,26 @@ from maya_core.weights.quantization import (
     Quantization,
     four_bit_groups,
     has_kernel,
+    quantized,
     reads_table_in_four_bits,
 )
 
 CONVERSATION = 1024  # columns of the cache: a picture, and some turns
 SMALL = 10**9  # parameters; below this a CPU computes in float32, where every processor is fast
 SPARE = 0.1  # of the memory, for all else that needs some
+SAMPLE = 2**22  # numbers
 TABLES = 4 * (256 + 16)  # bytes of the two tables of numbers that each 4-bit matrix has
 
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """How a model is loaded. needed: bytes, with a conversation."""
+    """How a model is loaded. needed: bytes, with a conversation; to_quantize: numbers that come to four bits meanwhile."""
 
     device: str
     dtype: torch.dtype
     quantization: Quantization | None
     needed: int
+    to_quantize: int = 0
 
 
 def best_plan(config: MayaConfig, machine: Machine, *, is_quantized: bool = False) -> Plan:
@@ -54,7 +58,10 @@ def best_plan(config: MayaConfig, machine: Machine, *, is_quantized: bool = Fals
     for dtype, quantization in forms:
         needed = footprint(config, dtype=dtype, quantization=quantization, device=machine.device)
         if needed <= machine.memory * (1 - SPARE):
-            return Plan(device=machine.device, dtype=dtype, quantization=quantization, needed=needed)
+            to_quantize = parameters.linear if quantization and not is_quantized else 0
+            return Plan(
+                device=machine.device, dtype=dtype, quantization=quantization, needed=needed, to_quantize=to_quantize
+            )
     raise ModelTooLarge(
         f"The model needs {needed / GIB:.1f} GiB, and {machine.name} has {machine.memory / GIB:.1f}; choose a smaller one."
     )
@@ -93,6 +100,17 @@ def footprint(
     if packs_on(device, dtype) and plain * dtype.itemsize <= HELD_TWICE:
         needed += plain * dtype.itemsize
     return int(needed)
+
+
+def seconds_to_quantize(plan: Plan) -> float:
+    """About how long a plan's numbers take to come to four bits here: as long as a few of them, times how many there are."""
+    if not plan.to_quantize:
+        return 0.0
+    some = torch.ones(SAMPLE // BLOCK, BLOCK, dtype=torch.bfloat16)
+    quantized([some[:BLOCK]], plan.device)  # what is done once
+    started = time.monotonic()
+    quantized([some], plan.device)
+    return (time.monotonic() - started) * plan.to_quantize / SAMPLE
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -21,7 +21,7 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from maya_core.answering.decoder import Decoder
-from maya_core.answering.footprint import best_plan
+from maya_core.answering.footprint import Plan, best_plan
 from maya_core.answering.generation import Reading, drawn, text_pieces, without_leading_space
 from maya_core.assets import EMBEDDED, asset_path
 from maya_core.errors import GenerationError, PromptError, PromptTooLong
@@ -250,15 +250,20 @@ def load_session(
 
 
 def load_best(
-    path_or_repo: str | Path | None = None, *, on_progress: Callable[[float], None] = lambda share: None
+    path_or_repo: str | Path | None = None,
+    *,
+    on_plan: Callable[[Plan], None] = lambda plan: None,
+    on_progress: Callable[[float], None] = lambda share: None,
 ) -> ChatSession:
-    """`load_session` on the best device of this machine, in the number format that suits it.
+    """`load_session` on the best device of this machine, in the number format that suits it. on_plan: told how, before it
+    begins.
 
     Raises ModelTooLarge where the model does not fit in any.
     """
     folder = local_folder(asset_path(EMBEDDED) if path_or_repo is None else path_or_repo)
     with sound_values(folder):
         plan = best_plan(load_config(folder), inspect_machine(), is_quantized=is_quantized(folder))
+    on_plan(plan)
     return load_session(
         folder, dtype=plan.dtype, device=plan.device, quantization=plan.quantization, on_progress=on_progress
     )

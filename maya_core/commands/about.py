@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from maya_core.commands.arguments import Model
-from maya_core.commands.progress import here
+from maya_core.commands.opening import here
 
 if TYPE_CHECKING:
     from maya_core.model.config import MayaConfig

@@ -1,23 +1,32 @@
 """`maya ask`. Heavy libraries are imported late, after what can be wrong with its words has been told."""
 
+import glob
 import json
 import math
 import sys
 import time
 from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
 from maya_core.commands.arguments import Model
-from maya_core.commands.progress import here
+from maya_core.commands.manner import Manner
+from maya_core.commands.many import answer_all, pictures_of, questions_in
+from maya_core.commands.opening import here, open_session
+from maya_core.commands.progress import telling
+from maya_core.commands.rows import RowFile
 from maya_core.errors import MayaError
 
 if TYPE_CHECKING:
+    from maya_core.answering.language import AnswerLanguage
     from maya_core.answering.session import Delta
 
 PIPE = "-"  # in place of a file or a question: what comes through the pipe
+PARTLY = 1  # exit status where some of many questions could not be answered
 
 
 def ask(
@@ -26,44 +35,42 @@ def ask(
     max_new_tokens: int = 256,
     temperature: float = 0.0,
     answer_in: str | None = None,
+    system: str | None = None,
     json: bool = False,
+    out: Path | None = None,
+    questions: Path | None = None,
 ) -> None:
     """Ask a question about a picture or several; the answer comes in the question's language or another, word by word.
 
+    With --out FILE each picture is asked about on its own, and each answer is a row of a table.
+
     Args:
-        words: the pictures' files, then the question, in one of Maya's ten languages; `-` for what is piped in
+        words: the pictures' files, then the question, in one of Maya's ten languages; `-` for what is piped in; with --out
+            also folders and "patterns*.jpg"
         max_new_tokens: longest answer
         temperature: 0 gives the likeliest answer, more gives more varied ones
         answer_in: language of the answer, one of en, zh, fr, es, ru, hi, ja, ar, bn, ur; the question's if not given
+        system: what the model is told before the question, such as how to answer
         json: one JSON object: text, language, tokens, and seconds to the first word and to the last
+        out: a .csv or .jsonl file, to write a row into for each picture and question; what it holds already is not asked
+            again
+        questions: with --out, a text file with a question on each line, in place of the question
     """
-    pictures, question = _asked(words)
-    from maya_core.answering.language import answer_language
-    from maya_core.answering.session import load_best
-    from maya_core.languages import get_language
-    from maya_core.model.config import GenerationOptions
-    from maya_core.model.images import open_image
-
+    is_table = out is not None or questions is not None
+    pairs, rows = _table(words, questions, out) if is_table else ([], None)
+    pictures, text = ([], "") if is_table else _asked(words)
     if not math.isfinite(temperature):
         raise MayaError(f"temperature must be a finite number, not {temperature}.")
-    try:
-        options = GenerationOptions(max_new_tokens=max_new_tokens, temperature=temperature)
-        chosen = get_language(answer_in).code if answer_in is not None else None
-    except ValueError as error:
-        raise MayaError(str(error)) from None
-    images = [open_image(picture) for picture in pictures]
-    session = load_best(here(model))
-    message = session.processor.user_message(question, images)
-    language = answer_language(question, chosen=chosen, interface=spoken())
-    if language.notice:
-        print(language.notice, file=sys.stderr)
-    messages = [language.asked(message)]
-    if json:
-        print(_as_json(session.deltas(messages, options), language.code))
-        return
-    for piece in session.stream(messages, options):
-        print(piece, end="", flush=True)
-    print()
+    with telling() as tell:
+        tell("Starting")
+        manner = Manner.of(max_new_tokens=max_new_tokens, temperature=temperature, answer_in=answer_in, system=system)
+    if rows is not None:
+        _ask_many(pairs, rows, manner, model)
+    else:
+        _ask_one(pictures, text, manner, model, as_json=json)
+
+
+# --- one question ---
 
 
 def _asked(words: Sequence[str]) -> tuple[list[Path | bytes], str]:
@@ -74,11 +81,43 @@ def _asked(words: Sequence[str]) -> tuple[list[Path | bytes], str]:
     if list(words).count(PIPE) > 1:
         raise MayaError("Only one thing can come through the pipe; name the other.")
     for name in names:
+        if Path(name).is_dir() or (glob.has_magic(name) and not Path(name).exists()):
+            raise MayaError(f"{name} is not a picture; with --out answers.csv each picture there is asked about.")
         if name != PIPE and not Path(name).is_file():
             raise MayaError(f"There is no file {name}; check the path.")
     if question == PIPE:
         question = sys.stdin.read().strip()
     return [sys.stdin.buffer.read() if name == PIPE else Path(name) for name in names], question
+
+
+def _ask_one(
+    pictures: Sequence[Path | bytes], question: str, manner: Manner, model: str | None, *, as_json: bool
+) -> None:
+    from maya_core.model.images import open_image
+
+    images = [open_image(picture) for picture in pictures]
+    folder = here(model)
+    with ExitStack() as waiting:
+        tell = waiting.enter_context(telling())
+        tell("Starting")
+        session = open_session(folder, tell)
+        messages, language = manner.messages(session, question, images)
+        _tell_notice(language)
+        tell("Reading the picture and the question")
+        if as_json:
+            answer = iter([_as_json(session.deltas(messages, manner.options), language.code)])
+        else:
+            answer = session.stream(messages, manner.options)
+        first = next(answer, "")
+        waiting.close()
+        for piece in chain([first], answer):
+            print(piece, end="", flush=True)
+    print()
+
+
+def _tell_notice(language: "AnswerLanguage") -> None:
+    if language.notice:
+        print(language.notice, file=sys.stderr)
 
 
 def _as_json(deltas: Iterable["Delta"], language: str) -> str:
@@ -93,13 +132,31 @@ def _as_json(deltas: Iterable["Delta"], language: str) -> str:
     return json.dumps(fields, ensure_ascii=False)
 
 
-def spoken() -> str | None:
-    """Which of the ten languages the terminal speaks, by its locale; None where it is none of them."""
-    from babel import default_locale
+# --- many ---
 
-    from maya_core.languages import get_language
 
-    try:
-        return get_language(default_locale("LC_MESSAGES") or "").code
-    except ValueError:
-        return None
+def _table(words: Sequence[str], questions: Path | None, out: Path | None) -> tuple[list[tuple[str, str]], RowFile]:
+    """(picture, question) of each row that is still to be written, and where to."""
+    if out is None:
+        raise MayaError("Questions from a file are answered into another: add --out answers.csv.")
+    names, asked = (words, questions_in(questions)) if questions else (words[:-1], list(words[-1:]))
+    if not names:
+        raise MayaError("Give pictures and a question: maya ask PICTURES... QUESTION --out answers.csv.")
+    pairs = [(picture, question) for picture in pictures_of(names) for question in asked]
+    rows = RowFile(out)
+    return [pair for pair in pairs if pair not in rows.done], rows
+
+
+def _ask_many(pairs: Sequence[tuple[str, str]], rows: RowFile, manner: Manner, model: str | None) -> None:
+    failed = 0
+    if pairs:
+        folder = here(model)
+        with telling() as tell:
+            tell("Starting")
+            failed = answer_all(open_session(folder, tell), manner, pairs, rows, tell)
+    told = f"{len(pairs) - failed} answered in {rows.path}"
+    if rows.done:
+        told += f", {len(rows.done)} were there"
+    print(f"{told}; {failed} failed, and the column error says why." if failed else f"{told}.", file=sys.stderr)
+    if failed:
+        sys.exit(PARTLY)

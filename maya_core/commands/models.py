@@ -9,7 +9,8 @@ import tyro
 
 from maya_core.assets import PUBLISHED
 from maya_core.commands.arguments import AsJson, Overwrite
-from maya_core.commands.progress import bar, here
+from maya_core.commands.opening import here
+from maya_core.commands.progress import bar_of_bytes
 
 
 def login(as_json: AsJson = False) -> None:
@@ -36,7 +37,7 @@ def download(repository: tyro.conf.Positional[str] = PUBLISHED, as_json: AsJson 
         )
         print(json.dumps({"folder": str(folder)}), flush=True)
         return
-    with bar() as report:
+    with bar_of_bytes() as report:
         folder = fetch(repository, report=report)
     print(folder)
 

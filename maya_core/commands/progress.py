@@ -1,24 +1,76 @@
 """How far something is, told beside a command's output."""
 
+import sys
+import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from pathlib import Path
+from typing import Protocol
+
+SILENT_SECONDS = 2.0  # where lines are written, a command says nothing for no longer
 
 
-def here(model: str | None) -> Path:
-    """The folder of a model, with a bar where it has to be fetched; the embedded one's where none is named."""
-    from maya_core.assets import EMBEDDED, asset_path
-    from maya_core.weights.hub import local_folder
+class Tell(Protocol):
+    """What is being done now, and the share of it that is done, where that is known."""
 
-    folder = asset_path(EMBEDDED) if model is None else Path(model).expanduser()
-    if model is None or folder.is_dir():
-        return folder
-    with bar() as report:
-        return local_folder(model, report=report)
+    def __call__(self, doing: str, share: float | None = None) -> None: ...
 
 
 @contextmanager
-def bar() -> Iterator[Callable[[int, int], None]]:
+def telling() -> Iterator[Tell]:
+    """Tell on the error stream what a command is doing: by a bar in a terminal, which is gone afterwards, else by a line
+    every SILENT_SECONDS."""
+    with _bar_of_shares() if sys.stderr.isatty() else _lines() as tell:
+        yield tell
+
+
+@contextmanager
+def _bar_of_shares() -> Iterator[Tell]:
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    columns = SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn()
+    # what is printed meanwhile stays in its own stream
+    with Progress(*columns, console=Console(stderr=True), transient=True, redirect_stdout=False) as progress:
+        task = progress.add_task("", total=None)
+        now = ""
+
+        def tell(doing: str, share: float | None = None) -> None:
+            nonlocal now
+            if doing != now:  # its time begins anew
+                progress.reset(task, total=None, description=doing)
+                now = doing
+            if share is not None:
+                progress.update(task, completed=share, total=1.0)
+
+        yield tell
+
+
+@contextmanager
+def _lines() -> Iterator[Tell]:
+    now = ""
+    ended = threading.Event()
+    began = time.monotonic()
+
+    def tell(doing: str, share: float | None = None) -> None:
+        nonlocal now
+        now = doing if share is None else f"{doing}: {share:.0%}"
+
+    def write() -> None:
+        while not ended.wait(SILENT_SECONDS):
+            print(f"{now} ({time.monotonic() - began:.0f} s)", file=sys.stderr, flush=True)
+
+    writer = threading.Thread(target=write, name="maya-progress", daemon=True)
+    writer.start()
+    try:
+        yield tell
+    finally:
+        ended.set()
+        writer.join()
+
+
+@contextmanager
+def bar_of_bytes() -> Iterator[Callable[[int, int], None]]:
     """A bar beside the output, from the first time on that it is told how many bytes are here, and of how many."""
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn

@@ -13,6 +13,7 @@ import pytest
 
 from app.engine import Engine, OneAtATime
 from app.history import History
+from app.lan import Lan
 from app.models import Computer, Models
 from app.settings import SettingsFile
 from tests.app.scripted import ScriptedEngine
@@ -65,14 +66,16 @@ def uploads() -> Iterator[None]:
         yield
 
 
-def serve_site(engine: Engine, folder: Path) -> Iterator[Site]:
+def serve_site(engine: Engine, folder: Path, *, lan: Lan | None = None) -> Iterator[Site]:
     from app.server import serve
 
     history, settings = History(folder / "data"), SettingsFile(folder / "settings.json")
     queue, found = OneAtATime(engine), []
     models = Models(lambda model: None, look=lambda: COMPUTER, command=[sys.executable, "-c", MAYA])
     page = in_a_loop(
-        lambda: serve(queue, models, history, settings, port=0, browser=False, announce=found.append, block=False)
+        lambda: serve(
+            queue, models, history, settings, port=0, browser=False, announce=found.append, lan=lan, block=False
+        )
     )
     site = Site(address=found[0], engine=engine, queue=queue, models=models, history=history, settings=settings)
     yield site

@@ -10,10 +10,12 @@ import pytest
 from app.engine import LocalEngine
 from app.history import Entry
 from app.i18n import LABELS, Say, translate
+from app.lan import Lan
 from maya_core.languages import CODES, get_language
 from maya_core.model.images import open_image
 from maya_core.model.prompt import Message
-from tests.app.conftest import serve_site
+from tests.app.conftest import LONGEST, serve_site
+from tests.app.scripted import ScriptedEngine
 from training.emoji_vqa.questions import load_phrases
 from training.emoji_vqa.scenes import make_scene, render
 
@@ -600,3 +602,21 @@ def test_a_larger_model_is_fetched_paused_and_used(open_page, site, code):
     page.get_by_text(say("Answers come from the model in your folder.")).wait_for()
     assert site.settings.load().model == str(ROOT / "assets" / "maya-tiny")
     assert page.foreign == []
+
+
+def test_a_telephone_that_scans_the_code_or_is_typed_it_has_the_page(chromium, tmp_path):
+    """127.0.0.1 at another port stands for the local network."""
+    lan = Lan("127.0.0.1")
+    for site in serve_site(ScriptedEngine("An ", "answer."), tmp_path, lan=lan):
+        for typed in (False, True):
+            context = chromium.new_context(locale="ur", viewport={"width": 390, "height": 800})
+            site.visits.append(context)
+            page = context.new_page()
+            page.set_default_timeout(LONGEST)
+            page.goto(lan.address if typed else lan.link)
+            if typed:
+                assert page.evaluate("document.documentElement.dir") == "rtl"
+                page.locator("#code").fill(lan.spoken_code)
+                page.locator("button").click()
+            page.locator("#maya-shell").wait_for(state="attached")
+            assert page.url == lan.address

@@ -4,9 +4,11 @@ import threading
 import time
 
 import pytest
+import torch
 
-from app.engine import WAITING, EngineBusy, LocalEngine, OneAtATime, Piece
+from app.engine import WAITING, EngineBusy, Loading, LocalEngine, OneAtATime, Piece
 from maya_core.answering import session as sessions_module
+from maya_core.answering.footprint import Plan
 from maya_core.answering.session import Delta
 from maya_core.errors import CheckpointNotFound, GenerationError
 from maya_core.model.prompt import Message
@@ -73,7 +75,7 @@ class Dying:
 
 def test_a_model_that_dies_is_told_and_loaded_anew(monkeypatch):
     sessions = [Dying(), tiny_session()]
-    monkeypatch.setattr(sessions_module, "load_best", lambda model, on_progress: sessions.pop(0))
+    monkeypatch.setattr(sessions_module, "load_best", lambda model, on_progress, **_: sessions.pop(0))
     engine = LocalEngine()
     question = (Message(role="user", text="What?", images=(picture(),)),)
     with pytest.raises(GenerationError, match="ask again"):
@@ -94,7 +96,7 @@ def test_a_model_that_is_not_there_is_told_with_every_question(tmp_path):
 def test_a_question_waits_for_the_model_to_load(monkeypatch):
     gate = threading.Event()
     session = tiny_session()
-    monkeypatch.setattr(sessions_module, "load_best", lambda model, on_progress: gate.wait(30) and session)
+    monkeypatch.setattr(sessions_module, "load_best", lambda model, on_progress, **_: gate.wait(30) and session)
     engine = LocalEngine()
     pieces = engine.stream((Message(role="user", text="What?", images=(picture(),)),), most_tokens=3)
     assert next(pieces) == WAITING
@@ -102,9 +104,32 @@ def test_a_question_waits_for_the_model_to_load(monkeypatch):
     assert [piece for piece in pieces if piece != WAITING][-1].tokens == 3
 
 
+def test_how_far_a_model_is_loaded_is_known_until_it_is_there(monkeypatch):
+    told, seen = threading.Event(), threading.Event()
+
+    def load(model, on_plan, on_progress):
+        on_plan(Plan(device="cpu", dtype=torch.float32, quantization=None, needed=1))
+        on_progress(0.5)
+        told.set()
+        seen.wait(60)
+        return tiny_session()
+
+    monkeypatch.setattr(sessions_module, "load_best", load)
+    engine = LocalEngine()
+    assert engine.loading is None
+    engine.load_behind()
+    told.wait(60)
+    assert engine.loading == Loading(share=0.5, seconds=0.0)
+    seen.set()
+    engine.load()
+    assert engine.loading is None
+
+
 def test_another_model_answers_from_the_next_question_on(monkeypatch):
     asked = []
-    monkeypatch.setattr(sessions_module, "load_best", lambda model, on_progress: asked.append(model) or tiny_session())
+    monkeypatch.setattr(
+        sessions_module, "load_best", lambda model, on_progress, **_: asked.append(model) or tiny_session()
+    )
     engine = LocalEngine("one")
     engine.load()
     engine.use("one")
@@ -116,7 +141,7 @@ def test_another_model_answers_from_the_next_question_on(monkeypatch):
 def test_a_model_that_is_left_while_it_loads_loads_no_further_and_who_waits_gets_the_next(monkeypatch):
     loaded = []
 
-    def load(model, on_progress):
+    def load(model, on_progress, **_):
         for share in range(1000):
             time.sleep(0 if model == "small" else 0.01)
             on_progress(share / 1000)

@@ -20,7 +20,9 @@ from app.i18n import (
     format_bytes,
     format_day,
     format_memory,
+    format_minutes,
     format_seconds,
+    format_share,
     format_whole,
     language_choices,
     preferred_language,
@@ -96,6 +98,9 @@ def test_numbers_and_days_are_written_as_the_language_does():
     assert format_whole(42, "ur", native_digits=True) == "۴۲"
     assert format_whole(42, "ja", native_digits=True) == "42"
     assert [format_seconds(seconds, "en") for seconds in (2.34, 0.04)] == ["2.3 sec", "40 ms"]
+    assert [format_minutes(seconds, "en") for seconds in (10.0, 640.0)] == ["1 min", "11 min"]
+    assert format_minutes(640.0, "bn", native_digits=True).startswith("১১")
+    assert format_share(0.45, "ur", native_digits=True) == "۴۵%"
     assert format_bytes(16_290_000_000, "en") == "16.3 GB"
     assert format_memory(8 * 1024**3, "en") == "8 GB"
     assert "2" in format_day(0.0, "hi") or "1" in format_day(0.0, "hi")

@@ -305,12 +305,17 @@ def test_after_a_kill_it_starts_again_and_nothing_of_the_user_is_left_over(tmp_p
 
 
 def test_a_question_in_the_first_second_waits_for_the_model_and_is_answered(tmp_path):
-    """The page, its model panel and the loading model all import the same libraries then."""
+    """The page, its model panel and the loading model all import the same libraries then. Who starts Maya once more is
+    shown this one."""
     process = start(tmp_path, "--port", "0")
-    with httpx.Client(base_url=address_of(process).rstrip("/"), timeout=60) as client:
+    address = address_of(process)
+    with httpx.Client(base_url=address.rstrip("/"), timeout=60) as client:
         events = {one["api_name"]: one["id"] for one in client.get("/config").json()["dependencies"]}
         session = join(client, events["ask"], [question("What is this?", upload(client, PHOTO)), None, "en"])
         *_, last = listen(client, session)
+    again = start(tmp_path)
+    said, _ = again.communicate(timeout=120)
+    assert (again.returncode, said) == (0, f"Maya is at {address} already. Another one opens with: maya-app --new\n")
     process.terminate()
     rest, _ = process.communicate(timeout=20)
     assert process.returncode == 0

@@ -1,20 +1,27 @@
 """The `maya` command, as people type it, on a small random model."""
 
+import csv
 import importlib.metadata
 import io
 import json
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 
 import maya_core.cli as cli
+from maya_core.answering import footprint
 from maya_core.answering.session import ChatSession
 from maya_core.assets import asset_path
+from maya_core.commands import opening, progress
 from maya_core.languages import CODES, get_language
 from maya_core.weights.checkpoint import load_model, save_model
 from tests.tiny import picture, tiny_session
@@ -72,6 +79,99 @@ def test_a_picture_or_a_question_comes_through_a_pipe(folder, monkeypatch, capsy
     assert maya(monkeypatch, capsys, "ask", photo, "-", *options) == expected
 
 
+@pytest.fixture
+def album(folder, tmp_path, monkeypatch):
+    """A folder of pictures, one of them broken and one below, and of something else; the command is run beside it."""
+    (tmp_path / "album" / "below").mkdir(parents=True)
+    for name in ("a.png", "below/b.png"):
+        shutil.copy(folder.parent / "photo.png", tmp_path / "album" / name)
+    (tmp_path / "album" / "broken.jpg").write_bytes(b"no picture")
+    (tmp_path / "album" / "notes.txt").write_text("no picture either")
+    monkeypatch.chdir(tmp_path)
+
+
+def table(path) -> list[dict[str, str]]:
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_folder_is_answered_into_a_table_which_a_later_run_goes_on_with(folder, album, monkeypatch, capsys):
+    options = ("--model", folder, "--max-new-tokens", 5)
+    alone = maya(monkeypatch, capsys, "ask", "album/a.png", "What?", *options).rstrip("\n")
+    with pytest.raises(SystemExit) as left:
+        maya(monkeypatch, capsys, "ask", "album", "What?", "--out", "out.csv", *options)
+    assert left.value.code == cli.PARTLY == 1
+    assert capsys.readouterr().err == "2 answered in out.csv; 1 failed, and the column error says why.\n"
+    a, below, broken = table(Path("out.csv"))
+    assert [Path(row["picture"]).as_posix() for row in (a, below, broken)] == [
+        "album/a.png", "album/below/b.png", "album/broken.jpg"
+    ]  # fmt: skip
+    assert a["answer"] == below["answer"] == alone
+    assert (a["question"], a["language"], a["error"], broken["answer"]) == ("What?", "en", "", "")
+    assert broken["error"]
+    Path("questions.txt").write_text("What?\n\nیہ کیا ہے؟\n", "utf-8")
+    shutil.rmtree("album/below")
+    Path("album/broken.jpg").unlink()
+    maya(monkeypatch, capsys, "ask", "album/*", "--questions", "questions.txt", "--out", "out.csv", *options)
+    assert [row["language"] for row in table(Path("out.csv"))] == ["en", "en", "", "ur"]
+    monkeypatch.setattr("maya_core.answering.session.load_best", lambda *_, **__: pytest.fail("it was loaded"))
+    monkeypatch.setattr(sys, "argv", ["maya", "ask", "album/a.png", "What?", "--out", "out.csv"])
+    cli.main()
+    assert capsys.readouterr().err == "0 answered in out.csv, 4 were there.\n"
+
+
+def test_one_question_that_cannot_be_asked_costs_no_other_its_answer(folder, album, monkeypatch, capsys):
+    Path("questions.txt").write_text(f"What?\n{'long ' * 1500}\n", "utf-8")
+    with pytest.raises(SystemExit):
+        maya(monkeypatch, capsys, "ask", "album/a.png", "--questions", "questions.txt", "--out", "out.jsonl",
+             "--model", folder, "--max-new-tokens", 5)  # fmt: skip
+    asked, long = map(json.loads, Path("out.jsonl").read_text("utf-8").splitlines())
+    assert (bool(asked["answer"]), asked["error"]) == (True, "")
+    assert (long["answer"], "shorten it" in long["error"]) == ("", True)
+
+
+def test_system_is_told_before_the_question(asked):
+    seen, told = asked("What is this?", "C", "--system", "Be brief.", whole=True)
+    assert [(message.role, message.text) for message in seen] == [("system", "Be brief."), ("user", "What is this?")]
+    assert told == ""
+
+
+def test_what_takes_minutes_is_told_before(folder, monkeypatch, capsys):
+    """Where a plan brings a model to four bits as it loads."""
+    plan = footprint.Plan(device="cpu", dtype=torch.bfloat16, quantization="nf4", needed=1, to_quantize=7_000_000_000)
+    monkeypatch.setattr("maya_core.answering.session.best_plan", lambda *_, **__: plan)
+    monkeypatch.setattr(footprint, "seconds_to_quantize", lambda asked: {plan: 640.0}[asked])
+    shares = []
+    with pytest.raises(SystemError):
+        opening.open_session(folder, lambda doing, share: shares.append((doing, share)) or _stop())
+    assert "takes about 11 minutes here" in capsys.readouterr().err
+    assert shares[0][0] == "Bringing the model to four bits"
+
+
+def _stop():
+    raise SystemError
+
+
+def test_seconds_for_four_bits_grow_with_the_numbers(monkeypatch):
+    some = footprint.Plan(device="cpu", dtype=torch.bfloat16, quantization="nf4", needed=1, to_quantize=10**6)
+    clock = iter([0.0, 0.5, 10.0, 10.5])
+    monkeypatch.setattr(footprint.time, "monotonic", lambda: next(clock))
+    seconds = footprint.seconds_to_quantize(some)
+    assert seconds == pytest.approx(0.5 * 10**6 / footprint.SAMPLE)
+    assert footprint.seconds_to_quantize(replace(some, to_quantize=2 * 10**6)) == pytest.approx(2 * seconds)
+    assert footprint.seconds_to_quantize(replace(some, to_quantize=0)) == 0
+
+
+def test_where_no_terminal_is_lines_tell_what_is_done(monkeypatch, capsys):
+    monkeypatch.setattr(progress, "SILENT_SECONDS", 0.001)
+    said = ""
+    with progress.telling() as tell:
+        tell("Loading the model", 0.25)
+        while "Loading" not in said:
+            said += capsys.readouterr().err
+    assert re.match(r"(?: \(0 s\)\n)?Loading the model: 25% \(\d+ s\)\n", said)
+
+
 LIGHT = """
 import sys
 from maya_core import cli
@@ -111,18 +211,18 @@ def test_what_a_terminal_cannot_write_and_who_stops_reading_break_nothing():
 def asked(folder, monkeypatch, capsys):
     """What the model is asked, and what is told beside the answer, when a terminal of some locale asks a question."""
 
-    def ask(question, locale, *arguments):
+    def ask(question, locale, *arguments, whole=False):
         for name in ("LANGUAGE", "LC_ALL", "LC_MESSAGES"):
             monkeypatch.delenv(name, raising=False)
         monkeypatch.setenv("LANG", locale)
         seen = []
         monkeypatch.setattr(ChatSession, "stream", lambda self, messages, options: iter(seen.append(messages) or ["…"]))
         monkeypatch.setattr(sys, "argv", ["maya", "ask", str(folder.parent / "photo.png"), question, *arguments])
-        monkeypatch.setattr("maya_core.answering.session.load_best", lambda model: tiny_session())
+        monkeypatch.setattr("maya_core.answering.session.load_best", lambda model, **_: tiny_session())
         cli.main()
         said = capsys.readouterr()
         assert said.out == "…\n"
-        return seen[0][-1].text, said.err
+        return seen[0] if whole else seen[0][-1].text, said.err
 
     return ask
 
@@ -160,6 +260,37 @@ def test_help_names_the_languages(capsys, monkeypatch):
     assert ", ".join(CODES) in said
 
 
+def test_exit_statuses_are_those_that_help_and_readme_name(monkeypatch, capsys):
+    with pytest.raises(SystemExit):
+        maya(monkeypatch, capsys, "--help")
+    said = re.sub(r"[^\w,.]+", " ", capsys.readouterr().out)
+    readme = " ".join((Path(__file__).parents[2] / "README.md").read_text("utf-8").split())
+    named = re.search(
+        r"Exit statuses: 0 done, (\d+) done but for .*?, (\d+) what you can mend.*?, (\d+) Ctrl-C", readme
+    )
+    statuses = [cli.PARTLY, cli.MENDABLE, cli.INTERRUPTED]
+    assert list(map(int, named.groups())) == statuses
+    assert list(map(int, re.search(r"0 done, (\d+) .*, (\d+) what .*, (\d+) Ctrl", said).groups())) == statuses
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_a_shell_is_told_what_there_is_to_complete(monkeypatch, capsys, tmp_path, shell):
+    with pytest.raises(SystemExit) as left:
+        maya(monkeypatch, capsys, "completion", shell)
+    script = capsys.readouterr().out
+    assert not left.value.code
+    assert all(word in script for word in ("doctor", "quantize", "answer-in"))
+    if shell == "bash" and shutil.which("bash"):
+        (tmp_path / "maya.bash").write_text(script)
+        typed = "COMP_WORDS=(maya do); COMP_CWORD=1; COMP_LINE='maya do'; COMP_POINT=7"
+        done = subprocess.run(
+            ["bash", "-c", f"source {tmp_path}/maya.bash; {typed}; _tyro_maya maya do maya; echo ${{COMPREPLY[@]}}"],
+            capture_output=True,
+            text=True,
+        )
+        assert done.stdout == "doctor download\n"
+
+
 def test_info_names_the_parts(folder, monkeypatch, capsys):
     said = maya(monkeypatch, capsys, "info", "--model", folder)
     assert all(word in said for word in ("random-maya", "vision tower", "connector", "language model", "visual tokens"))
@@ -178,6 +309,12 @@ def test_convert_and_export_write_models(folder, monkeypatch, capsys, tmp_path):
         (("ask", "no-such.png", "What?"), "There is no file no-such.png"),
         (("ask", "{photo}", "no-such.png", "What?"), "There is no file no-such.png"),
         (("ask", "{photo}"), "Give a picture and a question"),
+        (("ask", "{folder}", "What?"), "{folder} is not a picture; with --out answers.csv each picture there is asked"),
+        (("ask", "{folder}", "What?", "--questions", "q.txt"), "Questions from a file are answered into another"),
+        (("ask", "{folder}", "--questions", "no-such.txt", "--out", "x.csv"), "no-such.txt cannot be read"),
+        (("ask", "{folder}", "What?", "--out", "x.csv"), "There is no picture there"),
+        (("ask", "{photo}", "What?", "--out", "x.xls"), "x.xls should end in .csv or .jsonl"),
+        (("ask", "{photo}", "What?", "--system", " "), "There is nothing in --system"),
         (("ask", "-", "-"), "Only one thing can come through the pipe"),
         (("ask", "{photo}", "  ", "--model", "{folder}"), "The question is empty"),
         (("info", "--model", "./nowhere"), "There is no folder"),
@@ -195,12 +332,12 @@ def test_trouble_is_one_sentence_and_status_2(folder, monkeypatch, capsys, argum
         maya(monkeypatch, capsys, *filled)
     assert stopped.value.code == 2
     said = capsys.readouterr().err
-    assert said.startswith(sentence)
+    assert said.startswith(sentence.format(folder=folder))
     assert len(said.splitlines()) == 1
 
 
 def test_numbers_are_checked_before_a_model_is_loaded(folder, monkeypatch, capsys):
-    monkeypatch.setattr("maya_core.answering.session.load_best", lambda model: pytest.fail("it was loaded"))
+    monkeypatch.setattr("maya_core.answering.session.load_best", lambda model, **_: pytest.fail("it was loaded"))
     with pytest.raises(SystemExit):
         maya(monkeypatch, capsys, "ask", folder.parent / "photo.png", "What?", "--temperature", "-1")
 

@@ -1,0 +1,48 @@
+"""A model, brought here and loaded for a command, and told of meanwhile."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from maya_core.commands.progress import Tell, bar_of_bytes
+
+if TYPE_CHECKING:
+    from maya_core.answering.footprint import Plan
+    from maya_core.answering.session import ChatSession
+
+LONG = 60.0  # seconds that four bits take, from which on they are told before
+
+
+def here(model: str | None) -> Path:
+    """The folder of a model, with a bar where it has to be fetched; the embedded one's where none is named."""
+    from maya_core.assets import EMBEDDED, asset_path
+
+    folder = asset_path(EMBEDDED) if model is None else Path(model).expanduser()
+    if model is None or folder.is_dir():
+        return folder
+    from maya_core.weights.hub import local_folder
+
+    with bar_of_bytes() as report:
+        return local_folder(model, report=report)
+
+
+def open_session(folder: Path, tell: Tell) -> "ChatSession":
+    """A model, ready to answer in the form that suits this machine; what takes minutes is told before."""
+    from maya_core.answering.footprint import seconds_to_quantize
+    from maya_core.answering.session import load_best
+
+    doing = "Loading the model"
+
+    def begin(plan: "Plan") -> None:
+        nonlocal doing
+        if plan.to_quantize:
+            doing = "Bringing the model to four bits"
+        if (seconds := seconds_to_quantize(plan)) > LONG:
+            minutes = f"about {seconds / 60:.0f} minutes" if seconds >= 90 else "about a minute"
+            print(
+                f"This model comes to four bits as it loads, which takes {minutes} here, each time; "
+                f"maya quantize {folder} NEW_FOLDER does it once.",
+                file=sys.stderr,
+            )
+
+    return load_best(folder, on_plan=begin, on_progress=lambda share: tell(doing, share))
