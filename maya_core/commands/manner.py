@@ -1,5 +1,6 @@
 """How questions are put to a model: what is asked for beside the words of the question."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,8 @@ if TYPE_CHECKING:
     from maya_core.answering.session import ChatSession
     from maya_core.model.config import GenerationOptions
     from maya_core.model.prompt import Message
+
+SPEAKING = ("LANGUAGE", "LC_ALL", "LC_MESSAGES", "LANG")  # the first that is set says the language
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,12 +54,16 @@ class Manner:
 
 
 def spoken() -> str | None:
-    """Which of the ten languages the terminal speaks, by its locale; None where it is none of them."""
-    from babel import default_locale
+    """Which of the ten languages the terminal speaks, as POSIX and gettext say; None where it is none of them.
 
+    LC_CTYPE says nothing of it: Python sets it by itself where a locale is not installed.
+    """
     from maya_core.languages import get_language
 
-    try:
-        return get_language(default_locale("LC_MESSAGES") or "").code
-    except ValueError:
-        return None
+    said = next((os.environ[name] for name in SPEAKING if os.environ.get(name)), "")
+    for tag in said.split(":"):
+        try:
+            return get_language(tag).code
+        except ValueError:
+            continue
+    return None

@@ -214,6 +214,7 @@ def asked(folder, monkeypatch, capsys):
     def ask(question, locale, *arguments, whole=False):
         for name in ("LANGUAGE", "LC_ALL", "LC_MESSAGES"):
             monkeypatch.delenv(name, raising=False)
+        monkeypatch.setenv("LC_CTYPE", "C.UTF-8")  # as Python does by itself where a locale is not installed
         monkeypatch.setenv("LANG", locale)
         seen = []
         monkeypatch.setattr(ChatSession, "stream", lambda self, messages, options: iter(seen.append(messages) or ["…"]))
@@ -236,6 +237,9 @@ def asked(folder, monkeypatch, capsys):
         ("?", "hi_IN.UTF-8", (), "hi"),
         ("?", "hi_IN.UTF-8", ("--answer-in", "ja"), "ja"),
         ("?", "de_DE.UTF-8", (), "en"),
+        ("?", "zh_CN.UTF-8", (), "zh"),
+        ("?", "ur_PK.UTF-8@calendar", (), "ur"),
+        ("?", "de:bn_BD:en", (), "bn"),
         ("?", "C", (), "en"),
         ("yeh kya hai", "C.UTF-8", (), "hi"),
         ("yeh kya hai", "ur_PK.UTF-8", (), "ur"),
