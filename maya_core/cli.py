@@ -14,7 +14,7 @@ import tyro
 
 from maya_core.commands.about import doctor, info
 from maya_core.commands.ask import PARTLY, ask
-from maya_core.commands.models import convert, download, export, login, merge, quantize
+from maya_core.commands.models import convert, download, export, login, merge, push, quantize
 from maya_core.errors import MayaError
 
 # Exit statuses beside 0: of a table without some answers (PARTLY), of what the user can mend, and after Ctrl-C.
@@ -37,7 +37,7 @@ def completion(shell: tyro.conf.Positional[Literal["bash", "zsh", "fish"]]) -> N
     app.cli(prog="maya", args=["--tyro-print-completion", shell])
 
 
-for command in (ask, info, doctor, login, download, convert, merge, quantize, export, completion):
+for command in (ask, info, doctor, login, download, convert, merge, quantize, export, push, completion):
     app.command(command)
 
 

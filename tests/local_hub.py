@@ -41,6 +41,7 @@ class Fault:
     after: int = 0
     rate: int = 0
     seconds: float = 0
+    commands: tuple[str, ...] = ("GET",)
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ class Request:
 class LocalHub(ThreadingHTTPServer):
     """files: of every repository, by `owner/name` and path; each push adds to them. gated: repositories that only `tokens`
     of people who accepted their licence may read; tokens: the person of each token that there is; who signs in in
-    the browser gets the first."""
+    the browser gets the first. private: repositories that were made so. readers: tokens that may not write."""
 
     daemon_threads = True
 
@@ -67,6 +68,8 @@ class LocalHub(ThreadingHTTPServer):
         self.requests: list[Request] = []
         self.gated: dict[str, set[str]] = {}
         self.tokens: dict[str, str] = {}
+        self.private: set[str] = set()
+        self.readers: set[str] = set()
 
     @property
     def address(self) -> str:
@@ -139,10 +142,18 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         content = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         parts = unquote(self.path.split("?")[0]).strip("/").split("/")
-        if parts == ["api", "repos", "create"]:
+        token = self.headers.get("Authorization", "").removeprefix("Bearer ") or None
+        self.server.requests.append(Request("POST", self.path, 0, token))
+        if fault := self._fault(self.path):
+            self._send(fault.status, fault.body, fault.headers)
+        elif token in self.server.readers and parts[0] == "api" and parts[1] != "validate-yaml":
+            self._refuse(403, "", "You don't have the rights to do that")
+        elif parts == ["api", "repos", "create"]:
             asked = json.loads(content)
             repository = f"{asked.get('organization') or 'me'}/{asked['name']}"
             self.server.files.setdefault(repository, {})
+            if asked.get("visibility") == "private":
+                self.server.private.add(repository)
             self._json({"url": f"{self.server.address}/{repository}", "name": repository})
         elif parts == ["oauth", "device"]:
             self._json(
@@ -163,6 +174,8 @@ class _Handler(BaseHTTPRequestHandler):
                 if entry["key"] == "file":
                     value = entry["value"]
                     self.server.files[repository][value["path"]] = base64.b64decode(value["content"])
+                elif entry["key"] == "deletedFile":
+                    del self.server.files[repository][entry["value"]["path"]]
             commit = self.server.commit_of(repository)
             self._json({"commitUrl": f"{self.server.address}/{repository}/commit/{commit}", "commitOid": commit})
         else:
@@ -188,7 +201,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _fault(self, path: str) -> Fault | None:
         for fault in self.server.faults:
-            if fault.times and self.command == "GET" and re.search(fault.match, path):
+            if fault.times and self.command in fault.commands and re.search(fault.match, path):
                 fault.times -= 1
                 return fault
         return None
@@ -228,6 +241,7 @@ class _Handler(BaseHTTPRequestHandler):
             siblings.append({"rfilename": name, "size": len(data), "blobId": small_digest(data), **lfs})
             tree.append({"type": "file", "path": name, "size": len(data), "oid": small_digest(data), **oid})
         described = {"id": repository, "sha": self.server.commit_of(repository), "siblings": siblings}
+        described["private"] = repository in self.server.private
         self._json(tree if what == "tree" else described)
 
     def _file(self, repository: str, name: str, start: int, fault: Fault | None) -> None:

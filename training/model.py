@@ -11,6 +11,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from maya_core.errors import MayaError
+from maya_core.learning.held_out import ALL
+from maya_core.learning.metrics import METRICS, read_records
 from maya_core.learning.objective import AnswerObjective
 from maya_core.learning.optim import parameters_of
 from maya_core.learning.train import learnt_weights
@@ -131,9 +133,9 @@ def made_from(options: StageOptions, data: str) -> dict[str, Any]:
 # --- the result ---
 
 
-def save_result(options: StageOptions, identity: Mapping[str, Any]) -> None:
+def save_result(options: StageOptions, identity: Mapping[str, Any], records: Mapping[str, int]) -> None:
     """Write what the newest checkpoint of the run has learnt: an adapter with its connector, or a whole model. identity:
-    what the result is made from, kept beside it."""
+    what the result is made from, kept beside it with the run's figures. records: how many of each language."""
     file = learnt_weights(options.run_dir)
     learnt = {name.removeprefix("model."): tensor for name, tensor in load_file(file).items()}
     recipe = options.recipe
@@ -147,7 +149,19 @@ def save_result(options: StageOptions, identity: Mapping[str, Any]) -> None:
         else:
             _write_whole(options, learnt, fresh)
         content = _written_down(options) | {"weights": file.parent.name, "made_from": dict(identity)}
+        content["figures"] = {"records": dict(records), **_figures(options.run_dir)}
         (fresh / RECIPE).write_text(json.dumps(content, indent=2) + "\n")
+
+
+def _figures(run_dir: Path) -> dict[str, Any]:
+    """Steps of a run, its loss by language at the end, and the lowest on what was held out."""
+    records = read_records(run_dir / METRICS)
+    measured = [record["held_out"] for record in records if record.get("held_out")]
+    return {
+        "steps": records[-1]["step"] if records else 0,
+        "loss": {"all": records[-1]["loss"], **records[-1]["loss_by_language"]} if records else {},
+        "held_out": min(measured, key=lambda losses: losses[ALL]) if measured else {},
+    }
 
 
 def _written_down(options: StageOptions) -> dict[str, Any]:

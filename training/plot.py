@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import tyro
 
 from maya_core.languages import LANGUAGES
-from maya_core.learning.metrics import read_records
+from maya_core.learning.metrics import METRICS, read_records
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +59,7 @@ def plot(records: Sequence[dict[str, Any]], out: Path, title: str) -> None:
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; returns its exit status."""
     options = tyro.cli(PlotOptions, args=arguments, prog="python -m training.plot")
-    records = read_records(options.run / "metrics.jsonl")
+    records = read_records(options.run / METRICS)
     if not records:
         print(f"There is no metrics.jsonl with records in {options.run}; give the folder of a run.", file=sys.stderr)
         return 1

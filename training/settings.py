@@ -9,7 +9,7 @@ import yaml
 from maya_core.errors import MayaError
 
 _PARTS = ("train", "lora")  # of a recipe.json, whose settings are flags themselves
-_OF_A_RESULT = ("run", "weights", "made_from")  # in a recipe.json, and nothing to be given
+_OF_A_RESULT = ("run", "weights", "made_from", "figures")  # in a recipe.json, and nothing to be given
 
 
 def read_settings(file: Path) -> dict[str, Any]:

@@ -117,7 +117,8 @@ def run_stage(options: StageOptions) -> None:
         console.print(_stopped(options), soft_wrap=True)
         raise
     if state.is_main_process:
-        save_result(options, identity)
+        counts = {language: count.records for language, count in dataset.report().items()}
+        save_result(options, identity, counts)
         console.print(_opened(options) if steps else _finished(options), soft_wrap=True)
 
 

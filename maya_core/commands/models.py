@@ -129,3 +129,38 @@ def export(
     else:
         export_llava(here(source), destination, overwrite=overwrite)
     print(destination)
+
+
+def push(
+    folder: tyro.conf.Positional[Path],
+    repository: tyro.conf.Positional[str],
+    public: bool = False,
+    licence: str | None = None,
+    base: str | None = None,
+    dry_run: bool = False,
+) -> None:
+    """Send a model or an adapter of yours to the hub, with a card of what it is; nobody else sees it, unless --public.
+
+    What is sent is told before it is: weights, settings without names of files here, and the card, a README.md of yours or
+    one that is written.
+
+    Args:
+        folder: the model's, or the adapter's
+        repository: owner/name
+        public: everybody may see and fetch it
+        licence: as the hub names it, such as apache-2.0; that of the model it is made from if not given
+        base: repository of the model that the adapter belongs to, where that is a folder here
+        dry_run: tell what would be sent, with the card, and send nothing
+    """
+    from maya_core.hardware import in_words
+    from maya_core.weights.push import pack, send
+
+    parcel = pack(folder.expanduser(), repository, public=public, licence=licence, base=base)
+    print(f"To {repository}, which {'everybody' if public else 'nobody but you'} may see:")
+    for name, size in parcel.sizes.items():
+        print(f"  {name}, {in_words(size)}")
+    if dry_run:
+        print(f"\n{parcel.card}\nNothing was sent.")
+        return
+    sys.stdout.flush()
+    print(send(parcel))

@@ -7,6 +7,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+METRICS = "metrics.jsonl"  # in a run's folder
+
 
 @dataclass(frozen=True, kw_only=True)
 class StepRecord:

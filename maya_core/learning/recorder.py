@@ -13,7 +13,7 @@ from torch import Tensor
 from maya_core.languages import CODES
 from maya_core.learning.data import StepData
 from maya_core.learning.losses import LossSum
-from maya_core.learning.metrics import MetricsLog, StepRecord
+from maya_core.learning.metrics import METRICS, MetricsLog, StepRecord
 
 
 @dataclass
@@ -46,9 +46,7 @@ class Recorder:
     ) -> None:
         self.accelerator, self.on_record = accelerator, on_record
         self.total, self.every, self.is_tracked = total, every, bool(trackers)
-        self.metrics = (
-            MetricsLog(run_dir / "metrics.jsonl", resumed_at=state.step) if accelerator.is_main_process else None
-        )
+        self.metrics = MetricsLog(run_dir / METRICS, resumed_at=state.step) if accelerator.is_main_process else None
         if trackers:
             accelerator.init_trackers("run")
         self.started = self.last = time.monotonic()

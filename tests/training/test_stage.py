@@ -26,6 +26,7 @@ from maya_core.model.attention import no_mask
 from maya_core.model.prompt import Message
 from maya_core.weights.adapters import LoraSettings
 from maya_core.weights.checkpoint import load_config, load_model, load_processor, save_model
+from maya_core.weights.push import pack
 from tests.tiny import SENTENCES, tiny_config, tiny_model, tiny_session, write_records
 from training import finetune, pretrain, stage
 from training.estimate import Lengths, Parameters, Work, kept_by_layer, suggestion
@@ -773,6 +774,12 @@ def test_what_is_held_out_is_measured_and_the_best_weights_are_the_result(tune, 
     [kept] = (tmp_path / "out.run" / "best").iterdir()
     assert kept.name == f"step-{best:08d}"
     learnt = load_file(kept / "weights.safetensors")
+    parcel = pack(out, "me/mine")  # to the hub
+    files = {name: file if isinstance(file, bytes) else file.read_bytes() for name, file in parcel.files.items()}
+    assert not [name for name, content in files.items() if str(tmp_path).encode() in content or b"data.json" in content]
+    assert "20 conversations about pictures (en 2," in parcel.card
+    assert f"| loss on what was held out | {min(one['held_out']['all'] for one in measured):.3f} |" in parcel.card
+    assert finetune.main(["--config", str(out / "recipe.json"), "--dry-run"]) == 0  # figures are nothing to be given
     made = load_model(out).state_dict()
     name = "connector.layers.0.weight"
     assert torch.equal(made[name], learnt[f"model.{name}"])
