@@ -1,12 +1,18 @@
-"""What a stage of training will take, told before its first step: memory, floating-point operations, time."""
+"""What a stage of training will take, told before its first step: memory, floating-point operations, time.
+
+`python -m training.estimate` prints the memory that each recipe takes, and on which GPUs it fits.
+"""
 
 import math
+import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from statistics import fmean
+from typing import Annotated
 
 import torch
+import tyro
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import CohereConfig
 
@@ -18,12 +24,29 @@ from maya_core.model.config import MayaConfig, PhotographTowerConfig
 from maya_core.model.maya import MayaForConditionalGeneration, parameter_counts
 from maya_core.model.towers import build_tower
 from maya_core.weights.adapters import MATRICES, LoraSettings
-from training.recipes import CONNECTOR, LANGUAGE_MODEL, LORA_A, TOWER, Recipe
+from maya_core.weights.checkpoint import load_config
+from maya_core.weights.hub import local_folder
+from training.recipes import (
+    CONNECTOR,
+    LANGUAGE_MODEL,
+    LORA_A,
+    TOWER,
+    Recipe,
+    finetune,
+    lora,
+    pretrain,
+    qlora,
+    unfreeze_layers,
+)
 
 FOUR_BIT = 0.516  # bytes a weight: 4 bits, and a scale of 8 bits for each 64 of them
 # Steps: fewer are told of; so many are suggested, in no more epochs than these.
 FEW_STEPS, ENOUGH_STEPS, MOST_EPOCHS = 50, 100, 10
 LOOKED_AT = 200  # samples whose lengths stand for all
+GPUS = (12, 16, 24, 48, 80)  # memory of usual ones, GiB
+TOGETHER = 8  # of the largest, over which FSDP2 spreads what can be
+OWN = 2**30  # bytes that a GPU keeps for its own software
+BUDGETS = (16384, 8192, 4096, 2048)  # tokens computed at once; no conversation of the recipes is longer than the last
 REACHED = 0.4  # share of a plain matrix product's speed that a step usually comes to
 
 
@@ -40,8 +63,9 @@ class Parameters:
     trained_in_decoder: int
 
     @classmethod
-    def of(cls, config: MayaConfig, recipe: Recipe) -> "Parameters":
-        counts = parameter_counts(config)
+    def of(cls, config: MayaConfig, recipe: Recipe, counts: Mapping[str, int] | None = None) -> "Parameters":
+        """counts: of each part of such a model, where they are known already."""
+        counts = counts or parameter_counts(config)
         text = config.text
         table = text.vocab_size * text.hidden_size
         decoder = counts["language_model"] - table
@@ -67,14 +91,18 @@ class Parameters:
 
 
 def _adapter_parameters(config: MayaConfig, lora: LoraSettings) -> int:
-    text = config.text
+    tuned = _tuned(config.text, lora)
+    lengths = sum(rows for _, rows in tuned) if lora.dora else 0
+    return config.text.num_hidden_layers * (lora.rank * sum(map(sum, tuned)) + lengths)
+
+
+def _tuned(text: CohereConfig, lora: LoraSettings) -> list[tuple[int, int]]:
+    """Of a layer's matrices that have an adapter: how many numbers go in, and come out."""
     width, inner = text.hidden_size, text.intermediate_size
     of_keys = width // text.num_attention_heads * text.num_key_value_heads
     shapes = [(width, width), (width, of_keys), (width, of_keys), (width, width)]  # q, k, v, o
     shapes += [(width, inner), (width, inner), (inner, width)]  # gate, up, down
-    tuned = [shape for name, shape in zip(MATRICES, shapes, strict=True) if name in (lora.targets or MATRICES)]
-    lengths = sum(rows for _, rows in tuned) if lora.dora else 0
-    return text.num_hidden_layers * (lora.rank * sum(map(sum, tuned)) + lengths)
+    return [shape for name, shape in zip(MATRICES, shapes, strict=True) if name in (lora.targets or MATRICES)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,16 +115,19 @@ class Lengths:
     longest: int
 
 
-def memory(config: MayaConfig, recipe: Recipe, lengths: Lengths) -> dict[str, int]:
-    """Bytes by what they hold, on one device."""
-    parameters = Parameters.of(config, recipe)
+def memory(
+    config: MayaConfig, recipe: Recipe, lengths: Lengths, counts: Mapping[str, int] | None = None
+) -> dict[str, int]:
+    """Bytes by what they hold, on one device. counts: as `Parameters.of` takes them."""
+    parameters = Parameters.of(config, recipe, counts)
     train, text = recipe.train, config.text
     frozen_size = 2 if recipe.frozen == "bfloat16" else 4
     everything = parameters.tower + parameters.connector + parameters.decoder + parameters.table + parameters.adapters
     in_four_bits = parameters.decoder if recipe.four_bit else 0
     frozen = everything - parameters.trained - in_four_bits
     tokens = max(lengths.longest, train.token_budget or train.batch_size * lengths.longest)
-    of_layer = kept_by_layer(text, learns=parameters.trained_in_decoder > 0 or recipe.lora is not None)
+    of_layer = kept_by_layer(text, learns=parameters.trained_in_decoder > 0)
+    of_layer += kept_by_adapters(text, recipe.lora) if recipe.lora else 0
     layers = text.num_hidden_layers
     kept = layers * text.hidden_size + of_layer if train.recompute else layers * of_layer
     number = 2 if train.bf16 else 4
@@ -118,6 +149,14 @@ def kept_by_layer(text: CohereConfig, *, learns: bool) -> float:
     return 3 * inner + 6.6 * width if learns else 2 * inner + 4.6 * width
 
 
+def kept_by_adapters(text: CohereConfig, lora: LoraSettings) -> float:
+    """The same of a layer's adapters: the input of each, by itself, what A makes of it, and on a GPU a byte for each number
+    of the input where some are left out. With DoRA what comes out, twice."""
+    into, out = map(sum, zip(*_tuned(text, lora), strict=True))
+    copies = 1.5 if lora.dropout else 1.0
+    return copies * into + lora.rank * len(_tuned(text, lora)) + (2 * out if lora.dora else 0)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Work:
     """What a run computes. tower, connector: floating-point operations for one picture, forwards."""
@@ -137,6 +176,7 @@ class Work:
         depends = isinstance(config.vision, PhotographTowerConfig)
         if depends:
             model.vision_tower = build_tower(config.vision)
+        model.requires_grad_(False)  # the counter follows what has a gradient, and nothing has one here
         pixels = torch.zeros(1, 3, config.image_size, config.image_size, device="cpu" if depends else "meta")
         with FlopCounterMode(display=False) as counter, torch.no_grad():
             features = model.vision_features(pixels)
@@ -236,3 +276,79 @@ def free_memory(device: torch.device) -> int:
         return int(fields["MemAvailable"].split()[0]) * 1024
     except (OSError, KeyError):
         return 0
+
+
+# --- the table of recipes and GPUs ---
+
+
+@dataclass(frozen=True, kw_only=True)
+class EstimateOptions:
+    """The memory that each recipe takes, and how many tokens at once on usual GPUs, as a table in Markdown."""
+
+    model: Annotated[
+        str | None, tyro.conf.arg(help="folder or repository of a Maya; the published one if not given")
+    ] = None
+
+
+def table(config: MayaConfig) -> str:
+    """A line a recipe: GiB with its own settings, and on each GPU the tokens that can be computed at once."""
+    heads = ("recipe", "weights", "gradients, optimiser", "activations, logits", "together")
+    gpus = (*(f"{size} GB" for size in GPUS), f"{TOGETHER} x {GPUS[-1]} GB")
+    lines = [f"| {' | '.join((*heads, *gpus))} |", "|---" * (len(heads) + len(gpus)) + "|"]
+    counts = parameter_counts(config)
+    for recipe in (pretrain, unfreeze_layers, finetune, lora, qlora):
+        cells = (*_sizes(config, recipe(), counts), *_budgets(config, recipe(), counts))
+        lines.append(f"| `{recipe.__name__}` | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _sizes(config: MayaConfig, recipe: Recipe, counts: Mapping[str, int]) -> list[str]:
+    at_rest, trained, gradients, optimizer, activations, logits = memory(config, recipe, _longest(), counts).values()
+    groups = (at_rest + trained, gradients + optimizer, activations + logits)
+    return [f"{size / 2**30:.1f}" for size in (*groups, sum(groups))]
+
+
+def _budgets(config: MayaConfig, recipe: Recipe, counts: Mapping[str, int]) -> list[str]:
+    """The most tokens that fit on each GPU, those that need --recompute with a star; a dash where none do."""
+    needs: list[tuple[str, int, int]] = []  # what is said; bytes that can be spread over GPUs, and that each has
+    for recompute in sorted({recipe.train.recompute, True}):
+        for budget in BUDGETS:
+            train = replace(recipe.train, token_budget=budget, recompute=recompute)
+            needed = memory(config, replace(recipe, train=train), _longest(), counts)
+            computed = needed["activations"] + needed["logits"] + OWN
+            star = "*" if recompute and not recipe.train.recompute else ""
+            needs.append((f"{budget:,}{star}", sum(needed.values()) + OWN - computed, computed))
+
+    def most(size: int, processes: int = 1) -> str:
+        at_hand = _gathered(config, recipe, counts) if processes > 1 else 0
+        fitting = (said for said, kept, computed in needs if kept // processes + at_hand + computed <= size * 2**30)
+        return next(fitting, "-")
+
+    return [*map(most, GPUS), most(GPUS[-1], TOGETHER)]
+
+
+def _gathered(config: MayaConfig, recipe: Recipe, counts: Mapping[str, int]) -> int:
+    """Bytes that each GPU has besides its share: the table of words, and the layers that are worked at."""
+    parameters = Parameters.of(config, recipe, counts)
+    return 2 * (parameters.table + 2 * parameters.decoder // config.text.num_hidden_layers)
+
+
+def _longest() -> Lengths:
+    """A conversation as long as recipes take, a quarter of which is answers."""
+    return Lengths(tokens=BUDGETS[-1], supervised=BUDGETS[-1] / 4, pictures=1, longest=BUDGETS[-1])
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command; returns its exit status."""
+    options = tyro.cli(EstimateOptions, args=arguments, prog="python -m training.estimate")
+    try:
+        config = load_config(local_folder(options.model)) if options.model else MayaConfig.published()
+    except MayaError as error:
+        print(error, file=sys.stderr)
+        return 2
+    print(table(config))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -46,13 +46,16 @@ def load_base(options: StageOptions) -> tuple[MayaForConditionalGeneration, Maya
         assert options.tower is not None
         assert options.language_model is not None
         torch.manual_seed(options.recipe.train.seed)  # of the connector
-        model, processor = assemble(
-            options.tower,
-            options.language_model,
-            dtype=dtype,
-            prompt_format="maya-v1",
-            connector_config=options.connector_config,
-        )
+        try:
+            model, processor = assemble(
+                options.tower,
+                options.language_model,
+                dtype=dtype,
+                prompt_format="maya-v1",
+                connector_config=options.connector_config,
+            )
+        except ValueError as error:  # of the configuration: parts that do not go together
+            raise MayaError(f"These parts make no Maya: {error}") from None
     processor.require_tokenizer()
     return model, processor
 

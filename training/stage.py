@@ -119,22 +119,27 @@ def run_stage(options: StageOptions) -> None:
     if state.is_main_process:
         counts = {language: count.records for language, count in dataset.report().items()}
         save_result(options, identity, counts)
-        console.print(_opened(options) if steps else _finished(options), soft_wrap=True)
+        console.print(opened(options) if steps else _finished(options), soft_wrap=True)
 
 
 # --- what is said at the end ---
 
 
-def _opened(options: StageOptions) -> str:
-    lines = [
-        f"The result is in {options.out}; `maya-app --model {options.out}` opens it in the app.",
-        f'Ask it: `maya ask PICTURE "QUESTION" --model {options.out}`',
-    ]
-    if options.is_result_adapter:
-        lines.append(
-            f"It is an adapter: `maya merge {options.out} {options.out}-whole` makes a model of its own of it."
-        )
-    return "\n".join(lines)
+def opened(options: StageOptions) -> str:
+    """Where the result is, how to ask it, and what else can be done with it: three lines."""
+    out = options.out
+    more = (
+        f"It is an adapter: `maya merge {out} {out}-whole` makes a model of its own of it."
+        if options.is_result_adapter
+        else f"Tune it on: `python -m training.finetune --model {out} ...`; send it to the hub: `maya push {out} owner/name`"
+    )
+    return "\n".join(
+        [
+            f"The result is in {out}; `maya-app --model {out}` opens it in the app.",
+            f'Ask it: `maya ask PICTURE "QUESTION" --model {out}`',
+            more,
+        ]
+    )
 
 
 def _stopped(options: StageOptions) -> str:
@@ -318,7 +323,7 @@ def _tell(
     seconds = work.flops(tokens, supervised) / (speed * REACHED * PartialState().num_processes)
     console.print(
         f"Time: {steps:,} steps, {tokens:,.0f} tokens, about {duration(seconds)} "
-        f"at {REACHED:.0%} of the {speed / 1e12:.2f} TFLOP/s that a matrix product reaches here."
+        f"at {REACHED:.0%} of the {speed / 1e12:.2g} TFLOP/s that a matrix product reaches here."
     )
     if config.steps is None and (advice := suggestion(config, size)):
         console.print(advice, soft_wrap=True)
@@ -351,11 +356,6 @@ def _put_aside(run_dir: Path, console: Console) -> None:
     )
     os.replace(run_dir, aside)
     console.print(f"What the run had so far is in {aside}.", soft_wrap=True)
-
-
-def _progress(console: Console) -> Progress:
-    columns = TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn()
-    return Progress(*columns, console=console, transient=True)
 
 
 # --- the command ---

@@ -66,6 +66,8 @@ def test_forms_and_flags_that_the_guide_names_are_there():
         "options.py",
         "validate.py",
         "stage.py",
+        "estimate.py",
+        "../maya_core/commands/models.py",
         "../maya_core/weights/adapters.py",
         "../maya_core/learning/train.py",
     )

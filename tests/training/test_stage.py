@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -16,20 +17,23 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+from transformers import Dinov2Config, Dinov2Model
 
+from maya_core import cli
 from maya_core.assets import asset_path
 from maya_core.languages import CODES
 from maya_core.learning.metrics import read_records
 from maya_core.learning.objective import AnswerObjective
+from maya_core.learning.optim import build_optimizers, trained_parameters
 from maya_core.learning.train import TrainConfig
 from maya_core.model.attention import no_mask
 from maya_core.model.prompt import Message
-from maya_core.weights.adapters import LoraSettings
+from maya_core.weights.adapters import LoraSettings, add_lora
 from maya_core.weights.checkpoint import load_config, load_model, load_processor, save_model
 from maya_core.weights.push import pack
 from tests.tiny import SENTENCES, tiny_config, tiny_model, tiny_session, write_records
-from training import finetune, pretrain, stage
-from training.estimate import Lengths, Parameters, Work, kept_by_layer, suggestion
+from training import estimate, finetune, pretrain, stage
+from training.estimate import Lengths, Parameters, Work, kept_by_adapters, kept_by_layer, memory, suggestion
 from training.options import StageOptions
 from training.recipes import CONNECTOR, LANGUAGE_MODEL, LORA_A, LORA_B, MAGNITUDE, Recipe, lora, qlora, unfreeze_layers
 from training.recipes import finetune as stage_2
@@ -159,9 +163,6 @@ def test_an_adapter_of_another_model_is_refused(tune, tmp_path, capsys):
 
 
 def test_a_and_b_have_rates_of_their_own(base):
-    from maya_core.learning.objective import AnswerObjective
-    from maya_core.learning.optim import build_optimizers
-
     recipe = lora()
     model = load_model(base)
     stage.prepare(model, recipe, torch.device("cpu"))
@@ -267,17 +268,20 @@ def test_parameters_are_counted_as_they_are(base):
         model = load_model(base)
         counted = Parameters.of(model.config, recipe)
         stage.prepare(model, recipe, torch.device("cpu"))
-        from maya_core.learning.objective import AnswerObjective
-        from maya_core.learning.optim import build_optimizers, trained_parameters
-
         parts = stage.parts_of(recipe, model.config)
         trained = trained_parameters(build_optimizers(AnswerObjective(model), parts))
         real = sum({id(parameter): parameter.numel() for parameter in trained}.values())
         assert counted.trained == pytest.approx(real, rel=0.01)
 
 
-def test_a_new_maya_from_a_tower_and_a_language_model(tune, base, tmp_path):
-    model, processor = load_model(base), load_processor(base)
+FOUR_LAYERS = {"num_hidden_layers": 4}  # every fourth looks, where the connector is cross-attention
+
+
+@pytest.fixture
+def parts(tmp_path) -> list[str]:
+    """Flags for a new Maya: tower and language model, each in a folder as its makers publish them."""
+    session = tiny_session(text=FOUR_LAYERS)
+    model, processor = session.model, session.processor
     for part, folder, config in (
         ("vision_tower", tmp_path / "siglip", model.config.vision),
         ("language_model", tmp_path / "aya", model.config.text),
@@ -292,8 +296,12 @@ def test_a_new_maya_from_a_tower_and_a_language_model(tune, base, tmp_path):
         config.save_pretrained(folder)
     assert processor.tokenizer is not None
     processor.tokenizer.save_pretrained(str(tmp_path / "aya"))
-    flags = ["--tower", str(tmp_path / "siglip"), "--language-model", str(tmp_path / "aya")]
-    status, printed, out = tune(*flags, model=None, command=pretrain.main)
+    return ["--tower", str(tmp_path / "siglip"), "--language-model", str(tmp_path / "aya")]
+
+
+def test_a_new_maya_from_a_tower_and_a_language_model(tune, parts):
+    model = tiny_session(text=FOUR_LAYERS).model
+    status, printed, out = tune(*parts, model=None, command=pretrain.main)
     assert status == 0, printed.err
     made = load_model(out)
     for part in ("vision_tower", "language_model"):
@@ -301,6 +309,47 @@ def test_a_new_maya_from_a_tower_and_a_language_model(tune, base, tmp_path):
             assert torch.equal(tensor, getattr(made, part).state_dict()[name]), name
     assert made.config.prompt_format == "maya-v1"
     assert made.config.image_aspect_ratio == "pad"  # what stage 2 and answers take; captions alone are stretched
+
+
+def test_parts_that_do_not_go_together_are_named(tune, parts, tmp_path):
+    file = tmp_path / "aya" / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"num_hidden_layers": 3}))
+    done = tune(*parts, "--connector", "cross_attention", model=None, command=pretrain.main)
+    assert "These parts make no Maya: cross_attn_every_n_layers 4 leaves none of the 3 decoder layers" in refusal(done)
+
+
+@pytest.mark.parametrize(
+    ("connector", "depth", "tower"),
+    [("mlp", 4, "siglip"), ("qformer", 1, "siglip"), ("cross_attention", 1, "siglip"), ("mlp", 2, "dinov2")],
+)
+def test_each_architecture_from_pretraining_to_an_answer(
+    tune, data, parts, tmp_path, monkeypatch, capsys, connector, depth, tower
+):
+    if tower == "dinov2":
+        sizes = {
+            "hidden_size": 32,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 4,
+            "image_size": 64,
+            "patch_size": 16,
+        }
+        Dinov2Model(Dinov2Config(**sizes)).save_pretrained(tmp_path / tower)
+    flags = [*parts, "--tower", str(tmp_path / tower), "--connector", connector, "--depth", str(depth)]
+    status, printed, out = tune(*flags, "--steps", "1", model=None, command=pretrain.main)
+    assert status == 0, printed.err
+    config = load_config(out)
+    assert (config.connector.kind, config.connector.depth) == (connector, depth)
+    place = ("--out", str(tmp_path / "tuned"), "--steps", "1")
+    status, printed, _ = tune(*place, model=out)
+    assert status == 0, printed.err
+    assert {name.split(".")[0] for name in changed(out, tmp_path / "tuned")} == {"connector", "language_model"}
+    ask = f'Ask it: `maya ask PICTURE "QUESTION" --model {tmp_path / "tuned"}`'
+    assert ask in printed.out
+    words = shlex.split(ask.partition("`")[2].rstrip("`"))
+    words[2:4] = [str(data.parent / "images" / "0.png"), "What is in the picture?"]
+    monkeypatch.setattr(sys, "argv", [*words, "--max-new-tokens", "3", "--json"])
+    cli.main()
+    assert json.loads(capsys.readouterr().out)["tokens"] >= 1
 
 
 def test_what_the_user_can_mend_is_told_before_the_first_step(tune, data, base, tmp_path, monkeypatch):
@@ -446,6 +495,18 @@ def test_a_finished_run_says_so(tune, recipe, advice, tmp_path):
     assert f"The run in {out}.run is finished, and its result is in {out}; to train on" in said
     assert advice.format(out=out) in said
     assert "opens it" not in printed.out
+
+
+@pytest.mark.parametrize("recipe", ["pretrain", "finetune", "unfreeze_layers", "lora", "qlora"])
+def test_three_lines_say_what_to_do_with_the_result(tmp_path, recipe, capsys):
+    command = pretrain if recipe == "pretrain" else finetune
+    made = stage_1() if recipe == "pretrain" else command.RECIPES[recipe]()
+    options = StageOptions(data=("d",), images=tmp_path, model="m", out=tmp_path / "mine", recipe=made)
+    lines = stage.opened(options).splitlines()
+    assert lines[0] == f"The result is in {options.out}; `maya-app --model {options.out}` opens it in the app."
+    assert lines[1] == f'Ask it: `maya ask PICTURE "QUESTION" --model {options.out}`'
+    assert lines[2].startswith("It is an adapter: `maya merge" if "lora" in recipe else "Tune it on: ")
+    assert len(lines) == 3
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no such modes")
@@ -812,7 +873,7 @@ def test_what_is_computed_is_counted_as_it_is():
 TOKENS = 251  # a number that is no size of a weight
 
 
-def kept_a_layer(*, width: int, inner: int, learns: bool) -> float:
+def kept_a_layer(*, width: int, inner: int, learns: bool, lora: LoraSettings | None = None) -> float:
     """Numbers in bfloat16 that one more decoder layer keeps of a token."""
 
     def kept(layers: int) -> int:
@@ -820,6 +881,11 @@ def kept_a_layer(*, width: int, inner: int, learns: bool) -> float:
         heads = {"num_attention_heads": width // 64, "num_key_value_heads": width // 256}
         model = tiny_model(text=shape | heads).train()
         AnswerObjective(model).requires_grad_(learns)
+        if lora is not None:
+            add_lora(model, lora)
+            model.requires_grad_(False)
+            for name, parameter in model.named_parameters():
+                parameter.requires_grad_("lora_" in name)
         held: dict[int, Tensor] = {}
 
         def pack(tensor: Tensor) -> Tensor:
@@ -850,3 +916,49 @@ def kept_a_layer(*, width: int, inner: int, learns: bool) -> float:
 def test_the_memory_that_is_told_is_what_a_layer_keeps(width, inner, learns):
     told = kept_by_layer(tiny_config(text={"hidden_size": width, "intermediate_size": inner}).text, learns=learns)
     assert kept_a_layer(width=width, inner=inner, learns=learns) == pytest.approx(told, rel=0.05)
+
+
+@pytest.mark.parametrize("more", [{}, {"targets": ("q_proj", "down_proj"), "dora": True}])
+def test_what_adapters_keep_is_told_too(more):
+    width, inner, settings = 256, 896, LoraSettings(rank=16, dropout=0.0, **more)
+    text = tiny_config(text={"hidden_size": width, "intermediate_size": inner}).text
+    told = kept_by_layer(text, learns=False) + kept_by_adapters(text, settings)
+    assert kept_a_layer(width=width, inner=inner, learns=False, lora=settings) == pytest.approx(told, rel=0.05)
+
+
+@pytest.mark.parametrize("name", ["pretrain", "finetune", "lora", "qlora", "unfreeze_layers"])
+def test_weights_gradients_and_moments_are_told_as_they_are(name):
+    if name == "qlora":
+        pytest.importorskip("bitsandbytes")
+    recipe = stage_1() if name == "pretrain" else finetune.RECIPES[name]()
+    sizes = {"hidden_size": 256, "intermediate_size": 512, "num_hidden_layers": 5}
+    model = tiny_model(text=sizes).to(torch.bfloat16)
+    told = memory(model.config, recipe, Lengths(tokens=20, supervised=5, pictures=1, longest=30))
+    objective = stage.prepare(model, recipe, torch.device("cpu"))
+    rates = stage.parts_of(recipe, model.config)
+    optimizers = build_optimizers(objective, rates, eight_bit=recipe.train.optimizer == "adamw8bit")
+    trained = {id(one): one for one in trained_parameters(optimizers)}
+    for parameter in trained.values():
+        parameter.grad = torch.zeros_like(parameter)
+    for optimizer in optimizers:
+        optimizer.step()
+    resting = [one for one in objective.parameters() if id(one) not in trained]
+    states = [one.quant_state for one in resting if getattr(one, "quant_state", None)]
+    moments = [value for optimizer in optimizers for state in optimizer.state.values() for value in state.values()]
+    measured = {
+        "weights at rest": sum(one.nbytes for one in resting) + sum(state.absmax.nbytes for state in states),
+        "weights that train": sum(one.nbytes for one in trained.values()) * 1.5,  # and a copy in bfloat16
+        "gradients": sum(one.grad.nbytes for one in trained.values()),
+        "optimiser": sum(one.nbytes for one in moments if isinstance(one, Tensor) and one.numel() > 256),
+    }
+    for part, size in measured.items():
+        assert told[part] == pytest.approx(size, rel=0.05), part
+
+
+def test_the_table_of_the_guide_is_what_the_command_prints(capsys):
+    assert estimate.main([]) == 0
+    printed = capsys.readouterr().out
+    guide = (Path(estimate.__file__).parent / "README.md").read_text("utf-8")
+    assert guide.partition("<!-- memory -->\n")[2].partition("<!-- /memory -->")[0] == printed
+    assert estimate.main(["--model", "/nowhere"]) == 2
+    assert "There is no folder /nowhere" in capsys.readouterr().err

@@ -3,7 +3,11 @@
 import re
 
 import pytest
+import torch
 
+from maya_core.assets import asset_path
+from maya_core.weights.checkpoint import load_model
+from training.model import prepare
 from training.studies import lora
 
 
@@ -26,3 +30,17 @@ def test_a_method_is_tried_at_three_rates_and_scored_on_each_seed(monkeypatch, c
 def test_a_method_that_is_none_is_refused_by_name(monkeypatch):
     with pytest.raises(SystemExit, match="No method has 'DoRA' in its name: all weights, LoRA, one rate"):
         study(monkeypatch, "--only", "DoRA")
+
+
+def test_adapters_are_float32_and_both_of_their_matrices_move(tmp_path):
+    folder = asset_path("maya-tiny")
+    recipe = lora.methods(2)["LoRA, one rate"][0]
+    outcome = lora.tune(recipe, 0, lora.StudyOptions(model=folder, steps=2, batch_size=1), tmp_path)
+    fresh = load_model(folder)
+    torch.manual_seed(0)
+    prepare(fresh, recipe, torch.device("cpu"))
+    start = dict(fresh.named_parameters())
+    for name, learnt in outcome.session.model.named_parameters():
+        if "lora_" in name:
+            assert learnt.dtype == torch.float32, name
+            assert (learnt != start[name]).float().mean() > 0.9, name
