@@ -121,7 +121,7 @@ def memory(
     """Bytes by what they hold, on one device. counts: as `Parameters.of` takes them."""
     parameters = Parameters.of(config, recipe, counts)
     train, text = recipe.train, config.text
-    frozen_size = 2 if recipe.frozen == "bfloat16" else 4
+    frozen_size = 4 if recipe.frozen == "float32" else 2
     everything = parameters.tower + parameters.connector + parameters.decoder + parameters.table + parameters.adapters
     in_four_bits = parameters.decoder if recipe.four_bit else 0
     frozen = everything - parameters.trained - in_four_bits

@@ -71,7 +71,7 @@ GROUPS: Mapping[str, Mapping[str, tuple[str, str]]] = {
         "token_budget": ("N", "tokens computed at once, which changes nothing else"),
         "recompute": ("", "compute activations twice instead of keeping them"),
         "four_bit": ("", "the language model rests in four bits (NF4)"),
-        "frozen": ("TYPE", "bfloat16 or float32, of what rests; the rest is float32"),
+        "frozen": ("TYPE", "bfloat16 or float32, of what rests; what is faster if not given"),
         "bf16": ("", "compute in bfloat16, where the device can"),
         "features": ("FOLDER", "keep what the resting tower sees, to see it but once"),
     },

@@ -4,13 +4,14 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
 from maya_core.errors import MayaError
+from maya_core.hardware import has_bfloat16
 from maya_core.learning.held_out import ALL
 from maya_core.learning.metrics import METRICS, read_records
 from maya_core.learning.objective import AnswerObjective
@@ -39,7 +40,7 @@ from training.recipes import LANGUAGE_MODEL, Recipe
 
 def load_base(options: StageOptions) -> tuple[MayaForConditionalGeneration, MayaProcessor]:
     """The model to go on from, or a new one, on the CPU."""
-    dtype = torch.bfloat16 if options.recipe.frozen == "bfloat16" else torch.float32
+    dtype = torch.float32 if options.recipe.frozen == "float32" else torch.bfloat16
     if options.model is not None:
         model, processor = load_model(options.base, dtype=dtype), load_processor(options.base)
     else:
@@ -68,6 +69,15 @@ def as_tuned(options: StageOptions) -> StageOptions:
     assert options.recipe.lora is not None
     own = replace(own, dropout=options.recipe.lora.dropout)
     return replace(options, recipe=replace(options.recipe, lora=own)).with_lengths()
+
+
+def with_format(options: StageOptions, device: torch.device) -> StageOptions:
+    """The options with the number format of what does not train: where the user says nothing, float32 on a CPU that would
+    take several times as long for bfloat16."""
+    if options.recipe.frozen is not None:
+        return options
+    chosen: Literal["float32", "bfloat16"] = "bfloat16" if has_bfloat16(device) else "float32"
+    return replace(options, recipe=replace(options.recipe, frozen=chosen))
 
 
 def shaped(processor: MayaProcessor, recipe: Recipe) -> MayaProcessor:

@@ -23,7 +23,7 @@ class Recipe:
     squares): the model's own where None. max_length: tokens of a conversation that are kept. captions: questions may be
     nothing but a picture. last_layers: where set, only so many layers of the language model train, counted from the last.
     lora: adapters instead of the language model's own weights. four_bit: those weights rest in NF4.
-    frozen: number format of what does not train; what trains is float32.
+    frozen: number format of what does not train, bfloat16 where None and the device has it; what trains is float32.
     """
 
     train: TrainConfig
@@ -34,7 +34,7 @@ class Recipe:
     last_layers: int | None = None
     lora: LoraSettings | None = None
     four_bit: bool = False
-    frozen: Literal["float32", "bfloat16"] = "bfloat16"
+    frozen: Literal["float32", "bfloat16"] | None = None
 
     def __post_init__(self) -> None:
         for name in ("max_length", "last_layers"):

@@ -41,7 +41,17 @@ from maya_core.weights.hub import local_folder
 from training.checks import PictureChecks, RecordChecks, check_files
 from training.estimate import REACHED, Work, checkpoint_bytes, free_memory, look_at, matrix_speed, memory, suggestion
 from training.help import ADAPTER, page
-from training.model import as_tuned, load_base, made_from, parts_of, prepare, result_dtype, save_result, shaped
+from training.model import (
+    as_tuned,
+    load_base,
+    made_from,
+    parts_of,
+    prepare,
+    result_dtype,
+    save_result,
+    shaped,
+    with_format,
+)
 from training.options import StageOptions, check_options
 from training.progress import duration, live
 from training.recipes import TOWER, Recipe
@@ -55,7 +65,7 @@ def run_stage(options: StageOptions) -> None:
     state = processes()
     console = Console(quiet=not state.is_main_process, stderr=False)
     check_options(options)
-    options = as_tuned(options)
+    options = with_format(as_tuned(options), state.device)
     recipe = options.recipe
     if options.features is not None and TOWER in recipe.train.learning_rates:
         raise MayaError("The vision tower trains, so what it sees changes from step to step; leave --features out.")
@@ -315,7 +325,8 @@ def _tell(
             "--recompute, or a lower --token-budget."
         )
     _tell_disk(options.run_dir, checkpoint_bytes(work.config, recipe), console)
-    speed = matrix_speed(device, recipe.train.computes_in(device, getattr(torch, recipe.frozen)), work.config)
+    rest = torch.float32 if recipe.frozen == "float32" else torch.bfloat16
+    speed = matrix_speed(device, recipe.train.computes_in(device, rest), work.config)
     begun = progress_of(options.run_dir) if not options.restart else None
     steps = config.total_steps(size) - (begun.step if begun else 0)
     samples = max(0, steps) * config.batch_size

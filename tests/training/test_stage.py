@@ -33,6 +33,7 @@ from maya_core.weights.checkpoint import load_config, load_model, load_processor
 from maya_core.weights.push import pack
 from tests.tiny import SENTENCES, tiny_config, tiny_model, tiny_session, write_records
 from training import estimate, finetune, pretrain, stage
+from training import model as starting
 from training.estimate import Lengths, Parameters, Work, kept_by_adapters, kept_by_layer, memory, suggestion
 from training.options import StageOptions
 from training.recipes import CONNECTOR, LANGUAGE_MODEL, LORA_A, LORA_B, MAGNITUDE, Recipe, lora, qlora, unfreeze_layers
@@ -495,6 +496,15 @@ def test_a_finished_run_says_so(tune, recipe, advice, tmp_path):
     assert f"The run in {out}.run is finished, and its result is in {out}; to train on" in said
     assert advice.format(out=out) in said
     assert "opens it" not in printed.out
+
+
+@pytest.mark.parametrize(("is_fast", "format"), [(True, "bfloat16"), (False, "float32")])
+def test_what_rests_is_in_the_format_that_the_device_computes_fast(monkeypatch, tmp_path, is_fast, format):
+    monkeypatch.setattr(starting, "has_bfloat16", lambda device: is_fast)
+    options = StageOptions(data=("d",), images=tmp_path, model="m")
+    assert starting.with_format(options, torch.device("cpu")).recipe.frozen == format
+    given = replace(options, recipe=replace(options.recipe, frozen="bfloat16"))
+    assert starting.with_format(given, torch.device("cpu")) == given
 
 
 @pytest.mark.parametrize("recipe", ["pretrain", "finetune", "unfreeze_layers", "lora", "qlora"])
