@@ -197,7 +197,7 @@ class ModelPanel:
         needs_token = not computer.signed_in or isinstance(models.download.trouble, SignInNeeded)
         is_running, is_shrinking = models.download.state == "running", models.shrinking.state == "running"
         return {
-            self.fetched: self._fetch_told(code),
+            self.fetched: self._fetch_told(code, computer),
             self.asking: gr.update(visible=asks),
             self.signing_in: gr.update(visible=asks and needs_token),
             self.token: gr.update(),
@@ -206,10 +206,10 @@ class ModelPanel:
             self.shrink: gr.update(visible=computer.fetched and not computer.small and not is_shrinking),
         }
 
-    def _fetch_told(self, code: str) -> str:
+    def _fetch_told(self, code: str, computer: Computer) -> str:
         """How far fetching Maya 8B is, or what it would take; once it is here, what four bits would save."""
         say, native = Say(code), self.services.kept.load().native_digits
-        computer, now = self.services.models.look(), self.services.models.download
+        now = self.services.models.download
 
         def size(number: int) -> str:
             return format_bytes(number, code, native_digits=native)

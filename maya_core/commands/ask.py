@@ -2,7 +2,6 @@
 
 import glob
 import json
-import math
 import sys
 import time
 from collections.abc import Iterable, Sequence
@@ -59,8 +58,6 @@ def ask(
     is_table = out is not None or questions is not None
     pairs, rows = _table(words, questions, out) if is_table else ([], None)
     pictures, text = ([], "") if is_table else _asked(words)
-    if not math.isfinite(temperature):
-        raise MayaError(f"temperature must be a finite number, not {temperature}.")
     with telling() as tell:
         tell("Starting")
         manner = Manner.of(max_new_tokens=max_new_tokens, temperature=temperature, answer_in=answer_in, system=system)

@@ -264,8 +264,10 @@ class GenerationOptions:
     def __post_init__(self) -> None:
         if self.max_new_tokens < 1:
             raise ValueError(f"max_new_tokens must be at least 1, not {self.max_new_tokens}.")
-        if not 0 <= self.temperature < math.inf:
-            raise ValueError(f"temperature must be 0 or more, and finite, not {self.temperature}.")
+        if not math.isfinite(self.temperature):
+            raise ValueError(f"temperature must be a finite number, not {self.temperature}.")
+        if self.temperature < 0:
+            raise ValueError(f"temperature must be 0 or more, not {self.temperature}.")
         if not 0 < self.top_p <= 1:
             raise ValueError(f"top_p must be above 0 and at most 1, not {self.top_p}.")
         if not 0 < self.repetition_penalty < math.inf:

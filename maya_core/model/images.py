@@ -12,10 +12,10 @@ import subprocess
 import sys
 import warnings
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO, NoReturn
+from typing import BinaryIO, NoReturn, TypeVar
 
 import numpy as np
 import pillow_heif
@@ -76,6 +76,8 @@ _FIRST_OF_SEVERAL = ("MPO", "HEIF")
 
 pillow_heif.register_heif_opener(thumbnails=False)
 
+_Used = TypeVar("_Used")
+
 
 def open_image(source: str | Path | bytes | BinaryIO) -> Image.Image:
     """A picture from a path, its bytes or an open file, as sRGB: turned upright by EXIF, transparency on white.
@@ -85,17 +87,23 @@ def open_image(source: str | Path | bytes | BinaryIO) -> Image.Image:
     """
     data = _read(source)
     with _pillow_errors(data):
-        try:
-            return _decode(data)
-        except _PERHAPS_METADATA:
-            alone = with_pixels_alone(data)
-            if alone is None:
-                raise
-            return _decode(alone)
+        return _despite_metadata(_decode, io.BytesIO(data))
 
 
-def _decode(data: bytes) -> Image.Image:
-    with Image.open(io.BytesIO(data), formats=FORMATS) as picture:
+def _despite_metadata(use: Callable[[BinaryIO], _Used], file: BinaryIO) -> _Used:
+    """What is made of a picture's file, or where that fails of its pixels alone."""
+    try:
+        return use(file)
+    except _PERHAPS_METADATA:
+        file.seek(0)
+        alone = with_pixels_alone(file.read())
+        if alone is None:
+            raise
+        return use(io.BytesIO(alone))
+
+
+def _decode(file: BinaryIO) -> Image.Image:
+    with Image.open(file, formats=FORMATS) as picture:
         _check_header(picture)
         if picture.format in ("JPEG", "MPO"):
             picture.draft("RGB", (DRAFT_SIDE, DRAFT_SIDE))
@@ -179,14 +187,7 @@ def check_image(path: Path) -> None:
         head = file.read(HEAD_BYTES)
         file.seek(0)
         with _pillow_errors(head):
-            try:
-                _check_file(file)
-            except _PERHAPS_METADATA:
-                file.seek(0)
-                alone = with_pixels_alone(file.read())
-                if alone is None:
-                    raise
-                _check_file(io.BytesIO(alone))
+            _despite_metadata(_check_file, file)
 
 
 def _check_file(file: BinaryIO) -> None:

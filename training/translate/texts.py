@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 from maya_core.learning.formats import Record
 
 _LEADING = re.compile(r"(?:\s|<image>)*")
-_TRAILING = re.compile(r"(?:\s|<image>)*\Z")
 _MARKER = "<image>"
 _WORD = re.compile(r"[^\W\d_]{2}")
 
