@@ -11,8 +11,6 @@ training/photo_vqa/README.md says where photographs are to be had.
 
 import json
 import logging
-import platform
-import subprocess
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -51,6 +49,7 @@ from training.embedded.pointing import PointingObjective
 from training.embedded.seen import SeenScenes
 from training.embedded.simulated import Simulator, classifier, inside
 from training.embedded.tokenizer import train_tokenizer
+from training.origin import commit, hardware
 from training.photo_vqa.scenes import Scenes, alone, photographs
 from training.progress import printer
 from training.recipes import (
@@ -237,24 +236,14 @@ def main() -> None:
     report = {
         "parameters": model.num_parameters(),
         "minutes": minutes | {"all": round(sum(minutes.values()), 1)},
-        "hardware": f"{torch.get_num_threads()} CPU threads, {platform.machine()}",
+        "hardware": hardware(),
         "torch": torch.__version__,
-        "commit": _commit(),
+        "commit": commit(),
     }
     if options.model:
         report["before"] = json.loads((options.model / TRAINING_REPORT).read_text())
     (out / TRAINING_REPORT).write_text(json.dumps(report, indent=2) + "\n")
     print(json.dumps(report, indent=2))
-
-
-def _commit() -> str:
-    """Of the code that trains, with `-dirty` where it was changed since; `unknown` outside a checkout."""
-    command = ["git", "describe", "--always", "--dirty", "--abbrev=10", "--exclude=*"]
-    try:
-        done = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=True)
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
-    return done.stdout.strip()
 
 
 def _seconds(run_dir: Path) -> float:
