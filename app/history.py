@@ -22,7 +22,6 @@ import regex
 from PIL import Image
 
 from app.folding import FOLDING, fold
-from app.plain import written_plain
 from maya_core.errors import ImageError, MayaError, PromptError
 from maya_core.model.images import open_image_apart
 from maya_core.model.prompt import Role, clean_text
@@ -116,11 +115,28 @@ class History:
         )
         return [conversation for conversation, _ in zip(kept, range(most), strict=False)]
 
+    def first_pictures(self, conversations: Sequence[str]) -> dict[str, Path]:
+        """The first picture of each that has one."""
+        marks = ", ".join("?" * len(conversations))
+        with self._open() as database:
+            rows = database.execute(
+                "SELECT conversation, file FROM messages JOIN pictures ON pictures.message = messages.id "
+                f"WHERE conversation IN ({marks}) ORDER BY messages.id DESC, pictures.rowid DESC",
+                tuple(conversations),
+            ).fetchall()
+        return {conversation: self.pictures / file for conversation, file in rows}
+
     def title(self, conversation: str) -> str:
         """Its title; empty where there is no such conversation."""
         with self._open() as database:
             row = database.execute("SELECT title FROM conversations WHERE id = ?", (conversation,)).fetchone()
         return str(row[0]) if row else ""
+
+    def is_kept(self, conversation: str) -> bool:
+        """Whether there is such a conversation that is not deleted."""
+        with self._open() as database:
+            found = "SELECT 1 FROM conversations WHERE id = ? AND deleted IS NULL"
+            return database.execute(found, (conversation,)).fetchone() is not None
 
     def rename(self, conversation: str, title: str) -> None:
         """Give it a title; one without letters changes nothing."""
@@ -226,15 +242,6 @@ class History:
             ],
         }
         return json.dumps(fields, ensure_ascii=False, indent=1)
-
-    def to_markdown(self, conversation: str, names: Mapping[Role, str]) -> str:
-        """A conversation for people to read, pictures inside. names: of those who speak."""
-        parts = [f"# {written_plain(self.title(conversation))}"]
-        for entry in self.entries(conversation):
-            parts.append(f"**{names[entry.role]}**")
-            parts += [f"![]({_data_url(file)})" for file in entry.pictures]
-            parts.append(written_plain(entry.text) if entry.role == "user" else entry.text)
-        return "\n\n".join(parts) + "\n"
 
     def from_json(self, text: str | bytes) -> str:
         """Add an exported conversation, brought into order; its id. Raises NotAConversation, and then nothing is added."""
@@ -377,8 +384,3 @@ def _encoded(picture: Image.Image) -> tuple[bytes, str]:
 
 def _base64(file: Path) -> str:
     return base64.b64encode(file.read_bytes()).decode("ascii")
-
-
-def _data_url(file: Path) -> str:
-    kind = "image/png" if file.suffix == ".png" else "image/jpeg"
-    return f"data:{kind};base64,{_base64(file)}"

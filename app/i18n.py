@@ -8,7 +8,7 @@ from gettext import GNUTranslations, NullTranslations
 from io import BytesIO
 from pathlib import Path
 
-from babel.dates import format_date
+from babel import dates
 from babel.messages.mofile import write_mo
 from babel.messages.pofile import read_po
 from babel.numbers import format_decimal, format_percent
@@ -77,7 +77,7 @@ SENTENCES: Mapping[type[MayaError], str] = {
     MayaError: "The model could not answer. Ask again, or start Maya anew.",
 }
 
-# What gradio calls its own parts, mostly for those who cannot see them -> our sentence for it.
+# What gradio calls its own parts, mostly for those who cannot see them, and the script ours -> our sentence for it.
 LABELS: Mapping[str, str] = {
     "Upload a file": "Add pictures",
     "Click to upload or drop files": "Add pictures",
@@ -102,6 +102,16 @@ LABELS: Mapping[str, str] = {
     "user": "You",
     "maya-menu": "Open the menu",
     "maya-close": "Close the menu",
+    "Remove file": "Remove",
+    "Uploaded files": "Pictures",
+    "File thumbnail": "Picture",
+    "maya-close-large": "Close",
+    "maya-sheet": "Keyboard shortcuts",
+    "maya-key-new": "New conversation",
+    "maya-key-search": "Search conversations",
+    "maya-key-copy": "Copy the last answer",
+    "maya-key-stop": "Stop the answer",
+    "maya-key-sheet": "Show these shortcuts",
 }
 
 # The first of a script's ten digits, for languages that have digits of their own (Unicode CLDR, native numbering systems).
@@ -200,11 +210,38 @@ def _in_gigabytes(giga: float, language: str, native_digits: bool) -> str:
     return in_digits(written, language, native_digits=native_digits)
 
 
-def format_day(seconds: float, language: str, *, native_digits: bool = False) -> str:
-    """A moment in seconds since 1970 -> its day, as the language writes it in short"""
+def format_time(seconds: float, language: str, *, native_digits: bool = False) -> str:
+    """A moment in seconds since 1970 -> 10:42 or 10:42 AM, as the language writes it"""
     locale = get_language(language).locale
-    written = format_date(datetime.fromtimestamp(seconds), format="medium", locale=locale)
-    return in_digits(written, language, native_digits=native_digits)
+    return in_digits(
+        dates.format_time(datetime.fromtimestamp(seconds), "short", locale=locale),
+        language,
+        native_digits=native_digits,
+    )
+
+
+def format_moment(seconds: float, language: str, *, native_digits: bool = False) -> str:
+    """A moment in seconds since 1970 -> its day and time, as the language writes them in short"""
+    moment, locale = datetime.fromtimestamp(seconds), get_language(language).locale
+    is_this_year = moment.year == datetime.now().year
+    day = dates.format_skeleton("MMMd" if is_this_year else "yMMMd", moment, locale=locale)
+    written = str(dates.get_datetime_format("short", locale=locale)).replace("{1}", day)
+    time = dates.format_time(moment, "short", locale=locale)
+    return in_digits(written.replace("{0}", time), language, native_digits=native_digits)
+
+
+def group_of_days(seconds: float, say: Say, *, now: float, native_digits: bool = False) -> str:
+    """What the days are called among which a moment is: today, yesterday, the last seven days, or its month"""
+    moment = datetime.fromtimestamp(seconds)
+    days = (datetime.fromtimestamp(now).date() - moment.date()).days
+    if days <= 0:
+        return say("Today")
+    if days == 1:
+        return say("Yesterday")
+    if days < 7:
+        return say("The last seven days")
+    month = dates.format_skeleton("yMMMM", moment, locale=get_language(say.language).locale)
+    return in_digits(month, say.language, native_digits=native_digits)
 
 
 def describe_error(error: MayaError, language: str) -> str:

@@ -9,15 +9,15 @@ from typing import Any
 
 import gradio as gr
 from starlette.middleware import Middleware
-from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
+from app.addresses import Addresses, thumbnails
 from app.engine import OneAtATime
+from app.exports import exporter
 from app.guard import Head, Listening, LocalOnly, NotedListeners
 from app.history import History
-from app.i18n import Say, preferred_language
 from app.lan import CodeFirst, Lan
 from app.models import Models
 from app.page.build import build_page
@@ -28,14 +28,12 @@ from app.running import PATH as RUNNING
 from app.settings import SettingsFile
 from maya_core.assets import asset_path
 from maya_core.model.images import MOST_BYTES
-from maya_core.model.prompt import Role
 
 USUAL_PORT = 7860
 MOST_PAGES = 64  # of which gradio remembers what was open; without it a page that was closed takes 250 KB for an hour
 LONGEST_FAREWELL = 4.0  # seconds for answers to be kept as far as they came
 # gradio keeps figures of its last 10,000 events and makes a table of them all after each one; nothing here reads it.
 WITHOUT_FIGURES = {"GRADIO_ANALYTICS_MAX_EVENTS": "1", "GRADIO_ANALYTICS_CACHE_FREQUENCY": str(10**9)}
-KINDS = {"md": "text/markdown; charset=utf-8", "json": "application/json"}
 
 
 class PortTaken(Exception):
@@ -116,10 +114,14 @@ def _wait_for_silence(engine: OneAtATime) -> None:
 
 
 def _app_options(history: History, listening: Listening, lan: Lan | None, token: str | None) -> dict[str, Any]:
-    routes = [Route("/conversations/{conversation}.{ending}", _exporter(history))]
+    routes = [
+        Route("/conversations/{conversation}.{ending}", exporter(history)),
+        Route("/thumbnails/{file}", thumbnails(history.pictures)),
+    ]
     if token:
         routes.append(Route(f"{RUNNING}/{token}", lambda _: Response(status_code=204)))
-    return guarded(middleware=[Middleware(NotedListeners, listening=listening)], routes=routes, lan=lan)
+    middleware = [Middleware(Addresses), Middleware(NotedListeners, listening=listening)]
+    return guarded(middleware=middleware, routes=routes, lan=lan)
 
 
 def guarded(
@@ -137,21 +139,6 @@ def guarded(
         "openapi_url": None,
         "lifespan": lan.lifespan() if lan else None,
     }
-
-
-def _exporter(history: History) -> Callable[[Request], Response]:
-    def export(request: Request) -> Response:
-        """A conversation as a file to keep."""
-        conversation, ending = request.path_params["conversation"], request.path_params["ending"]
-        if ending not in KINDS or not history.title(conversation):
-            return Response(status_code=404)
-        say = Say(preferred_language(request.query_params.get("language", "")))
-        names: dict[Role, str] = {"user": say("You"), "assistant": "Maya", "system": "Maya"}
-        text = history.to_json(conversation) if ending == "json" else history.to_markdown(conversation, names)
-        headers = {"content-disposition": f'attachment; filename="maya.{ending}"', "cache-control": "no-store"}
-        return Response(text, media_type=KINDS[ending], headers=headers)
-
-    return export
 
 
 def _is_free(port: int) -> bool:

@@ -5,10 +5,10 @@ from typing import Any
 
 import gradio as gr
 
-from app.i18n import tell
+from app.i18n import later, tell
 from app.page.conversation import NOTHING, Conversation, Told
 from app.page.conversation_list import ConversationList
-from app.page.head import CLOSE_MENU, EMPTY_BOX
+from app.page.head import EMPTY_BOX, PICK, PICKED
 from app.page.question_box import IDLE, QuestionBox
 from app.page.services import Services
 from app.page.top_bar import TopBar
@@ -48,7 +48,7 @@ class Browsing:
         """The event that writes the list anew."""
         return {
             "fn": self.conversations.listed,
-            "inputs": [self.conversations.search, self.top.language, self.conversation.current],
+            "inputs": [self.conversations.search, self.top.language],
             "outputs": self.conversations.listing,
             **HIDDEN,
         }
@@ -56,7 +56,8 @@ class Browsing:
     @property
     def refreshing(self) -> dict[str, Any]:
         """The event that writes anew what the list and the bar above say of the conversation."""
-        inputs, outputs = [*self.relisting["inputs"], self.top.title], [*self.conversations.listing, *self.top.heading]
+        inputs = [*self.relisting["inputs"], self.conversation.current, self.top.title]
+        outputs = [*self.conversations.listing, *self.top.heading]
         return {**self.relisting, "fn": self.refresh, "inputs": inputs, "outputs": outputs}
 
     def wire(self) -> None:
@@ -64,9 +65,11 @@ class Browsing:
         current, search, language = self.conversation.current, self.conversations.search, self.top.language
         search.change(**self.relisting)
         side.new.click(None, None, [self.question_box.question], js=EMPTY_BOX).then(
-            self.start_anew, [language], [side.list, *self.opened], **HIDDEN
-        ).then(None, js=CLOSE_MENU)
-        side.list.input(self.open, [side.list, language], self.opened, **HIDDEN).then(None, js=CLOSE_MENU)
+            self.start_anew, [language], self.opened, **HIDDEN
+        ).then(None, js=PICKED)
+        side.pick.click(None, None, [side.picked], js=PICK).then(
+            self.open, [side.picked, language], self.opened, **HIDDEN
+        ).then(None, js=PICKED)
         side.bring.upload(self.bring_in, [side.bring, search, language], [*side.listing, *self.opened], **HIDDEN)
         for event in (top.title.submit, top.title.blur):
             event(self.rename, [current, top.title, search, language], [*side.listing, top.title], **HIDDEN)
@@ -85,25 +88,29 @@ class Browsing:
 
     def refresh(self, search: str, code: str, conversation: str | None, title: str) -> Updates:
         """title: as the bar has it, where someone may be changing it."""
-        updates = self.conversations.listed(search, code, conversation) | self.top.headed(conversation, code)
+        updates = self.conversations.listed(search, code) | self.top.headed(conversation, code)
         return updates | {self.top.title: gr.skip()} if title else updates
 
     def open(self, conversation: str | None, code: str, request: gr.Request) -> Updates:
         """A conversation, or an empty one; an answer that is being made is left."""
         self.services.answers.leave(request.session_hash)
+        told = NOTHING
+        if conversation and not self.services.history.is_kept(conversation):
+            conversation, told = None, Told(notice=later("This conversation is no longer here."))
+        conversation = conversation or None
         return {
             self.question_box.question: gr.update(**IDLE),
             self.conversation.current: conversation,
-            self.conversation.chatbot: self.services.chat().shown(conversation),
-            self.conversation.told: NOTHING,
-            self.conversation.notice: "",
+            self.conversation.chatbot: gr.update(value=self.services.chat().shown(conversation)),
+            self.conversation.told: told,
+            self.conversation.notice: tell(told.notice, code),
             self.question_box.statistics: "",
             self.undo_bar.bar: gr.update(visible=False),
             **self.top.headed(conversation, code),
         }
 
     def start_anew(self, code: str, request: gr.Request) -> Updates:
-        return self.open(None, code, request) | {self.conversations.list: gr.update(value=None)}
+        return self.open(None, code, request)
 
     def rename(self, conversation: str | None, title: str, search: str, code: str) -> Updates:
         """Nothing happens where the title is as it was: leaving its field must not bring an older list back. The field
@@ -114,17 +121,17 @@ class Browsing:
         if not title.strip():
             return unchanged | {self.top.title: self.services.history.title(conversation)}
         self.services.history.rename(conversation, title)
-        return unchanged | self.conversations.listed(search, code, conversation)
+        return unchanged | self.conversations.listed(search, code)
 
     def remove(self, conversation: str, search: str, code: str, request: gr.Request) -> Updates:
         title = self.services.history.title(conversation)
         self.services.history.delete(conversation)
         opened = self.open(None, code, request) | self.undo_bar.offered(conversation, title, code)
-        return opened | self.conversations.listed(search, code, None)
+        return opened | self.conversations.listed(search, code)
 
     def put_back(self, deleted: str, search: str, code: str, request: gr.Request) -> Updates:
         self.services.history.undelete(deleted)
-        listed = self.conversations.listed(search, code, deleted)
+        listed = self.conversations.listed(search, code)
         return listed | self.open(deleted, code, request) | {self.undo_bar.deleted: None}
 
     def bring_in(self, file: str, search: str, code: str, request: gr.Request) -> Updates:
@@ -132,5 +139,5 @@ class Browsing:
             conversation = self.services.history.from_json(Path(file).read_bytes())
         except MayaError as error:
             told = {self.conversation.told: Told(notice=error), self.conversation.notice: tell(error, code)}
-            return self.conversations.listed(search, code, None) | self.open(None, code, request) | told
-        return self.conversations.listed(search, code, conversation) | self.open(conversation, code, request)
+            return self.conversations.listed(search, code) | self.open(None, code, request) | told
+        return self.conversations.listed(search, code) | self.open(conversation, code, request)

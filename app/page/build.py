@@ -12,7 +12,7 @@ from app.page.asking import Asking
 from app.page.browsing import Browsing
 from app.page.conversation import Conversation, Told
 from app.page.conversation_list import ConversationList
-from app.page.head import APPLY, CLOSE_MENU
+from app.page.head import APPLY, ASKED_FOR, CLOSE_MENU, SHOW_KEYS
 from app.page.model_panel import ModelPanel
 from app.page.question_box import QuestionBox
 from app.page.services import Services
@@ -76,15 +76,13 @@ class Page:
             TelephonePanel(self.lan, self.words)
         self.model = ModelPanel(self.services, self.words)
         self.settings = SettingsPanel(self.services, self.words)
+        self.keys = self.words.add(
+            gr.Button(elem_id="maya-keys", size="sm"), lambda say, _: {"value": say("Keyboard shortcuts")}
+        )
         self.words.add(
             gr.Markdown(elem_id="maya-about"),
             lambda say, _: {
-                "value": "\n\n".join(
-                    (
-                        say("The answers are made on this computer. Nothing that you show or type leaves it."),
-                        say("The small model that comes with Maya knows everyday things in photographs and drawings."),
-                    )
-                )
+                "value": say("The answers are made on this computer. Nothing that you show or type leaves it.")
             },
         )
 
@@ -105,12 +103,13 @@ class Page:
         self.question_box.wire()
         self.top.wire()
         self.close.click(None, js=CLOSE_MENU)
+        self.keys.click(None, js=SHOW_KEYS)
 
     def _wire_language(self, blocks: gr.Blocks) -> None:
         language, listing, search = self.top.language, self.conversations.listing, self.conversations.search
         current, told, deleted = self.conversation.current, self.conversation.told, self.undo_bar.deleted
         # Sets: language, list and title are also among the components that say something.
-        greeted = {language, *listing, *self.words.components}
+        greeted = {language, *listing, *self.browsing.opened, *self.words.components}
         spoken = {
             *listing,
             self.top.actions,
@@ -120,7 +119,7 @@ class Page:
             *self.words.components,
         }
         spoke = [
-            blocks.load(self.greet, None, greeted, **HIDDEN),
+            blocks.load(self.greet, [self.conversations.picked], greeted, js=ASKED_FOR, **HIDDEN),
             language.input(self.speak, [language, search, current, told, deleted], spoken, **HIDDEN),
         ]
         for event in spoke:
@@ -129,16 +128,17 @@ class Page:
                 self.model.tell_model, [language], [self.model.now], concurrency_limit=None, **HIDDEN
             )
 
-    def greet(self, request: gr.Request) -> Updates:
-        """A visit begins."""
+    def greet(self, conversation: str, request: gr.Request) -> Updates:
+        """A visit begins. conversation: the one that its address names; empty where it names none."""
         settings = self.services.kept.load()
         asked = preferred_language(request.headers.get("accept-language", ""))
         code = self.services.language or settings.language or asked
         self.services.history.purge(older=UNDO_SECONDS)
         return join(
             {self.top.language: gr.update(value=code)},
-            self.conversations.listed("", code, None),
+            self.conversations.listed("", code),
             self.words.say_all(code, settings),
+            self.browsing.open(conversation, code, request),
         )
 
     def speak(
@@ -147,7 +147,7 @@ class Page:
         """The page in another language. deleted: a conversation that can be brought back."""
         settings = self.services.kept.change(language=code)
         return join(
-            self.conversations.listed(search, code, conversation),
+            self.conversations.listed(search, code),
             {self.top.actions: self.top.linked(conversation, code)},
             self.asking.say_again(told, code, request),
             {self.undo_bar.told: said(self.services.history.title(deleted), code) if deleted else ""},

@@ -71,4 +71,9 @@ def _examples(say: Say) -> list[dict[str, Any]]:
 def _welcome(say: Say) -> str:
     title = say("Ask Maya about a picture")
     how = say("Add a picture with the clip, drop it here, or paste it.")
-    return f"# {title}\n\n{how}"
+    facts = (
+        say("Sees photographs and drawings"),
+        say("Speaks ten languages"),
+        say("Keeps everything on this computer"),
+    )
+    return "\n".join((f"# {title}", "", how, "", *(f"- {fact}" for fact in facts)))

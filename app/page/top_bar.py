@@ -52,18 +52,26 @@ class TopBar:
         }
 
     def linked(self, conversation: str | None, code: str) -> str:
-        """Links to save a conversation; none where there is none."""
-        return _links(conversation, code) if conversation else ""
+        """Which conversation is shown, for the page's script, and how to save it; where there is none, nothing."""
+        return f'<span data-conversation="{conversation or ""}"></span>' + (
+            _links(conversation, code) if conversation else ""
+        )
 
     def wire(self) -> None:
         self.menu.click(None, js=OPEN_MENU)
 
 
 def _links(conversation: str, code: str) -> str:
+    """A button, and what it offers; the browser opens and closes it."""
     say = Say(code)
-    named = {"md": say("Save as Markdown"), "json": say("Save as JSON")}
-    return "".join(
+    save, print_it = map(html.escape, (say("Save"), say("Print or save as PDF")))
+    named = {"zip": say("Save as Markdown"), "json": say("Save as JSON")}
+    links = "".join(
         f'<a class="maya-link" download href="/conversations/{conversation}.{ending}?language={code}">'
         f"{html.escape(name)}</a>"
         for ending, name in named.items()
+    )
+    return (
+        f'<button class="maya-link" popovertarget="maya-save">{save}</button><div id="maya-save" popover>{links}'
+        f'<button class="maya-link" onclick="print()">{print_it}</button></div>'
     )

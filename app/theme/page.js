@@ -7,10 +7,11 @@
   const RIGHT_TO_LEFT = new Set(["ar", "ur"]);
   const STRONG = /[\p{L}]/u;
   const ARABIC_SCRIPT = /[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufeff]/;
-  const KANA = /[\u3040-\u30ff]/;
+  const SCRIPTS = { ja: /[\u3040-\u30ff]/, hi: /[\u0900-\u097f]/, bn: /[\u0980-\u09ff]/, ru: /[\u0400-\u04ff]/ };
+  const HAN = /\p{Script=Han}/u;
   const URDU_ONLY = /[\u0679\u0688\u0691\u06ba\u06be\u06c1\u06d2\u06cc\u06a9\u06af\u0686\u067e\u06d4]/;
   const ARABIC_ONLY = /[\u0643\u064a\u0629\u0649\u0625]/;
-  const TEXTS = "#maya-conversation :is(p, ul, ol, h1, h2, h3, h4, blockquote, table, .message), #maya-list label span, "
+  const TEXTS = "#maya-conversation :is(p, ul, ol, h1, h2, h3, h4, blockquote, table, .message), #maya-list span > span, "
     + "#maya-conversation textarea, #maya-title input, #maya-title textarea, #maya-undo p, #maya-translation textarea";
 
   function directionOf(text) {
@@ -22,7 +23,8 @@
   function languageOf(text, direction) {
     const isUrdu = URDU_ONLY.test(text) || (document.documentElement.lang === "ur" && !ARABIC_ONLY.test(text));
     if (direction === "rtl") return isUrdu ? "ur" : "ar";
-    return KANA.test(text) ? "ja" : "";
+    const own = Object.keys(SCRIPTS).find((code) => SCRIPTS[code].test(text));
+    return own ?? (HAN.test(text) && document.documentElement.lang !== "ja" ? "zh" : "");
   }
 
   function mark(element) {
@@ -48,6 +50,8 @@
     const said = rest.startsWith("a component of type") ? labels.picture : who === "user" ? typedOf(rest) : rest;
     return `${who === "user" ? labels.user : "Maya"}: ${said}`;
   }
+
+  window.mayaWord = worded;
 
   function label(element, name) {
     const shown = element.getAttribute(name);
@@ -100,15 +104,6 @@
     waiting = true;
     requestAnimationFrame(() => { waiting = false; markAll(); });
   }).observe(document.documentElement, { childList: true, subtree: true, characterData: true });
-
-  // Chromium leaves a styled first line as it was drawn before its font came, in boxes: draw the list anew.
-  document.fonts.addEventListener("loadingdone", () => {
-    const list = document.getElementById("maya-list");
-    if (!list) return;
-    list.style.display = "none";
-    list.getBoundingClientRect();
-    list.style.display = "";
-  });
 
   window.mayaSetLanguage = (code) => {
     document.documentElement.lang = code;

@@ -4,6 +4,7 @@ import random
 import re
 import threading
 from pathlib import Path
+from zipfile import ZipFile
 
 import pytest
 
@@ -163,7 +164,7 @@ def test_everything_on_the_page_is_in_the_chosen_language(open_page, site, code)
     settled(page)
     shown = "\n".join([*labels(page), page.locator("body").inner_text()])
     say = Say(code)
-    for sentence in ("New conversation", "Settings", "Answer in", "Temperature", "Save as JSON", "Delete", "Send"):
+    for sentence in ("New conversation", "Settings", "Answer in", "Temperature", "Save", "Delete", "Send"):
         assert say(sentence) in shown
     if get_language(code).script != "Latn":
         # names stay: Maya, the kinds of files, and languages that are written in Latin letters
@@ -301,14 +302,16 @@ def test_conversations_are_listed_opened_renamed_deleted_and_brought_back(open_p
 def test_a_conversation_goes_out_and_comes_back_in(open_page, site, tmp_path):
     page = open_page(site, "en")
     ask(page, "What is this?", ROOT / "assets" / "examples" / "1.png")
-    page.locator(".maya-link").first.wait_for()
     saved = {}
     for name in ("Save as Markdown", "Save as JSON"):
+        page.locator("#maya-actions").get_by_text("Save", exact=True).click()
         with page.expect_download() as started:
             page.get_by_text(name).click()
         saved[name] = tmp_path / started.value.suggested_filename
         started.value.save_as(saved[name])
-    assert "**You**" in saved["Save as Markdown"].read_text("utf-8")
+    with ZipFile(saved["Save as Markdown"]) as archive:
+        assert archive.namelist() == ["pictures/1.png", "What is this.md"]
+        assert b"**You**" in archive.read("What is this.md")
     choose(page, saved["Save as JSON"])
     page.wait_for_function("document.querySelectorAll('#maya-list label').length === 2")
     assert listed(page) == ["What is this?"] * 2

@@ -1,6 +1,7 @@
 """The interface in ten languages: complete, and every trouble has its sentence."""
 
 import string
+from datetime import datetime, timedelta
 from gettext import GNUTranslations
 from pathlib import Path
 
@@ -18,12 +19,14 @@ from app.i18n import (
     catalogue,
     describe_error,
     format_bytes,
-    format_day,
     format_memory,
     format_minutes,
+    format_moment,
     format_seconds,
     format_share,
+    format_time,
     format_whole,
+    group_of_days,
     language_choices,
     preferred_language,
     translate,
@@ -103,8 +106,22 @@ def test_numbers_and_days_are_written_as_the_language_does():
     assert format_share(0.45, "ur", native_digits=True) == "۴۵%"
     assert format_bytes(16_290_000_000, "en") == "16.3 GB"
     assert format_memory(8 * 1024**3, "en") == "8 GB"
-    assert "2" in format_day(0.0, "hi") or "1" in format_day(0.0, "hi")
-    assert not any(letter.isascii() and letter.isdigit() for letter in format_day(0.0, "hi", native_digits=True))
+    moment = datetime(2020, 2, 3, 16, 5).timestamp()
+    assert [format_time(moment, code).replace("\u202f", " ") for code in ("en", "fr", "ja")] == [
+        "4:05 PM",
+        "16:05",
+        "16:05",
+    ]
+    assert [format_moment(moment, code) for code in ("fr", "zh")] == ["3 févr. 2020 16:05", "2020年2月3日 16:05"]
+    assert format_moment(moment, "ur", native_digits=True).startswith("۳ فروری، ۲۰۲۰")
+
+
+def test_days_are_grouped_as_a_calendar_has_them():
+    now = datetime(2020, 3, 1, 0, 30)
+    ago = (timedelta(), timedelta(minutes=31), timedelta(days=1, minutes=31), timedelta(days=6), timedelta(days=8))
+    groups = [group_of_days((now - before).timestamp(), Say("es"), now=now.timestamp()) for before in ago]
+    assert groups == ["Hoy", "Ayer", "Los últimos siete días", "Los últimos siete días", "febrero de 2020"]
+    assert group_of_days(now.timestamp() + 3600, Say("es"), now=now.timestamp()) == "Hoy"
 
 
 def test_there_is_a_catalogue_for_each_language_and_no_other():

@@ -290,7 +290,7 @@ def speak(page, name):
     page.get_by_role("option", name=name).click()
 
 
-SENTENCES = ("New conversation", "Settings", "Language", "Thinking…", "Search conversations", "Delete", "Save as JSON")
+SENTENCES = ("New conversation", "Settings", "Language", "Thinking…", "Search conversations", "Delete", "Save")
 
 
 def test_another_language_can_be_chosen_while_an_answer_comes_which_goes_on(open_page, site):

@@ -78,10 +78,10 @@ def test_every_event_says_what_becomes_of_all_that_it_names(built, tmp_path):
     saved.write_text(history.to_json(key))
     browsing, asking = page.browsing, page.asking
     changed = [
-        ("greet", page.greet(REQUEST)),
+        ("greet", page.greet("", REQUEST)),
         ("speak", page.speak("ur", "", key, NOTHING, key, REQUEST)),
         ("refresh", browsing.refresh("", "en", key, "")),
-        ("listed", page.conversations.listed("nothing like it", "en", None)),
+        ("listed", page.conversations.listed("nothing like it", "en")),
         ("open", browsing.open(key, "en", REQUEST)),
         ("start_anew", browsing.start_anew("en", REQUEST)),
         ("rename", browsing.rename(key, "After", "", "en")),
@@ -187,7 +187,7 @@ def test_an_answer_and_what_is_told_of_it_go_on_in_another_language(built, photo
 
 def test_a_visit_begins_in_the_language_of_the_browser_with_every_text(built):
     page, _, _ = built
-    greeted = page.greet(REQUEST)
+    greeted = page.greet("", REQUEST)
     assert greeted[page.top.language]["value"] == "ur"
     assert greeted[page.top.language]["label"] == "زبان"
     assert set(page.words.components) <= set(greeted)

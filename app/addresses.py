@@ -1,0 +1,51 @@
+"""A conversation has an address of its own, `/c/ID`, at which the page opens with it; and its pictures have small ones."""
+
+import re
+from collections.abc import Callable
+from functools import lru_cache
+from io import BytesIO
+from pathlib import Path
+
+from PIL import Image
+from starlette.requests import Request
+from starlette.responses import Response
+
+from app.guard import App, Receive, Scope, Send
+
+CONVERSATION = re.compile(r"/c/[0-9a-f]{32}")
+PICTURE = re.compile(r"[0-9a-f]{32}\.(?:png|jpg)")
+SIDE = 96  # px of a small picture
+
+
+class Addresses:
+    """ASGI middleware: serves the page at the address of a conversation too; the page's script reads which it is."""
+
+    def __init__(self, app: App) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and CONVERSATION.fullmatch(scope["path"]):
+            scope = {**scope, "path": "/", "raw_path": b"/"}
+        await self.app(scope, receive, send)
+
+
+def thumbnails(pictures: Path) -> Callable[[Request], Response]:
+    """The endpoint of `/thumbnails/{file}`: the pictures of a folder, small."""
+
+    def thumbnail(request: Request) -> Response:
+        file = pictures / request.path_params["file"]
+        if not PICTURE.fullmatch(file.name) or not file.is_file():
+            return Response(status_code=404)
+        return Response(_small(file), media_type="image/jpeg", headers={"cache-control": "no-store"})
+
+    return thumbnail
+
+
+@lru_cache(maxsize=1024)
+def _small(file: Path) -> bytes:
+    made = BytesIO()
+    with Image.open(file) as picture:
+        picture.draft("RGB", (SIDE, SIDE))
+        picture.thumbnail((SIDE, SIDE))
+        picture.convert("RGB").save(made, "JPEG", quality=80)
+    return made.getvalue()
