@@ -43,12 +43,23 @@ class AppOptions:
         ),
     ] = False
     browser: Annotated[bool, tyro.conf.arg(help="open the page in the browser")] = True
+    window: Annotated[
+        bool, tyro.conf.arg(help="open it in a window of its own, where there is Chromium or a browser of its kind")
+    ] = False
+    install: Annotated[bool, tyro.conf.arg(help="put Maya into the desktop's menu of programs, and end")] = False
     offline: Annotated[bool, tyro.conf.arg(help="never use the network, even if --model names a repository")] = False
 
 
 def main() -> None:
     """Serve the page until Ctrl-C; the model loads behind it as soon as it is open."""
     options = tyro.cli(AppOptions, prog="maya-app")
+    if options.install:
+        _install()
+        return
+    if options.window:
+        from app.window import Window
+
+        webbrowser.register("maya-window", None, Window(), preferred=True)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: answers are kept as far as they came
     try:
         stay_private(offline=options.offline or options.model is None)
@@ -57,6 +68,16 @@ def main() -> None:
         sys.exit(
             f"Maya cannot write to its folders ({error.strerror}); look for free space and for the right to write."
         )
+
+
+def _install() -> None:
+    from app.window import install
+    from maya_core.errors import MayaError
+
+    try:
+        print(f"Maya is in your menu of programs now: {install()}")
+    except MayaError as error:
+        sys.exit(str(error))
 
 
 def _serve(options: AppOptions) -> None:

@@ -26,6 +26,7 @@ from app.proxies import no_proxies
 from app.running import ADDRESS
 from app.running import PATH as RUNNING
 from app.settings import SettingsFile
+from app.window import ICON
 from maya_core.assets import asset_path
 from maya_core.model.images import MOST_BYTES
 
@@ -99,6 +100,8 @@ def open_page(
             ssr_mode=False,
             _frontend=False,  # or it gives up where a busy computer takes more than 3 seconds to answer itself
             footer_links=[],
+            pwa=True,  # a browser can install it
+            favicon_path=ICON,
             theme=gr.themes.Default(primary_hue="indigo", font=["Noto Sans", "sans-serif"], font_mono=["monospace"]),
             app_kwargs=app_options,
         )

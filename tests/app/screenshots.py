@@ -1,6 +1,6 @@
 """Pictures of the page with a real conversation, in ten languages, light and dark, on a desk and on a telephone; for each
 what axe has against it (WCAG 2, A and AA), and at the end every request that did not go to the page's own server:
-`python -m tests.app.screenshots DIR`.
+`python -m tests.app.screenshots DIR`; or some of them, by name: `python -m tests.app.screenshots DIR hi-desk-light`.
 """
 
 import sys
@@ -14,12 +14,16 @@ from playwright.sync_api import sync_playwright
 from app.engine import LocalEngine
 from app.i18n import Say
 from maya_core.languages import CODES
-from tests.app.conftest import CHROMIUM, READY, Site, serve_site
-from tests.app.test_browser import MESSAGES, ask, faults
+from tests.app.conftest import CHROMIUM, LONGEST, READY, Site, serve_site
+from tests.app.test_browser import MESSAGES, ask, faults, settled
 
 SIZES = {"desk": (1200, 820), "telephone": (390, 800)}
 EXAMPLES = Path(__file__).parents[2] / "assets" / "examples"
 QUESTIONS = ("What is this?", "What colour is the background?")
+
+
+def named(code: str, size: str, dark: bool) -> str:
+    return f"{code}-{size}-{'dark' if dark else 'light'}"
 
 
 def draw(site: Site, browser: Any, code: str, *, size: str, dark: bool, out: Path) -> list[str]:
@@ -32,13 +36,14 @@ def draw(site: Site, browser: Any, code: str, *, size: str, dark: bool, out: Pat
     requested: list[str] = []
     context.on("request", lambda request: requested.append(request.url))
     page = context.new_page()
+    page.set_default_timeout(LONGEST)
     page.goto(site.address)
     page.wait_for_function(READY)
     for number, question in enumerate(QUESTIONS):
         ask(page, Say(code)(question), *([] if number else [EXAMPLES / "1.png"]))
     page.locator(MESSAGES.format("bot")).last.scroll_into_view_if_needed()
-    page.wait_for_timeout(600)
-    name = f"{code}-{size}-{'dark' if dark else 'light'}"
+    settled(page)
+    name = named(code, size, dark)
     page.screenshot(path=out / f"{name}.png")
     print(f"{name}: axe found {faults(page) or 'nothing'}", flush=True)
     context.close()
@@ -46,15 +51,16 @@ def draw(site: Site, browser: Any, code: str, *, size: str, dark: bool, out: Pat
 
 
 def main() -> None:
-    out = Path(sys.argv[1])
+    out, names = Path(sys.argv[1]), sys.argv[2:]
     out.mkdir(parents=True, exist_ok=True)
     outside: list[str] = []
     engine = LocalEngine()
     with sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         for code in CODES:
-            for site in serve_site(engine, Path(tempfile.mkdtemp())):
-                for size, dark in product(SIZES, (False, True)):
+            wanted = [one for one in product(SIZES, (False, True)) if not names or named(code, *one) in names]
+            for site in serve_site(engine, Path(tempfile.mkdtemp())) if wanted else ():
+                for size, dark in wanted:
                     outside += draw(site, browser, code, size=size, dark=dark, out=out)
         browser.close()
     print(f"{len(list(out.glob('*.png')))} pictures in {out}; requests that left this machine: {outside or 'none'}")
