@@ -2,12 +2,13 @@
 
 import sys
 from collections.abc import Sequence
+from hashlib import sha256
 from pathlib import Path
 from typing import Annotated
 
 import tyro
 
-from maya_core.errors import MayaError
+from maya_core.errors import DataError, MayaError
 from training.toxicity.classifiers import IMAGE_MODEL, TEXT_MODEL
 from training.toxicity.removal import OfUnknown
 
@@ -23,6 +24,9 @@ def scan(
     out: Annotated[Path, tyro.conf.arg(help="folder for findings; the same command goes on where it stopped")],
     text_model: Annotated[str, tyro.conf.arg(help="text classifier, a folder or repository")] = TEXT_MODEL,
     image_model: Annotated[str, tyro.conf.arg(help="image classifier, or a guard that is asked")] = IMAGE_MODEL,
+    policy: Annotated[
+        Path | None, tyro.conf.arg(help="what a guard judges by, as its makers' own; a short one of ours if not given")
+    ] = None,
     arbiter_model: Annotated[
         str | None, tyro.conf.arg(help="its name at --endpoint; it decides on pictures found toxic; none if not given")
     ] = None,
@@ -35,12 +39,15 @@ def scan(
     from rich.console import Console
 
     from maya_core.weights.durable import exclusive
-    from training.toxicity.classifiers import TextClassifier, image_classifier
+    from training.toxicity.classifiers import POLICY, TextClassifier, image_classifier
     from training.toxicity.findings import Finding, Findings, Part
     from training.toxicity.scan import arbitrate, begin, look_at_pictures, look_at_texts
     from training.translate.run import EngineOptions
 
+    judged_by = _read(policy) if policy else POLICY
     parts: dict[Part, str] = {"text": text_model, "image": image_model}
+    if policy:
+        parts["image"] += f", policy {sha256(judged_by.encode()).hexdigest()[:12]}"
     if arbiter_model:
         parts["arbiter"] = arbiter_model
     console = Console()
@@ -53,7 +60,7 @@ def scan(
 
         file = begin(findings, source, parts)
         look_at_texts(findings, file, TextClassifier(text_model), note)
-        look_at_pictures(findings, file, images, image_classifier(image_model), note)
+        look_at_pictures(findings, file, images, image_classifier(image_model, policy=judged_by), note)
         if arbiter_model:
 
             async def asking() -> None:
@@ -70,6 +77,13 @@ def scan(
         f"{counts.image:,} + {counts.text:,}, union {counts.union:,} of {counts.records:,}; not known: {counts.unknown:,}"
     )
     print(f"published: {PUBLISHED}; the reasons are in {out / AUDIT}")
+
+
+def _read(file: Path) -> str:
+    try:
+        return file.read_text("utf-8")
+    except (OSError, ValueError):
+        raise DataError(f"{file.name} cannot be read; give a text file with the policy.") from None
 
 
 @app.command

@@ -138,8 +138,8 @@ class Guard:
         return [rated((one[0] if isinstance(one, list) else one)["generated_text"]) for one in said]
 
 
-def image_classifier(model: str) -> Classifier:
-    """A guard where the model talks, else a classifier. Raises ToxicityError."""
+def image_classifier(model: str, *, policy: str = POLICY) -> Classifier:
+    """A guard where the model talks, else a classifier. policy: what a guard judges by. Raises ToxicityError."""
     from transformers import AutoConfig
     from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING
 
@@ -147,7 +147,8 @@ def image_classifier(model: str) -> Classifier:
         config = AutoConfig.from_pretrained(model)
     except (OSError, ValueError) as error:
         raise _absent(model, error) from None
-    return ImageClassifier(model) if type(config) in MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING else Guard(model)
+    is_classifier = type(config) in MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING
+    return ImageClassifier(model) if is_classifier else Guard(model, policy=policy)
 
 
 def rated(said: str) -> Finding:

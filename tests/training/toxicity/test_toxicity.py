@@ -156,6 +156,17 @@ def test_the_same_ids_leave_every_language_and_every_removal_has_its_reason(data
     assert len(json.loads((data / "clean" / "hi.json").read_text())) == 3
 
 
+def test_a_scan_goes_on_only_with_the_policy_that_it_was_begun_with(data, text_model, image_model, capsys):
+    (data / "policy.txt").write_text("No red is allowed.")
+    scan = ["scan", str(data / "en.json"), "--images", str(data / "pictures"), "--out", str(data / "found"),
+            "--text-model", str(text_model), "--image-model", str(image_model)]  # fmt: skip
+    assert main([*scan, "--policy", str(data / "policy.txt")]) == 0
+    assert main(scan) == 2
+    assert "policy" in capsys.readouterr().err
+    assert main([*scan, "--policy", str(data / "nothing.txt")]) == 2
+    assert "nothing.txt cannot be read" in capsys.readouterr().err
+
+
 def test_a_long_text_is_toxic_where_a_piece_of_it_is(text_model):
     classifier = TextClassifier(str(text_model))
     long = "the dog sleeps " * 300
@@ -337,6 +348,7 @@ def guard(tmp_path_factory):
 
 
 def test_a_guard_is_shown_each_picture_with_the_policy_and_its_reply_is_read(guard, monkeypatch):
+    monkeypatch.setattr(guard, "_policy", guard._policy)
     replies, asked = [UNSAFE, SAFE, UNSAFE[:-40]], []
     tokenizer = guard._pipeline.tokenizer
 
@@ -350,6 +362,10 @@ def test_a_guard_is_shown_each_picture_with_the_policy_and_its_reply_is_read(gua
     assert [one.verdict for one in found] == ["toxic", "clean", "unknown"]  # the last one was cut off
     assert found[0].reason.startswith('O2: Violence, Harm, or Cruelty: The image shows a person "fighting" {another}')
     assert found[1].reason.startswith("NA: None applying: ")
+    replies.append(SAFE)
+    guard._policy = "No red is allowed."
+    assert guard([Image.new("RGB", (30, 30), RED)])[0].verdict == "clean"
+    assert "No red is allowed." in asked.pop()[0]
     for prompt, pictures, longest, is_drawn in asked:
         assert "NA: None applying" in prompt
         assert (pictures, longest, is_drawn) == (1, 500, False)
