@@ -1,12 +1,20 @@
-"""Exact match, after both answers are written the same way: each language has its own marks that do not count."""
+"""Exact match, after both answers are written the same way: each language has its own marks that do not count; and how many
+are right, by language and kind of question."""
 
 import re
 import unicodedata
-from collections.abc import Iterator, Mapping
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import islice
-from typing import TypeVar
+from statistics import fmean
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 T = TypeVar("T")
+Kind = TypeVar("Kind", bound=str)  # of question
 
 _ARTICLES: Mapping[str, str] = {
     "en": r"(a|an|the)",
@@ -49,3 +57,55 @@ def batches(items: Iterator[T], size: int) -> Iterator[list[T]]:
     """Lists of `size` items, the last perhaps shorter."""
     while batch := list(islice(items, size)):
         yield batch
+
+
+@dataclass(kw_only=True)
+class Counted(Generic[Kind]):
+    """Right answers and questions by language and kind."""
+
+    right: dict[tuple[str, Kind], int] = field(default_factory=lambda: defaultdict(int))
+    asked: dict[tuple[str, Kind], int] = field(default_factory=lambda: defaultdict(int))
+
+    def count(self, language: str, kind: Kind, is_right: bool) -> None:
+        self.asked[language, kind] += 1
+        self.right[language, kind] += is_right
+
+    @property
+    def questions(self) -> int:
+        return sum(self.asked.values())
+
+    def share_of(self, cells: Iterable[tuple[str, Kind]]) -> float | None:
+        """Of the questions of several cells together; None where there are none."""
+        known = [cell for cell in cells if cell in self.asked]
+        asked = sum(self.asked[cell] for cell in known)
+        return sum(self.right[cell] for cell in known) / asked if asked else None
+
+
+def mean(shares: Iterable[float | None]) -> float | None:
+    """Of those that are known."""
+    known = [share for share in shares if share is not None]
+    return fmean(known) if known else None
+
+
+def shares_by_language(
+    languages: Sequence[str], kinds: Sequence[Kind], share: Callable[[str | None, Kind | None], float | None]
+) -> dict[str, dict[str, float | None]]:
+    """By language and kind, `mean` for all languages, `all` for all kinds. share: of a cell, None for all of one side."""
+    return {
+        language or "mean": {kind or "all": share(language, kind) for kind in (*kinds, None)}
+        for language in (*languages, None)
+    }
+
+
+def table_of(title: str, kinds: Sequence[str], shares: Mapping[str, Mapping[str, float | None]]) -> "Table":
+    """Percent, a row for each language and their mean. shares: as `shares_by_language` gives them."""
+    from rich.table import Table
+
+    table = Table(title=title)
+    for heading in ("", *kinds, "all"):
+        table.add_column(heading, justify="right")
+    for language, row in shares.items():
+        if language == "mean":
+            table.add_section()
+        table.add_row(language, *("-" if share is None else f"{100 * share:.1f}" for share in row.values()))
+    return table

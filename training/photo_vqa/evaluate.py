@@ -4,11 +4,9 @@ import random
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from statistics import fmean
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from PIL import Image
-from rich.table import Table
 
 from maya_core.answering.session import ChatSession
 from maya_core.languages import CODES
@@ -18,7 +16,10 @@ from training.emoji_vqa.dataset import as_messages
 from training.photo_vqa.phrases import FAMILIES, load_phrases
 from training.photo_vqa.questions import Question, Wording, ask, ask_whether, follow
 from training.photo_vqa.scenes import Photograph, Scene, Scenes, alone
-from training.scoring import batches, normalise
+from training.scoring import Counted, batches, mean, normalise, shares_by_language, table_of
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 BATCH = 64
 LONGEST_ANSWER = 40  # tokens
@@ -40,20 +41,17 @@ class Asked:
     before: tuple[Question, ...] = ()
 
 
-@dataclass
-class Scores:
+@dataclass(kw_only=True)
+class Scores(Counted[Part]):
     """Right answers and questions by language and part; of names, what was said in doubt."""
 
     wording: Wording
     photographs: int
-    right: dict[tuple[str, Part], int] = field(default_factory=lambda: defaultdict(int))
-    asked: dict[tuple[str, Part], int] = field(default_factory=lambda: defaultdict(int))
     named: dict[str, int] = field(default_factory=lambda: defaultdict(int))  # sure, surely right, doubted, ...
     failures: list[tuple[Asked, str]] = field(default_factory=list)
 
     def add(self, asked: Asked, given: str) -> None:
         question = asked.question
-        key = (question.language, asked.part)
         is_doubted, is_unknown = said_with_doubt(given, question.language)
         is_right = question.is_right(given) or question.is_right_with_doubt(given)
         if asked.part == "unknown":
@@ -62,53 +60,32 @@ class Scores:
             kind = "unknown" if is_unknown else "doubted" if is_doubted else "sure"
             self.named[kind] += 1
             self.named[f"{kind}, right"] += is_right if asked.part == "name" else False
-        self.asked[key] += 1
-        self.right[key] += is_right
+        self.count(question.language, asked.part, is_right)
         if not is_right:
             self.failures.append((asked, given))
 
     def share(self, language: str | None, part: Part | None) -> float | None:
         """Of one cell; of a language the mean over parts; of a part the mean over languages."""
         if part is None:
-            return _mean(self.share(language, one) for one in PARTS)
+            return mean(self.share(language, one) for one in PARTS)
         if language is None:
-            return _mean(self.share(code, part) for code in CODES)
-        asked = self.asked.get((language, part), 0)
-        return self.right[language, part] / asked if asked else None
+            return mean(self.share(code, part) for code in CODES)
+        return self.share_of([(language, part)])
 
     def as_json(self) -> dict[str, Any]:
-        columns: tuple[Part | None, ...] = (*PARTS, None)
         return {
             "wording": self.wording,
             "photographs": self.photographs,
-            "questions": sum(self.asked.values()),
+            "questions": self.questions,
             "named": dict(self.named),
             "asked": {part: sum(self.asked.get((code, part), 0) for code in CODES) for part in PARTS},
-            "right": {
-                language or "mean": {part or "all": self.share(language, part) for part in columns}
-                for language in (*CODES, None)
-            },
+            "right": shares_by_language(CODES, PARTS, self.share),
         }
 
-    def as_table(self) -> Table:
+    def as_table(self) -> "Table":
         """Percent, a row for each language and their mean."""
-        table = Table(
-            title=f"Photographs: right in %, {self.photographs} photographs, {sum(self.asked.values())} questions, "
-            f"wordings: {self.wording}"
-        )
-        for heading in ("", *PARTS, "all"):
-            table.add_column(heading, justify="right")
-        for language in (*CODES, None):
-            if language is None:
-                table.add_section()
-            shares = [self.share(language, part) for part in (*PARTS, None)]
-            table.add_row(language or "mean", *("-" if share is None else f"{100 * share:.1f}" for share in shares))
-        return table
-
-
-def _mean(shares: Iterator[float | None]) -> float | None:
-    known = [share for share in shares if share is not None]
-    return fmean(known) if known else None
+        of = f"{self.photographs} photographs, {self.questions} questions, wordings: {self.wording}"
+        return table_of(f"Photographs: right in %, {of}", PARTS, shares_by_language(CODES, PARTS, self.share))
 
 
 def said_with_doubt(given: str, language: str) -> tuple[bool, bool]:
@@ -221,7 +198,7 @@ def evaluate(
         conversations = [_messages(asked, pictures) for asked in batch]
         for asked, given in zip(batch, session.answers(conversations, options), strict=True):
             scores.add(asked, given)
-        on_progress(sum(scores.asked.values()))
+        on_progress(scores.questions)
         pictures.clear()
     return scores
 
