@@ -10,14 +10,16 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from maya_core.learning.record_index import RecordFile
 from tests.training.translate.fake_endpoint import FakeEndpoint
 from training.endpoint import Endpoint, Patience
 from training.translate.bulk import Plan, translate
+from training.translate.export import Shards, export
 from training.translate.journal import Journal
 from training.translate.prompts import load_preambles
 from training.translate.run import take_in
 
-QUICK = Patience(connect=20.0, read=20.0, total=30.0, attempts=4, first_pause=0.01, most_pause=0.05, most_asked=3.0)
+QUICK = Patience(connect=60.0, read=120.0, total=300.0, attempts=4, first_pause=0.01, most_pause=0.05, most_asked=3.0)
 HASTY = replace(QUICK, connect=2.0, read=0.4, total=0.8)
 
 
@@ -83,3 +85,12 @@ def work(
             await endpoint.close()
 
     asyncio.run(working())
+
+
+def exported(folder: Path, source: Path, journals: list[Journal], languages: tuple[str, ...]) -> dict[str, bytes]:
+    """The bytes of an export, a file a language."""
+    file = RecordFile(source)
+    shards = Shards(journals)
+    for language in languages:
+        export(file, shards, language, folder / f"{language}.json")
+    return {language: (folder / f"{language}.json").read_bytes() for language in languages}

@@ -15,12 +15,12 @@ import pytest
 from maya_core.errors import DataError, RunBusy
 from maya_core.learning.conversation_files import ConversationFiles
 from maya_core.learning.record_index import RecordFile
-from tests.training.translate.conftest import plan, record, records, work, write
+from tests.training.translate.conftest import exported, plan, record, records, work, write
 from tests.training.translate.fake_endpoint import Reply, Request, fake_endpoint, faults
 from tests.training.translate.fake_endpoint import translate as by_rote
 from training.engine import Completion
 from training.translate.bulk import translate
-from training.translate.export import Shards, census, export
+from training.translate.export import Shards, census
 from training.translate.journal import Incoming, Journal, JournalUnavailable
 from training.translate.run import OTHERS, opened, shard_of_name, source_digest
 from training.translate.texts import cut
@@ -58,14 +58,17 @@ for kill in range(kills + 1):
         with Journal(folder) as journal:
             print(json.dumps([journal.counts(), journal.calls("lost"), journal.spent("answered")]), flush=True)
 """
-KILLS, CONCURRENCY = 8, 4
+CONCURRENCY = 4
 
 
-def test_kills_at_any_moment_lose_nothing_and_pay_little_twice(tmp_path):
-    count = 100
+@pytest.mark.parametrize(
+    ("count", "kills"),
+    [(100, 8), pytest.param(2500, 100, marks=[pytest.mark.slow, pytest.mark.timeout(3000)])],  # texts, in two languages
+)
+def test_kills_at_any_moment_lose_nothing_and_pay_little_twice(tmp_path, count, kills):
     source = write(tmp_path / "in.json", records(count))
     with fake_endpoint(slowly) as server:
-        arguments = [str(source), str(tmp_path / "job"), server.url, str(KILLS), str(CONCURRENCY)]
+        arguments = [str(source), str(tmp_path / "job"), server.url, str(kills), str(CONCURRENCY)]
         done = subprocess.run([sys.executable, "-c", KILLED, *arguments], cwd=ROOT, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
     texts = count + 2
@@ -76,7 +79,7 @@ def test_kills_at_any_moment_lose_nothing_and_pay_little_twice(tmp_path):
     counts, lost, answered = moments[-1]
     assert {language: states["done"] for language, states in counts.items()} == {"fr": texts, "hi": texts}
     again = sum(server.paid.values()) - 2 * texts
-    assert 0 <= again <= lost <= KILLS * CONCURRENCY
+    assert 0 <= again <= lost <= kills * CONCURRENCY
     assert len(server.paid) == 2 * texts
     # Each text that is done was counted once, to the token.
     assert sum(tokens[0] for tokens in answered.values()) == 2 * texts
@@ -86,14 +89,6 @@ def test_kills_at_any_moment_lose_nothing_and_pay_little_twice(tmp_path):
 def slowly(request: Request, reply: Reply) -> Reply:
     reply.delay = 0.02
     return reply
-
-
-def exported(folder: Path, source: Path, journals: list[Journal], languages: tuple[str, ...]) -> dict[str, bytes]:
-    file = RecordFile(source)
-    shards = Shards(journals)
-    for language in languages:
-        export(file, shards, language, folder / f"{language}.json")
-    return {language: (folder / f"{language}.json").read_bytes() for language in languages}
 
 
 def test_an_english_export_becomes_nine_languages_with_a_tenth_of_faults(begun, tmp_path):
