@@ -13,7 +13,7 @@ RESAMPLES = 1000
 @dataclass(frozen=True, kw_only=True)
 class Score:
     """0 to 100; interval: half of the width of the 95 % interval of resampled references. p: how likely a difference to the
-    best as large as this one is by chance (paired bootstrap); None for the best."""
+    best as large as this one is by chance (paired bootstrap); None for the best, and for one that says the same."""
 
     value: float
     interval: float
@@ -52,10 +52,11 @@ def score(
         n_samples=resamples,
     )
     _, results = test()
+    best = candidates[order[0]]
     return {
         name: Scored(
-            bleu=_score(results["BLEU"][place]),
-            chrf=_score(results["chrF2"][place]),
+            bleu=_score(results["BLEU"][place], is_best=candidates[name] == best),
+            chrf=_score(results["chrF2"][place], is_best=candidates[name] == best),
             precisions=tuple(round(precision, 2) for precision in plain[name].precisions),
             failed=sum(not said for said in candidates[name]),
             references=len(references),
@@ -64,8 +65,9 @@ def score(
     }, str(bleu.get_signature())
 
 
-def _score(result: object) -> Score:
-    p = result.p_value  # type: ignore[attr-defined]
+def _score(result: object, *, is_best: bool) -> Score:
+    """is_best: it says what the best one says; sacrebleu takes a difference of nothing in every sample for a sure one."""
+    p = None if is_best else result.p_value  # type: ignore[attr-defined]
     return Score(
         value=round(float(result.score), 2),  # type: ignore[attr-defined]
         interval=round(float(result.ci), 2),  # type: ignore[attr-defined]

@@ -136,6 +136,14 @@ def test_scores_are_sacrebleu_s_with_the_languages_own_words():
     assert glued["a"].bleu.value == pytest.approx(100)
 
 
+def test_who_says_what_the_best_says_does_not_differ_from_it():
+    references = ["la maison rouge est au bord de la mer", "un chien court dans le jardin", "le soir est calme"]
+    worse = ["la maison est au bord de la mer", "un chat court dans le jardin", "le soir"]
+    scores, _ = score({"a": references, "b": list(references), "worse": worse}, references, "fr", resamples=50)
+    assert (scores["a"].bleu.p, scores["b"].bleu.p, scores["b"].chrf.p) == (None, None, None)
+    assert scores["worse"].bleu.p is not None
+
+
 def test_agreement_is_krippendorff_s():
     """The nominal example of his "Computing Krippendorff's alpha-reliability" (2011), of two observers, section B: 0.692."""
     one = ["accept", "accept", "edit", "edit", "edit", "edit", "edit", "edit", "edit", "edit", "reject", "reject"]
