@@ -21,7 +21,7 @@ from maya_core.languages import CODES, get_language
 from maya_core.learning.record_index import RecordFile
 from maya_core.weights.durable import exclusive
 from training.engine import Engine
-from training.translate.bulk import Plan, Price, translate
+from training.translate.bulk import OnState, Plan, Price, translate
 from training.translate.export import Shards, export
 from training.translate.journal import SHARD, STATES, Journal, Tokens
 from training.translate.progress import live
@@ -157,7 +157,7 @@ def work(steps: Iterable[tuple[Journal, Plan]], options: EngineOptions, console:
         for journal, plan in steps:
             if plan.budget is not None:
                 raise DataError("A cluster's models cost no tokens; leave --budget away, or use an endpoint.")
-            with live(console, journal.counts()) as on_state:
+            with _told(console, journal) as on_state:
                 translate_on_cluster(journal, options.model, plan, on_state, workers=options.workers)
         return
 
@@ -165,12 +165,20 @@ def work(steps: Iterable[tuple[Journal, Plan]], options: EngineOptions, console:
         engine = options.open()
         try:
             for journal, plan in steps:
-                with live(console, journal.counts()) as on_state:
+                with _told(console, journal) as on_state:
                     await translate(journal, engine, plan, on_state)
         finally:
             await engine.close()
 
     asyncio.run(working())
+
+
+@contextmanager
+def _told(console: Console, journal: Journal) -> Iterator[OnState]:
+    """Progress under the name of what is worked through: a search has a journal for each candidate."""
+    console.print(f"[bold]{escape(journal.folder.name)}[/bold]", highlight=False)
+    with live(console, journal.counts()) as on_state:
+        yield on_state
 
 
 def standing(journal: Journal, price: Price) -> Iterator[Table]:

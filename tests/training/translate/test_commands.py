@@ -55,6 +55,7 @@ def test_from_a_sample_to_references_to_the_best_preamble(tmp_path, capsys):
     with fake_endpoint(careless) as server:
         at[3] = server.url
         assert main(["search", str(tmp_path / "references.jsonl"), "--out", str(found), *at]) == 0
+    assert [line for line in capsys.readouterr().out.splitlines() if line in load_candidates()] == [*load_candidates()]
     report = json.loads((found / "report.json").read_text("utf-8"))
     assert report["mean_bleu"].keys() == load_candidates().keys()
     assert min(report["mean_bleu"], key=report["mean_bleu"].get) == "bare"
