@@ -12,11 +12,11 @@ from torch import Tensor
 
 from maya_core.errors import MayaError
 from maya_core.hardware import has_bfloat16
+from maya_core.learning.checkpoints import learnt_weights
 from maya_core.learning.held_out import ALL
 from maya_core.learning.metrics import METRICS, read_records
 from maya_core.learning.objective import AnswerObjective
 from maya_core.learning.optim import parameters_of
-from maya_core.learning.train import learnt_weights
 from maya_core.model.config import MayaConfig
 from maya_core.model.maya import MayaForConditionalGeneration
 from maya_core.model.processor import MayaProcessor

@@ -25,13 +25,14 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from maya_core.cli import MENDABLE, interruptible
 from maya_core.errors import DiskFull, MayaError, OutOfMemory
 from maya_core.hardware import in_words
+from maya_core.learning.checkpoints import progress_of
 from maya_core.learning.conversation_files import ConversationFiles
 from maya_core.learning.data import ConversationCollator
 from maya_core.learning.features import FeatureStore
 from maya_core.learning.held_out import HeldOut
 from maya_core.learning.metrics import StepRecord
 from maya_core.learning.tables import parse_columns
-from maya_core.learning.train import TrainConfig, processes, progress_of, train
+from maya_core.learning.train import TrainConfig, processes, train
 from maya_core.model.maya import MayaForConditionalGeneration
 from maya_core.model.processor import MayaProcessor
 from maya_core.weights.checkpoint import load_processor

@@ -5,37 +5,33 @@ one CPU, one GPU, or many processes (`accelerate launch`, with DDP or FSDP2 as a
 make a step however many processes share them.
 """
 
-import json
 import logging
 import math
-import os
-import signal
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, nullcontext, suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from types import FrameType, MappingProxyType
+from types import MappingProxyType
 from typing import Any, Literal
 
 import torch
 from accelerate import Accelerator, PartialState
 from accelerate.tracking import get_available_trackers
-from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
-from torch.distributed.tensor import DTensor, distribute_tensor
+from torch import nn
 from torch.optim import Optimizer
 
-from maya_core.errors import CheckpointMismatch, CheckpointNotFound, DataError, OutOfMemory, RunDiverged, TrainingError
+from maya_core.errors import DataError, OutOfMemory, RunDiverged, TrainingError
 from maya_core.hardware import has_bfloat16
+from maya_core.learning.checkpoints import Checkpoints, whole
 from maya_core.learning.data import Collator, SampleDataset, StepData, Steps, load_steps
 from maya_core.learning.held_out import ALL, HeldOut, held_out_losses
 from maya_core.learning.losses import LossSum
 from maya_core.learning.metrics import StepRecord
 from maya_core.learning.optim import build_optimizers, set_learning_rates, trained_parameters, warmup_cosine
-from maya_core.learning.recorder import Recorder, RunState
+from maya_core.learning.recorder import Recorder
+from maya_core.learning.stop_signals import StopSignals
 from maya_core.weights import durable
 
 log = logging.getLogger(__name__)
@@ -43,8 +39,6 @@ log = logging.getLogger(__name__)
 LONGEST_DYING = 5.0  # seconds between the end of a process's connections and the signal of its death
 MOST_SKIPPED_IN_A_ROW = 3
 MOST_REFUSED = 0.001  # share of a run's samples that may be unusable before it stops
-CHECKPOINTS, BEST, WEIGHTS = "checkpoints", "best", "weights.safetensors"  # in a run's folder
-LONGEST_TOLD = 40  # characters of a setting that a message shows
 MOST_SEEDS = 2**32  # each, and a step's number, make one of torch's seeds
 
 
@@ -173,7 +167,7 @@ def train(
                     break
         except (RunDiverged, DataError, OutOfMemory):
             if accelerator.num_processes == 1:  # others would wait for ever for this one's part
-                run.save()
+                run.checkpoints.save(run.state)
             raise
         except RuntimeError as error:  # a worker's death is told by a signal, at any place of a step: nothing to save
             if not _is_worker_gone(error):
@@ -187,36 +181,6 @@ def train(
         if run.stopped_by:
             raise SystemExit(128 + run.stopped_by)
         return run.state.step - start
-
-
-@dataclass(frozen=True, kw_only=True)
-class Progress:
-    """How far a run is: steps taken, and of how many; whether it ended before, for what is held out came no lower;
-    restarts: see TrainConfig."""
-
-    step: int
-    total: int
-    ended: bool = False
-    restarts: tuple[int, ...] = ()
-
-
-def learnt_weights(run_dir: Path) -> Path:
-    """The file of what the run in a folder has learnt: the best where that was measured, or the newest. Raises
-    CheckpointNotFound where there is none that is whole."""
-    found = durable.newest(run_dir / BEST) or durable.newest(run_dir / CHECKPOINTS)
-    if found is None:
-        raise CheckpointNotFound(f"There is no whole checkpoint in {run_dir.name}; give the folder of a run.")
-    return found.folder / WEIGHTS
-
-
-def progress_of(run_dir: Path) -> Progress | None:
-    """How far the run in a folder is, by its newest checkpoint, whose bytes are not verified; None where there is none."""
-    for found in durable.versions(run_dir / CHECKPOINTS):
-        if (found.folder / durable.MARKER).is_file():
-            content = json.loads((found.folder / "state.json").read_text())
-            run, ended = content["run"], content["state"].get("ended", False)
-            return Progress(step=found.step, total=run["steps"], ended=ended, restarts=tuple(run.get("restarts", ())))
-    return None
 
 
 def processes() -> PartialState:
@@ -241,7 +205,7 @@ def _measured(run: "_Run", held_out: HeldOut | None, collator: Collator) -> dict
     )
     if state.lowest is None or losses[ALL] < state.lowest:
         state.lowest, state.since_lowest = losses[ALL], 0
-        run.save_best()
+        run.checkpoints.save_best(state.step)
     else:
         state.since_lowest += 1
         state.ended = held_out.patience is not None and state.since_lowest >= held_out.patience
@@ -309,12 +273,11 @@ class _Run:
         *,
         allow_changes: bool,
     ) -> None:
-        self.accelerator, self.config, self.run_dir = accelerator, config, run_dir
+        self.accelerator, self.config = accelerator, config
         self.total = config.total_steps(samples)
         self.most = (
             config.batch_size * self.total if config.steps is not None else max(1, round(config.epochs * samples))
         )
-        self.identity = identity
         torch.manual_seed(config.seed)
         optimizers = build_optimizers(
             objective,
@@ -326,8 +289,8 @@ class _Run:
         )
         self.module = objective
         self.objective, *self.optimizers = accelerator.prepare(objective, *optimizers)
-        self.state = self._resume(allow_changes)
-        self.saved_at = self.state.step
+        self.checkpoints = Checkpoints(accelerator, run_dir, self.objective, self.optimizers, identity)
+        self.state = self.checkpoints.resume(allow_changes=allow_changes)
         self.recorder = Recorder(
             accelerator,
             run_dir,
@@ -340,7 +303,7 @@ class _Run:
         self.stopped_by = 0
         objective.train()
 
-    def learn(self, data: StepData, stop: "StopSignals", measure: Callable[[], dict[str, float]]) -> bool:
+    def learn(self, data: StepData, stop: StopSignals, measure: Callable[[], dict[str, float]]) -> bool:
         """One step, with what follows it; whether to leave."""
         share = self._share(self.state.step)
         set_learning_rates(self.optimizers, share)
@@ -362,7 +325,7 @@ class _Run:
         self.stopped_by = self._agreed_stop(stop)
         is_last = self.state.step == self.total or self.state.ended
         if self.state.step % self.config.save_every == 0 or is_last or self.stopped_by:
-            self.save()
+            self.checkpoints.save(self.state)
         return bool(self.stopped_by) or self.state.ended
 
     @property
@@ -382,7 +345,7 @@ class _Run:
         for optimizer in self.optimizers:
             optimizer.zero_grad()
 
-    def _agreed_stop(self, stop: "StopSignals") -> int:
+    def _agreed_stop(self, stop: StopSignals) -> int:
         """The signal that any process got, 0 for none."""
         if self.accelerator.num_processes == 1:
             return stop.received
@@ -418,58 +381,6 @@ class _Run:
             return number
         return int(self.accelerator.reduce(torch.tensor(number, device=self.accelerator.device)))
 
-    # --- checkpoints: <run>/checkpoints/step-…/{weights,optimizer}.safetensors and state.json ---
-
-    def save(self) -> None:
-        """Commit a checkpoint of this step, unless there is one."""
-        if self.saved_at == self.state.step:
-            return
-        weights = {name: _whole(parameter) for name, parameter in self._trained().items()}
-        moments, shared = _flat_state(self.optimizers)
-        content = {"state": asdict(self.state), "run": self.identity, "shared": shared}
-        if self.accelerator.is_main_process:
-
-            def write(folder: Path) -> None:
-                save_file(weights, folder / WEIGHTS)
-                save_file(moments, folder / "optimizer.safetensors")
-                (folder / "state.json").write_text(json.dumps(content, indent=1))
-
-            durable.commit(self.run_dir / CHECKPOINTS, self.state.step, write)
-        self.accelerator.wait_for_everyone()
-        self.saved_at = self.state.step
-
-    def save_best(self) -> None:
-        """Keep these weights as the best."""
-        weights = {name: _whole(parameter) for name, parameter in self._trained().items()}
-        if self.accelerator.is_main_process:
-
-            def write(folder: Path) -> None:
-                save_file(weights, folder / WEIGHTS)
-
-            durable.commit(self.run_dir / BEST, self.state.step, write, keep=1)
-        self.accelerator.wait_for_everyone()
-
-    def _resume(self, allow_changes: bool) -> RunState:
-        found = durable.newest(self.run_dir / CHECKPOINTS)
-        if found is None:
-            return RunState()
-        content = json.loads((found.folder / "state.json").read_text())
-        if not allow_changes:
-            _require_same(content["run"], _before_restart(self.identity, content["run"]))
-        stored = load_file(found.folder / WEIGHTS)
-        trained = self._trained()
-        if set(stored) != set(trained):
-            raise CheckpointMismatch("The run in this folder trains other parts of the model; use another folder.")
-        with torch.no_grad():
-            for name, parameter in trained.items():
-                parameter.copy_(_placed_like(parameter, stored[name]))
-        _restore_state(self.optimizers, load_file(found.folder / "optimizer.safetensors"), content["shared"])
-        return RunState(**content["state"])
-
-    def _trained(self) -> dict[str, nn.Parameter]:
-        module = self.accelerator.unwrap_model(self.objective)
-        return {name: parameter for name, parameter in module.named_parameters() if parameter.requires_grad}
-
 
 def training_step(
     accelerator: Accelerator, objective: nn.Module, optimizers: list[Optimizer], data: StepData, config: TrainConfig
@@ -495,7 +406,7 @@ def training_step(
     trained = trained_parameters(optimizers)
     gradients = [parameter.grad for parameter in trained if parameter.grad is not None]
     torch._foreach_mul_(gradients, accelerator.num_processes / count if count else math.nan)
-    grad_norm = float(_whole(accelerator.clip_grad_norm_(trained, config.clip_norm)))
+    grad_norm = float(whole(accelerator.clip_grad_norm_(trained, config.clip_norm)))
     for optimizer in optimizers:
         if math.isfinite(grad_norm):
             optimizer.step()
@@ -522,36 +433,6 @@ def _is_out_of_memory(error: Exception) -> bool:
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or "allocate memory" in str(error)
 
 
-class StopSignals:
-    """Remembers the first signal that asks this process to leave; a second SIGINT does what it did before. Processes
-    that prepare data get the terminal's signals too, and leave them to this one."""
-
-    signals = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
-
-    def __init__(self) -> None:
-        self.received = 0
-        self._process = os.getpid()
-        self._before: dict[signal.Signals, Any] = {}
-
-    def __enter__(self) -> "StopSignals":
-        if threading.current_thread() is threading.main_thread():
-            self._before = {number: signal.signal(number, self._note) for number in self.signals}
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        while self._before:
-            signal.signal(*self._before.popitem())
-
-    def _note(self, number: int, _: FrameType | None) -> None:
-        if os.getpid() != self._process:
-            return
-        if self.received and number == signal.SIGINT:
-            self.__exit__()
-            signal.raise_signal(number)  # for whoever heard them before
-        self.received = self.received or number
-        log.warning("leaving after this step")
-
-
 def _identity(config: TrainConfig, samples: int) -> dict[str, Any]:
     """What a resumed run must share; how it is cut into batches, saved or logged may change."""
     names = ("batch_size", "optimizer", "warmup", "weight_decay", "clip_norm", "seed", "bf16")
@@ -563,80 +444,3 @@ def _identity(config: TrainConfig, samples: int) -> dict[str, Any]:
         "betas": list(config.betas),
         **({"restarts": list(config.restarts)} if config.restarts else {}),
     }
-
-
-def _before_restart(now: dict[str, Any], was: Mapping[str, Any]) -> dict[str, Any]:
-    """What the run was where its rates start anew, if that is what it was."""
-    *earlier, last = now.get("restarts") or [None]
-    if last is None or was.get("steps") != last:
-        return now
-    before = now | {"steps": last, "restarts": earlier}
-    return before if earlier else {name: value for name, value in before.items() if name != "restarts"}
-
-
-def _require_same(was: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    """CheckpointMismatch that names what makes a run and is not as it was, with its values where one can read them."""
-
-    def told(name: str) -> str:
-        if max(len(str(side.get(name))) for side in (was, now)) > LONGEST_TOLD:
-            return f"another {name}"
-        return f"{name} {was.get(name)} (now {now.get(name)})"
-
-    if changed := [name for name in dict.fromkeys([*was, *now]) if was.get(name) != now.get(name)]:
-        raise CheckpointMismatch(
-            f"The run in this folder was started with {', '.join(map(told, changed))}; use that again, or "
-            "another folder, or begin anew (--restart)."
-        )
-
-
-# --- tensors that may be spread over processes ---
-
-
-def _whole(tensor: Tensor) -> Tensor:
-    """A tensor as one piece, on the CPU where it was spread; every process must call this."""
-    tensor = tensor.detach()
-    return (tensor.full_tensor().cpu() if isinstance(tensor, DTensor) else tensor).contiguous()
-
-
-def _placed_like(parameter: Tensor, tensor: Tensor) -> Tensor:
-    """`tensor` spread over processes as `parameter` is."""
-    if not isinstance(parameter, DTensor) or tensor.shape != parameter.shape:
-        return tensor
-    return distribute_tensor(tensor.to(parameter.device), parameter.device_mesh, parameter.placements)
-
-
-def _flat_state(optimizers: list[Optimizer]) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Every optimiser's state, by `<optimiser>.<parameter>.<name>`; whole numbers become int64 scalars. What several
-    parameters share (the tables of 8-bit moments) is there once; beside it, by key, where the others find it."""
-    tensors: dict[str, Tensor] = {}
-    shared: dict[str, str] = {}
-    first: dict[Tensor, str] = {}  # tensors are told apart by identity
-    for which, optimizer in enumerate(optimizers):
-        for number, parameter in enumerate(trained_parameters([optimizer])):
-            for name, value in optimizer.state[parameter].items():
-                key = f"{which}.{number}.{name}"
-                if isinstance(value, int):
-                    tensors[key] = torch.tensor(value)
-                elif value in first:
-                    shared[key] = first[value]
-                else:
-                    first[value] = key
-                    tensors[key] = _whole(value)
-    return tensors, shared
-
-
-def _restore_state(optimizers: list[Optimizer], tensors: dict[str, Tensor], shared: dict[str, str]) -> None:
-    parameters = [trained_parameters([optimizer]) for optimizer in optimizers]
-    placed: dict[str, Tensor | int] = {}
-    for key in (*tensors, *shared):
-        which, number, name = key.split(".", 2)
-        parameter = parameters[int(which)][int(number)]
-        if key in tensors:
-            placed[key] = _placed_state(parameter, tensors[key])
-        optimizers[int(which)].state[parameter][name] = placed[shared.get(key, key)]
-
-
-def _placed_state(parameter: Tensor, tensor: Tensor) -> Tensor | int:
-    if tensor.ndim:
-        return _placed_like(parameter, tensor).to(parameter.device)
-    return int(tensor) if tensor.dtype == torch.int64 else tensor

@@ -545,7 +545,7 @@ if sys.argv[1] == "before":
 def train(*_, **__):
     with stop:
         look_at()
-from maya_core.learning.train import StopSignals
+from maya_core.learning.stop_signals import StopSignals
 stop = StopSignals()
 stage.train = train
 sys.exit(finetune.main({["--data", str(data), "--images", str(data.parent / "images"), "--model", str(base)]!r}))

@@ -22,7 +22,8 @@ from maya_core.learning.losses import LossSum, Supervised, next_token_loss
 from maya_core.learning.metrics import read_records
 from maya_core.learning.objective import AnswerObjective
 from maya_core.learning.optim import Muon, build_optimizers, orthogonal, parameter_groups, warmup_cosine
-from maya_core.learning.train import StopSignals, TrainConfig, train
+from maya_core.learning.stop_signals import StopSignals
+from maya_core.learning.train import TrainConfig, train
 from maya_core.model.prompt import Message
 from maya_core.weights.durable import exclusive, newest
 from tests.tiny import picture, tiny_session
@@ -183,7 +184,7 @@ def test_a_full_disk_is_told_and_the_checkpoint_before_stays(tmp_path, monkeypat
     def full(*_):
         raise SafetensorError("I/O error: No space left on device (os error 28)")
 
-    monkeypatch.setattr("maya_core.learning.train.save_file", full)
+    monkeypatch.setattr("maya_core.learning.checkpoints.save_file", full)
     with pytest.raises(DiskFull, match="was not written; make room"):
         run(tmp_path / "again")
     assert newest(tmp_path / "one" / "checkpoints") == before
