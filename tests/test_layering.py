@@ -21,7 +21,7 @@ FLOORS: tuple[dict[str, tuple[str, ...]], ...] = (
     {
         "answering": ("language", "decoder", "sampling", "step_graph", "generation", "footprint", "session"),
         "learning": ("metrics", "losses", "optim", "record_index", "data", "data_languages", "formats", "records", "tables",
-                     "conversation_files", "features", "held_out", "objective", "recorder",
+                     "column_files", "conversation_files", "features", "held_out", "objective", "recorder",
                      "checkpoints", "stop_signals", "train"),
     },
     {"commands": ("arguments", "progress", "opening", "about", "models", "manner", "rows", "many", "ask")},

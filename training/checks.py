@@ -23,9 +23,10 @@ from rich.table import Table
 
 from maya_core.errors import DataError, ImageError, ImageShapeUnsupported, ImageTooLarge, PromptTooLong
 from maya_core.languages import LANGUAGES
+from maya_core.learning.column_files import ColumnFile
 from maya_core.learning.data_languages import UNKNOWN, file_language, language_label
 from maya_core.learning.formats import Source, find_picture, in_llavas_form, sources
-from maya_core.learning.record_index import RecordFile, cache_folder
+from maya_core.learning.record_index import Records, cache_folder
 from maya_core.learning.records import Defect, Record, answers, defects, messages, missing_picture, shown_id
 from maya_core.model.images import check_image, open_image
 from maya_core.model.prompt import MAYA_V1_SYSTEM
@@ -39,6 +40,7 @@ HARMLESS = ("corrupt", "duplicate-id", "wrong-language", "answer-cut")
 PLACES = 3  # of each kind that are shown
 ENOUGH = 10  # letters; fewer may be a name, a number or an option
 WINDOW = 512  # records that are read, and whose pictures are looked at, together
+WITH_PICTURES = 64  # of those that hold their pictures themselves
 TURN = 16  # tokens that a turn has beside its words, at most
 GOOD = "pictures.good"  # in the cache
 FEW = 64  # pictures; fewer are not worth a process
@@ -223,19 +225,20 @@ class PictureChecks:
 
     def look(self, wanted: Iterable[Source]) -> None:
         """Look at those of these pictures that are not known, several at a time."""
-        unknown: dict[str, tuple[Path, int]] = {}
-        for name in wanted:
-            if not isinstance(name, str) or name in unknown or name in self._bad or self._is_good(name):
+        unknown: dict[str, tuple[Path | bytes, int]] = {}
+        for source in wanted:
+            name = _name_of(source)
+            if name in unknown or name in self._bad or self._is_good(name):
                 continue
-            file = find_picture(name, self.folder)
-            key = _key_of(file) if file else 0
-            if file is None:
+            picture = source if isinstance(source, bytes) else find_picture(source, self.folder)
+            key = _key_of(picture) if picture else 0
+            if picture is None:
                 self._bad[name] = missing_picture(name, self.folder)
             elif key in self._known:
                 self._note_good(name)
             else:
-                unknown[name] = file, key
-        found = self._looked_at([file for file, _ in unknown.values()])
+                unknown[name] = picture, key
+        found = self._looked_at([picture for picture, _ in unknown.values()])
         good = [
             key for (name, (_, key)), defect in zip(unknown.items(), found, strict=True) if not self._note(name, defect)
         ]
@@ -247,21 +250,20 @@ class PictureChecks:
         of_record = sources(record.get("image"))
         self.look(of_record)
         for source in of_record:
-            defect = self._bad.get(source) if isinstance(source, str) else unreadable(source, decode=True)
-            if defect:
+            if defect := self._bad.get(_name_of(source)):
                 yield defect
 
     def close(self) -> None:
         if self._pool:
             self._pool.shutdown()
 
-    def _looked_at(self, files: Sequence[Path]) -> list[Defect | None]:
+    def _looked_at(self, pictures: Sequence[Path | bytes]) -> list[Defect | None]:
         look = partial(unreadable, decode=self.decode)
-        if len(files) < FEW:
-            return [look(file) for file in files]
+        if len(pictures) < FEW:
+            return [look(picture) for picture in pictures]
         if self._pool is None:
             self._pool = ProcessPoolExecutor(os.cpu_count(), multiprocessing.get_context("spawn"))
-        return list(self._pool.map(look, files, chunksize=8))
+        return list(self._pool.map(look, pictures, chunksize=8))
 
     def _note(self, name: str, defect: Defect | None) -> bool:
         """Remember what a picture is; whether it is bad."""
@@ -295,9 +297,17 @@ def unreadable(picture: Path | bytes, *, decode: bool) -> Defect | None:
 # --- pictures that were found good, from run to run: 8 bytes each ---
 
 
-def _key_of(file: Path) -> int:
-    status = file.stat()
-    seen = f"{file.absolute()}\0{status.st_size}\0{status.st_mtime_ns}".encode("utf-8", "surrogateescape")
+def _name_of(source: Source) -> str:
+    """What tells a picture from others: its name, or what no name is and stands for its content."""
+    return source if isinstance(source, str) else f"\0{hashlib.blake2b(source, digest_size=16).hexdigest()}"
+
+
+def _key_of(picture: Path | bytes) -> int:
+    if isinstance(picture, bytes):
+        seen = picture
+    else:
+        status = picture.stat()
+        seen = f"{picture.absolute()}\0{status.st_size}\0{status.st_mtime_ns}".encode("utf-8", "surrogateescape")
     return int.from_bytes(hashlib.blake2b(seen, digest_size=8).digest(), "little", signed=True)
 
 
@@ -333,7 +343,7 @@ def wrong_language(record: Record, language: str) -> Iterator[Defect]:
 
 
 def check_files(
-    files: Sequence[RecordFile],
+    files: Sequence[Records],
     checks: RecordChecks,
     *,
     on_record: OnRecord,
@@ -355,14 +365,15 @@ def check_files(
 class _FileCheck:
     """The check of one file."""
 
-    def __init__(self, file: RecordFile, which: int, checks: RecordChecks, findings: Findings) -> None:
+    def __init__(self, file: Records, which: int, checks: RecordChecks, findings: Findings) -> None:
         self.file, self.which, self.checks, self.findings = file, which, checks, findings
         self.named = _named_language(file, findings)
 
     def run(self, numbers: Sequence[int], on_record: OnRecord) -> None:
         identities = np.zeros(len(numbers), np.int64)  # a hash of language and id; 0 where there is none
-        for start in range(0, len(numbers), WINDOW):
-            window = numbers[start : start + WINDOW]
+        together = WITH_PICTURES if isinstance(self.file, ColumnFile) else WINDOW
+        for start in range(0, len(numbers), together):
+            window = numbers[start : start + together]
             records = [self._read(number) for number in window]
             if self.checks.pictures:
                 self.checks.pictures.look(self._pictures(records))
@@ -424,7 +435,7 @@ class _FileCheck:
             del self.findings.kinds["duplicate-id"]
 
 
-def _named_language(file: RecordFile, findings: Findings) -> str:
+def _named_language(file: Records, findings: Findings) -> str:
     """The language that the file's name says; also notes what is wrong with the file as a whole."""
     if file.damage:
         findings.damaged += 1

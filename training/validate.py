@@ -3,13 +3,14 @@
 Lists by kind every defect that would stop the run or leave a record out of it, and some that a person should look at.
 """
 
+import base64
 import json
 import os
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import tyro
 from rich.console import Console
@@ -18,7 +19,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from maya_core.errors import MayaError
 from maya_core.learning.conversation_files import data_files, open_files
 from maya_core.learning.data_languages import UNKNOWN, file_language
-from maya_core.learning.record_index import RecordFile
+from maya_core.learning.record_index import Records
 from maya_core.learning.tables import parse_columns
 from training.checks import Findings, PictureChecks, RecordChecks, check_files
 
@@ -29,7 +30,8 @@ class ValidateOptions:
     cannot be trained on, 2 where there is nothing to check."""
 
     data: Annotated[
-        tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(help="JSON or JSON Lines files, or folders of them")
+        tyro.conf.Positional[tuple[Path, ...]],
+        tyro.conf.arg(help="files of records or folders of them; training/README.md lists them"),
     ]
     images: Annotated[Path | None, tyro.conf.arg(help="folder of the pictures; not looked at if not given")] = None
     decode: Annotated[bool, tyro.conf.arg(help="read pictures to the end, not only their headers")] = True
@@ -38,7 +40,8 @@ class ValidateOptions:
     ] = None
     max_length: Annotated[int, tyro.conf.arg(help="tokens of a conversation that are kept, told with --model")] = 2048
     columns: Annotated[
-        tuple[str, ...], tyro.conf.arg(help="of CSV and TSV files, such as image=FILE question=Q answer=A language=L")
+        tuple[str, ...],
+        tyro.conf.arg(help="of CSV, TSV and Parquet, such as image=FILE question=Q answer=A language=L"),
     ] = ()
     captions: Annotated[bool, tyro.conf.arg(help="questions may be nothing but a picture, as in pretraining")] = False
     add_markers: Annotated[bool, tyro.conf.arg(help="pictures that no <image> asks for go in front")] = False
@@ -60,6 +63,7 @@ def validate(options: ValidateOptions, console: Console) -> Findings:
         columns = parse_columns(options.columns)
         files = open_files(
             [file for source in options.data for file in data_files(source, columns=columns, cache=options.cache)],
+            columns=columns,
             cache=options.cache,
             on_progress=lambda done, size: progress.update(indexing, completed=done, total=size),
         )
@@ -75,16 +79,21 @@ def validate(options: ValidateOptions, console: Console) -> Findings:
     return findings
 
 
-def _write_clean(files: Sequence[RecordFile], findings: Findings, destination: Path) -> None:
+def _write_clean(files: Sequence[Records], findings: Findings, destination: Path) -> None:
     """The records that can be trained on as they are, with the language that their file's name says."""
     fresh = destination.with_name(f"{destination.name}.new")
     with fresh.open("w", encoding="utf-8") as written:
         for record in _clean(files, findings):
-            written.write(json.dumps(record, ensure_ascii=False) + "\n")
+            written.write(json.dumps(record, ensure_ascii=False, default=_in_json) + "\n")
     os.replace(fresh, destination)
 
 
-def _clean(files: Sequence[RecordFile], findings: Findings) -> Iterator[dict[str, object]]:
+def _in_json(value: Any) -> str:
+    """A picture as an address that holds it; a date as it is written."""
+    return f"data:;base64,{base64.b64encode(value).decode()}" if isinstance(value, bytes) else str(value)
+
+
+def _clean(files: Sequence[Records], findings: Findings) -> Iterator[dict[str, object]]:
     for which, file in enumerate(files):
         bad = {*findings.unusable_in[which], *file.index.corrupt.tolist()}
         language = file_language(file.path)

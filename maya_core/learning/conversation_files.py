@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from maya_core.errors import DataError
+from maya_core.learning.column_files import COLUMNAR, ColumnFile, folder_of_columns, is_about_data
 from maya_core.learning.data_languages import UNKNOWN, file_language, language_label
 from maya_core.learning.formats import find_picture, in_llavas_form, sources
-from maya_core.learning.record_index import Offsets, Progress, RecordFile, no_progress
+from maya_core.learning.record_index import Offsets, Progress, RecordFile, Records, no_progress
 from maya_core.learning.records import conversation
 from maya_core.learning.tables import TABLES, as_conversations
 from maya_core.weights.durable import digest
@@ -23,7 +24,7 @@ from maya_core.weights.durable import digest
 if TYPE_CHECKING:
     from maya_core.learning.data import Sample
 
-SUFFIXES = (".json", ".jsonl", *TABLES)
+SUFFIXES = (".json", ".jsonl", *TABLES, *COLUMNAR)
 NATURAL, BALANCED = 1.0, 0.0  # languages as often as there are records of them; all languages equally often
 SEEN = 500  # records whose pictures' content tells data sets apart
 Narrowed = dict[tuple[int, int], Offsets]  # by file and first of a part: of its records those that are chosen
@@ -61,7 +62,7 @@ def data_files(
 
     columns: see `tables.as_conversations`. Raises DataError where there are none.
     """
-    found = [source] if source.is_file() else sorted(file for file in source.glob("*") if _is_data(file))
+    found = [source] if source.is_file() else _in_folder(source)
     made = [file for path in found if (file := as_conversations(path, columns=columns, cache=cache))]
     if not made:
         *most, last = SUFFIXES
@@ -71,8 +72,10 @@ def data_files(
     return made
 
 
-def _is_data(file: Path) -> bool:
-    return file.suffix.lower() in SUFFIXES and file.is_file()
+def _in_folder(folder: Path) -> list[Path]:
+    columnar = folder_of_columns(folder)
+    others = sorted(file for file in folder.glob("*") if file.suffix.lower() in SUFFIXES and not is_about_data(file))
+    return [*columnar, *(file for file in others if file.suffix.lower() not in COLUMNAR and file.is_file())]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,7 +151,8 @@ class ConversationFiles:
         self.sources = (DataSource(source),) if isinstance(source, Path) else tuple(source)
         by_source = [data_files(one.path, columns=columns, cache=cache) for one in self.sources]
         self._source_of = [number for number, paths in enumerate(by_source) for _ in paths]
-        self.files = open_files([path for paths in by_source for path in paths], cache=cache, on_progress=on_progress)
+        paths = [path for paths in by_source for path in paths]
+        self.files = open_files(paths, columns=columns, cache=cache, on_progress=on_progress)
         for file in self.files:
             if file.damage:
                 raise file.damage
@@ -176,7 +180,7 @@ class ConversationFiles:
         """The code of the language at a place; UNKNOWN where neither file nor record says it."""
         return self._span(index).language
 
-    def locate(self, index: int) -> tuple[RecordFile, int]:
+    def locate(self, index: int) -> tuple[Records, int]:
         """The file of the record at a place, and its number there."""
         span = self._span(index)
         record = (index - span.start) * span.records // (span.stop - span.start)
@@ -211,21 +215,21 @@ class ConversationFiles:
         pictures."""
         seen = hashlib.sha256()
         for number, file in enumerate(self.files):
-            seen.update(f"{self.sources[self._source_of[number]].weight} {digest(file.path)}\n".encode())
+            seen.update(f"{self.sources[self._source_of[number]].weight} {file.mark()}\n".encode())
         for index in range(0, len(self), -(-len(self) // SEEN)):
             file, number = self.locate(index)
             seen.update(self._pictures_of(file, number))
         return seen.hexdigest()
 
-    def _pictures_of(self, file: RecordFile, number: int) -> bytes:
+    def _pictures_of(self, file: Records, number: int) -> bytes:
         """Digests of a record's pictures, as far as they can be read."""
         try:
             record = in_llavas_form(file[number])
         except DataError:
             return b""
-        named = [source for source in sources(record.get("image")) if isinstance(source, str)]
-        found = [picture for name in named if (picture := find_picture(name, self.images))]
-        return "".join(map(digest, found)).encode()
+        own = sources(record.get("image"))
+        found = [there for name in own if isinstance(name, str) and (there := find_picture(name, self.images))]
+        return "".join(map(digest, found)).encode() + b"".join(one for one in own if isinstance(one, bytes))
 
     # --- a part of them ---
 
@@ -317,23 +321,30 @@ class ConversationFiles:
 
 
 def open_files(
-    paths: Sequence[Path], *, cache: Path | None = None, on_progress: Progress = no_progress
-) -> list[RecordFile]:
-    """The files, indexed where they were not; on_progress hears of bytes of all of them."""
+    paths: Sequence[Path],
+    *,
+    columns: Mapping[str, str] = MappingProxyType({}),
+    cache: Path | None = None,
+    on_progress: Progress = no_progress,
+) -> list[Records]:
+    """The files, indexed where they were not; on_progress hears of bytes of all of them. columns: see `ColumnFile`."""
     sizes = [path.stat().st_size for path in paths]
-    opened = []
+    opened: list[Records] = []
     for number, path in enumerate(paths):
         before = sum(sizes[:number])
 
         def in_all(done: int, _: int, before: int = before) -> None:
             on_progress(before + done, sum(sizes))
 
-        opened.append(RecordFile(path, cache=cache, on_progress=in_all))
+        if path.suffix.lower() in COLUMNAR:
+            opened.append(ColumnFile(path, columns=columns, cache=cache))
+        else:
+            opened.append(RecordFile(path, cache=cache, on_progress=in_all))
         on_progress(before + sizes[number], sum(sizes))
     return opened
 
 
-def _by_language(file: RecordFile, counts: Mapping[str, int]) -> Iterator[tuple[str, int]]:
+def _by_language(file: Records, counts: Mapping[str, int]) -> Iterator[tuple[str, int]]:
     """Counts by `language` field as counts by language; the field wins over the file's name."""
     for field, count in counts.items():
         yield language_label(field) if field.strip() else file_language(file.path), count

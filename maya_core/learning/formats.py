@@ -3,6 +3,7 @@
 Which of these a record is, is told by looking at it:
 
 LLaVA, PALO, Maya, Pangea: `conversations` of `from` and `value`, pictures in `image`.
+The Cauldron, FineVision: `texts` of `user` and `assistant`, pictures in `images`.
 LLaMA-Factory: `messages` or `conversations`, pictures in `images`, perhaps a `system` text.
 OpenAI, Hugging Face: `messages` of `role` and `content`, which is text or a list of parts of text and pictures.
 
@@ -24,7 +25,7 @@ from maya_core.model.prompt import IMAGE
 Record = Mapping[str, Any]
 Source = str | bytes  # of a picture: a name, or a file's content
 
-_TURNS = ("conversations", "messages")
+TURNS = ("conversations", "messages", "texts")  # keys under which the turns of a conversation are
 _SPEAKERS, _TEXTS = ("from", "role"), ("value", "content")
 _PICTURES = ("image", "images")
 _OF_TEXT = ("text", "input_text", "output_text")  # types of parts
@@ -41,7 +42,7 @@ def in_llavas_form(record: Record, *, add_markers: bool = False) -> Record:
 
     add_markers: where no question says that it shows the pictures, the first one does.
     """
-    turns = next((record[key] for key in _TURNS if isinstance(record.get(key), list)), None)
+    turns = next((record[key] for key in TURNS if isinstance(record.get(key), list)), None)
     if turns is None:
         return record
     listed = [source for key in _PICTURES for source in sources(record.get(key))]
@@ -50,7 +51,7 @@ def in_llavas_form(record: Record, *, add_markers: bool = False) -> Record:
     written: list[Any] = []
     if isinstance(system := record.get("system"), str) and system.strip():
         written.append({"from": "system", "value": system})
-    for turn in turns:
+    for turn in (each for one in turns for each in _said(one)):
         text, own = _turn(turn)
         if isinstance(text, dict) and isinstance(text.get("value"), str):
             shown += _in_order(text["value"], own, unplaced)
@@ -63,6 +64,13 @@ def in_llavas_form(record: Record, *, add_markers: bool = False) -> Record:
 
 
 _OWN = "\0"  # stands for a picture that is in its place already, until all texts are read
+
+
+def _said(turn: Any) -> list[Any]:
+    """The turns in one of a question and its answer; else the turn itself."""
+    if not (isinstance(turn, Mapping) and {"user", "assistant"} <= turn.keys()):
+        return [turn]
+    return [{"role": role, "content": turn[role]} for role in ("user", "assistant")]
 
 
 def _turn(turn: Any) -> tuple[Any, list[Source]]:

@@ -11,6 +11,7 @@ import mmap
 import os
 import re
 import tempfile
+from abc import ABC, abstractmethod
 from array import array
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
@@ -22,6 +23,7 @@ import platformdirs
 from numpy.typing import NDArray
 
 from maya_core.errors import DataError
+from maya_core.weights.durable import digest
 
 Offsets = NDArray[np.int64]
 Data = mmap.mmap | bytes  # of a whole file
@@ -65,8 +67,9 @@ class IndexFacts:
 
 @dataclass(frozen=True, kw_only=True)
 class RecordIndex:
-    """cuts: (records + 1,) byte offsets. usable: numbers of the records to train on, those of one language together in
-    the order of `facts.usable`. corrupt: numbers of the others. cached: whether all this is mapped from a cache file.
+    """cuts: (records + 1,) byte offsets; none where records stand in columns. usable: numbers of the records to train on,
+    those of one language together in the order of `facts.usable`. corrupt: numbers of the others. cached: whether all this
+    is mapped from a cache file.
     """
 
     facts: IndexFacts
@@ -76,13 +79,48 @@ class RecordIndex:
     cached: bool = False
 
 
-class RecordFile:
-    """The records of one file by number, from 0; each is parsed when it is asked for.
+class Records(ABC):
+    """The records of one file by number, from 0; each is read when it is asked for. It can be pickled.
 
-    Opening one that was indexed before takes milliseconds. It can be pickled: what is mapped is mapped again.
     `damage` is the DataError that says what is wrong with the file as a whole (cut off, NUL bytes at its end), or None;
     the records before the damage can be read.
     """
+
+    path: Path
+    index: RecordIndex
+
+    def __len__(self) -> int:
+        """How many records there are, corrupt ones too."""
+        return self.index.facts.records
+
+    @abstractmethod
+    def __getitem__(self, number: int) -> dict[str, Any]:
+        """The record; raises DataError where it cannot be read."""
+
+    @abstractmethod
+    def mark(self) -> str:
+        """What two files share where their content is the same."""
+
+    @property
+    def damage(self) -> DataError | None:
+        kind, sentence = self.index.facts.damage
+        return DataError(f"{self.path.name}: {sentence}", kind=kind) if kind else None
+
+    def place(self, number: int) -> str:
+        """The file and the record's place in it, counted from 1, as a message names them."""
+        return f"{self.path.name}, record {number + 1}"
+
+    def _require_number(self, number: int) -> None:
+        if not 0 <= number < len(self):
+            raise IndexError(f"{self.path.name} has {len(self)} records; there is no number {number}.")
+
+    def _changed(self) -> DataError:
+        return DataError(f"{self.path.name} was changed while it was in use; start again.", kind="changed")
+
+
+class RecordFile(Records):
+    """The records of a JSON list or of JSON Lines. Opening one that was indexed before takes milliseconds; what is mapped is
+    mapped again where it was pickled."""
 
     def __init__(
         self,
@@ -99,14 +137,9 @@ class RecordFile:
         self.index = open_index(path, cache=cache, chunk_bytes=chunk_bytes, on_progress=on_progress)
         self._data: Data | None = None
 
-    def __len__(self) -> int:
-        """How many records there are, corrupt ones too."""
-        return self.index.facts.records
-
     def __getitem__(self, number: int) -> dict[str, Any]:
         """The record; raises DataError where it is not a JSON object."""
-        if not 0 <= number < len(self):
-            raise IndexError(f"{self.path.name} has {len(self)} records; there is no number {number}.")
+        self._require_number(number)
         start, stop = self.index.cuts[number : number + 2]
         try:
             record = _parsed(self._mapped()[start + 1 : stop])
@@ -116,14 +149,8 @@ class RecordFile:
             raise DataError(f"{self.place(number)}: it is not a JSON object.", kind="not-json")
         return record
 
-    @property
-    def damage(self) -> DataError | None:
-        kind, sentence = self.index.facts.damage
-        return DataError(f"{self.path.name}: {sentence}", kind=kind) if kind else None
-
-    def place(self, number: int) -> str:
-        """The file and the record's place in it, counted from 1, as a message names them."""
-        return f"{self.path.name}, record {number + 1}"
+    def mark(self) -> str:
+        return digest(self.path)
 
     def _mapped(self) -> Data:
         if self._data is None:
@@ -132,9 +159,6 @@ class RecordFile:
                     raise self._changed()
                 self._data = _map(file)
         return self._data
-
-    def _changed(self) -> DataError:
-        return DataError(f"{self.path.name} was changed while it was in use; start again.", kind="changed")
 
     def __getstate__(self) -> dict[str, Any]:
         index = self.index
@@ -238,13 +262,26 @@ def build_index(file: BinaryIO, *, chunk_bytes: int = CHUNK, on_progress: Progre
     size, mtime_ns = _identity(file)
     data = _map(file)
     if _is_utf_16(data):
-        return _unreadable(size, mtime_ns, "it is in UTF-16; save it as UTF-8.")
+        return unreadable_index(size, mtime_ns, "encoding", "it is in UTF-16; save it as UTF-8.")
     start, is_list = _beginning(data)
     scanner = ListScanner() if is_list else LineScanner()
     file.seek(start)
     cuts, flags = _scan(file, scanner, start, lambda at: on_progress(at, size), chunk_bytes)
     cuts, damage = _end_of_list(data, cuts, scanner.closed) if is_list else _end_of_lines(data, cuts)
-    languages, language_N, corrupt_N = _labels(data, cuts, flags)
+    return index_of(size, mtime_ns, *_labels(data, cuts, flags), cuts=cuts, damage=damage)
+
+
+def index_of(
+    size: int,
+    mtime_ns: int,
+    languages: list[str],
+    language_N: NDArray[np.int32],
+    corrupt_N: NDArray[np.bool_],
+    *,
+    cuts: Offsets | None = None,
+    damage: tuple[str, str] = ("", ""),
+) -> RecordIndex:
+    """The index of records of which it is known which of `languages` each has, and whether it is corrupt."""
     usable = np.flatnonzero(~corrupt_N)
     if len(languages) > 1:
         usable = usable[np.argsort(language_N[usable], kind="stable")]
@@ -252,20 +289,21 @@ def build_index(file: BinaryIO, *, chunk_bytes: int = CHUNK, on_progress: Progre
         facts=IndexFacts(
             size=size,
             mtime_ns=mtime_ns,
-            records=len(cuts) - 1,
+            records=len(corrupt_N),
             usable=_counted(languages, language_N[~corrupt_N]),
             corrupt=_counted(languages, language_N[corrupt_N]),
             damage=damage,
         ),
-        cuts=cuts,
+        cuts=np.empty(0, np.int64) if cuts is None else cuts,
         usable=usable,
         corrupt=np.flatnonzero(corrupt_N),
     )
 
 
-def _unreadable(size: int, mtime_ns: int, sentence: str) -> RecordIndex:
+def unreadable_index(size: int, mtime_ns: int, kind: str, sentence: str) -> RecordIndex:
+    """The index of a file of which no record can be read."""
     nothing = np.empty(0, np.int64)
-    facts = IndexFacts(size=size, mtime_ns=mtime_ns, records=0, usable={}, corrupt={}, damage=("encoding", sentence))
+    facts = IndexFacts(size=size, mtime_ns=mtime_ns, records=0, usable={}, corrupt={}, damage=(kind, sentence))
     return RecordIndex(facts=facts, cuts=np.zeros(1, np.int64), usable=nothing, corrupt=nothing)
 
 

@@ -80,11 +80,12 @@ def as_conversations(path: Path, *, columns: Mapping[str, str], cache: Path | No
     return made
 
 
-def _record(image: str | None, question: str, answer: str, **more: Any) -> dict[str, Any]:
-    shown = {"image": image} if image else {}
-    asked = f"{IMAGE}\n{question}" if image else question
+def turned(images: Sequence[Any], question: str, answer: str, **more: Any) -> dict[str, Any]:
+    """A record of one question about pictures, and its answer."""
+    shown = {"image": images[0] if len(images) == 1 else list(images)} if images else {}
+    asked = f"{IMAGE * len(images)}\n{question}" if images else question
     turns = [{"from": "human", "value": asked}, {"from": "gpt", "value": answer}]
-    return {**{name: value for name, value in more.items() if value}, **shown, "conversations": turns}
+    return {**{name: value for name, value in more.items() if value not in (None, "")}, **shown, "conversations": turns}
 
 
 # --- CSV and TSV ---
@@ -98,19 +99,20 @@ def _rows(path: Path, columns: Mapping[str, str]) -> Iterator[dict[str, Any]]:
             file.seek(0)
             between = max(",;\t", key=start.count) if path.suffix.lower() == ".csv" else "\t"
             rows = csv.DictReader(file, delimiter=between)
-            named = _columns(path, rows.fieldnames or (), columns)
+            named = named_columns(path, rows.fieldnames or (), columns)
             for row in rows:
                 cells = {use: (row.get(column) or "").strip() for use, column in named.items()}
-                question = cells.pop("question", "") or _describe(path)
-                yield _record(cells.pop("image", None), question, cells.pop("answer"), **cells)
+                question = cells.pop("question", "") or described(path)
+                image = cells.pop("image", "")
+                yield turned([image] if image else [], question, cells.pop("answer"), **cells)
     except UnicodeDecodeError:
         raise DataError(f"{path.name}: it is not in UTF-8; save it so.", kind="encoding") from None
     except csv.Error as error:
         raise DataError(f"{path.name} cannot be read as a table ({error}).", kind="file") from None
 
 
-def _columns(path: Path, there: Sequence[str], given: Mapping[str, str]) -> dict[str, str]:
-    """Which column is for what."""
+def named_columns(path: Path, there: Sequence[str], given: Mapping[str, str]) -> dict[str, str]:
+    """Which column is for what. Raises DataError where that is not known."""
     if absent := [name for name in given.values() if name not in there]:
         raise DataError(f"{path.name} has no column {absent[0]!r}; it has {', '.join(there)}.", kind="missing-keys")
     by_name = {name.strip().lower(): name for name in there}
@@ -151,7 +153,7 @@ def _coco(path: Path) -> Iterator[dict[str, Any]]:
         elif any("caption" in one for one in content.get("annotations", ())):
             names = {one["id"]: one["file_name"] for one in content["images"]}
             for one in content["annotations"]:
-                yield _record(names[one["image_id"]], _describe(path), one["caption"].strip(), id=one.get("id"))
+                yield turned([names[one["image_id"]]], described(path), one["caption"].strip(), id=one.get("id"))
         else:
             raise DataError(
                 f"{path.name} has neither captions of COCO nor questions of VQAv2; write conversations.",
@@ -170,7 +172,7 @@ def _vqa(path: Path, content: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     subtype = content.get("data_subtype", "")
     for one in content["questions"]:
         image = f"COCO_{subtype}_{one['image_id']:012d}.jpg"
-        yield _record(image, one["question"], answered[one["question_id"]], id=one["question_id"])
+        yield turned([image], one["question"], answered[one["question_id"]], id=one["question_id"])
 
 
 def _answers(path: Path, questions: Mapping[str, Any]) -> dict[Any, str] | None:
@@ -199,5 +201,6 @@ def _head(path: Path) -> bytes:
         return file.read(_HEAD)
 
 
-def _describe(path: Path) -> str:
+def described(path: Path) -> str:
+    """What a caption answers, in the language that its file's name says."""
     return _DESCRIBE.get(file_language(path), _DESCRIBE["en"])

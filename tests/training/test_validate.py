@@ -234,9 +234,9 @@ def test_true_lengths_by_the_model(tmp_path, check, monkeypatch):
 
 def test_nothing_to_check(tmp_path, capsys):
     assert validate.main([str(tmp_path / "none.json")]) == 2
-    assert (
-        capsys.readouterr().err == "none.json is neither a file nor a folder with .json, .jsonl, .csv or .tsv files.\n"
-    )
+    said = "none.json is neither a file nor a folder with .json, .jsonl, .csv, .tsv, .parquet or .arrow files.\n"
+    said = "none.json is neither a file nor a folder with .json, .jsonl, .csv, .tsv, .parquet or .arrow files.\n"
+    assert capsys.readouterr().err == said
 
 
 def test_it_starts_without_torch():
