@@ -16,8 +16,8 @@ FLOORS: tuple[dict[str, tuple[str, ...]], ...] = (
     {"model": ("config", "picture_file", "colour", "images", "towers", "prompt", "turns", "layout", "processor", "attention",
                "decoder_layer", "connectors", "maya")},
     {"weights": ("durable", "destination", "gguf_file", "files", "fingerprint", "hub_errors", "account", "transfer",
-                 "hub_memory", "hub", "adapters", "quantization", "published", "checkpoint", "export", "gguf_export",
-                 "card", "push")},
+                 "hub_memory", "hub", "adapters", "runs", "quantization", "published", "checkpoint", "export",
+                 "gguf_export", "card", "push")},
     {
         "answering": ("language", "decoder", "sampling", "step_graph", "generation", "footprint", "session"),
         "learning": ("metrics", "losses", "optim", "record_index", "data", "data_languages", "formats", "records", "tables",

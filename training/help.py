@@ -26,7 +26,7 @@ GROUPS: Mapping[str, Mapping[str, tuple[str, str]]] = {
         "dry_run": ("", "tell what the run will take, and stop"),
     },
     "Data": {
-        "columns": ("NAME=COLUMN ...", "of CSV and TSV files: image, question, answer, language"),
+        "columns": ("NAME=COLUMN ...", "of CSV, TSV, Parquet: image, question, answer, language"),
         "take": ("N", "so many records, drawn by the seed, evenly over languages"),
         "mixing": ("0..1", "1: languages as often as they are; 0: all equally often"),
         "add_markers": ("", "put pictures in front that no <image> asks for"),
@@ -81,6 +81,7 @@ GROUPS: Mapping[str, Mapping[str, tuple[str, str]]] = {
         "save_every": ("STEPS", "between two checkpoints"),
         "log_every": ("STEPS", "between two records"),
         "validate_every": ("STEPS", "between two measurements of --validation"),
+        "validate_answers": ("N", "short ones of it that are answered then, and compared"),
         "patience": ("N", "end after so many measurements that came no lower"),
         "trackers": ("NAME ...", "beside metrics.jsonl, such as tensorboard"),
         "overwrite": ("", "replace another model that is at --out"),

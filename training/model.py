@@ -12,9 +12,7 @@ from torch import Tensor
 
 from maya_core.errors import MayaError
 from maya_core.hardware import has_bfloat16
-from maya_core.learning.checkpoints import learnt_weights
-from maya_core.learning.held_out import ALL
-from maya_core.learning.metrics import METRICS, read_records
+from maya_core.learning.metrics import ALL, METRICS, read_records
 from maya_core.learning.objective import AnswerObjective
 from maya_core.learning.optim import parameters_of
 from maya_core.model.config import MayaConfig
@@ -34,6 +32,7 @@ from maya_core.weights.checkpoint import (
 from maya_core.weights.destination import RECIPE, written
 from maya_core.weights.hub import local_folder
 from maya_core.weights.quantization import quantize
+from maya_core.weights.runs import Start, learnt_weights, write_start
 from training.options import StageOptions
 from training.recipes import LANGUAGE_MODEL, Recipe
 
@@ -143,7 +142,21 @@ def made_from(options: StageOptions, data: str) -> dict[str, Any]:
     return as_json
 
 
-# --- the result ---
+# --- the run, and its result ---
+
+
+def begin_run(options: StageOptions, model: MayaForConditionalGeneration, processor: MayaProcessor) -> None:
+    """Say in the run's folder what it begins from, so that its checkpoints can be opened."""
+    lora = options.recipe.lora
+    if options.model is None:
+        model.config.save_pretrained(options.run_dir)
+        processor.save_pretrained(options.run_dir)
+        start = Start(tower=options.tower, language_model=options.language_model, lora=lora)
+    else:
+        base = base_for_adapter(options.base)
+        adapter = str(local_folder(options.model)) if options.adapter == "continue" else None
+        start = Start(base=base.name, mark=base.mark, adapter=adapter, lora=lora)
+    write_start(options.run_dir, start)
 
 
 def save_result(options: StageOptions, identity: Mapping[str, Any], records: Mapping[str, int]) -> None:
@@ -180,7 +193,7 @@ def _figures(run_dir: Path) -> dict[str, Any]:
 def _written_down(options: StageOptions) -> dict[str, Any]:
     """What `--config` takes for the same."""
     names = ("model", "tower", "language_model", "adapter", "take", "mixing", "columns", "add_markers", "skip_bad")
-    names += ("validation", "validate_every", "patience", "connector", "depth")
+    names += ("validation", "validate_every", "validate_answers", "patience", "connector", "depth")
     recipe = asdict(options.recipe)
     recipe["train"]["learning_rates"] |= dict.fromkeys(options.resting, 0)
     given = {"recipe": options.recipe_name, "data": list(options.data), "images": str(options.images)}

@@ -46,6 +46,7 @@ class StageOptions:
     skip_bad: bool = False
     validation: str | None = None
     validate_every: int = 50
+    validate_answers: int = 64
     patience: int | None = None
     features: Path | None = None
     overwrite: bool = False
@@ -65,6 +66,7 @@ class StageOptions:
         more = self.more_epochs
         require(more is None or 0 < more < float("inf"), "more_epochs", "finite, and above 0", more)
         require(self.validate_every >= 1, "validate_every", "at least 1", self.validate_every)
+        require(self.validate_answers >= 0, "validate_answers", "0 or more", self.validate_answers)
         require(self.patience is None or self.patience >= 1, "patience", "at least 1", self.patience)
         ratio = self.loraplus_ratio
         require(ratio is None or 0 < ratio < float("inf"), "loraplus_ratio", "finite, and above 0", ratio)

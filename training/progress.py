@@ -8,8 +8,7 @@ from datetime import timedelta
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-from maya_core.learning.held_out import ALL
-from maya_core.learning.metrics import StepRecord
+from maya_core.learning.metrics import ALL, StepRecord
 
 OnRecord = Callable[[StepRecord], None]
 
@@ -41,6 +40,9 @@ def told(record: StepRecord, total: int, share_of_peak: float | None) -> str:
     ]
     if record.held_out:
         parts.append(f"held out {record.held_out[ALL]:.3f}")
+    if record.exact_match:
+        chrf = f", chrF {record.chrf[ALL]:.0f}" if record.chrf else ""
+        parts.append(f"right {record.exact_match[ALL]:.0f} %{chrf}")
     if share_of_peak is not None:
         parts.append(f"{share_of_peak:.0%} of peak")
     parts.append(f"{duration(record.seconds_per_step * (total - record.step))} left")

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,18 +33,20 @@ from maya_core.learning.features import FeatureStore
 from maya_core.learning.held_out import HeldOut
 from maya_core.learning.metrics import StepRecord
 from maya_core.learning.tables import parse_columns
-from maya_core.learning.train import TrainConfig, processes, train
+from maya_core.learning.train import TrainConfig, computed_in, processes, train
 from maya_core.model.maya import MayaForConditionalGeneration
 from maya_core.model.processor import MayaProcessor
 from maya_core.weights.checkpoint import load_processor
 from maya_core.weights.destination import claim
 from maya_core.weights.durable import exclusive
 from maya_core.weights.hub import local_folder
+from maya_core.weights.runs import is_run
 from training.checks import PictureChecks, RecordChecks, check_files
 from training.estimate import REACHED, Work, checkpoint_bytes, free_memory, look_at, matrix_speed, memory, suggestion
 from training.help import ADAPTER, page
 from training.model import (
     as_tuned,
+    begin_run,
     load_base,
     made_from,
     parts_of,
@@ -57,6 +60,7 @@ from training.options import StageOptions, check_options
 from training.progress import duration, live
 from training.recipes import TOWER, Recipe
 from training.settings import as_flags, read_settings
+from training.short_answers import ShortAnswers, has_chrf
 
 log = logging.getLogger(__name__)
 
@@ -95,9 +99,14 @@ def run_stage(options: StageOptions) -> None:
     if options.restart and state.is_main_process:
         _put_aside(options.run_dir, console)
     state.wait_for_everyone()
+    if state.is_main_process and not (is_run(options.run_dir) and progress_of(options.run_dir)):
+        begin_run(options, model, processor)
     torch.manual_seed(recipe.train.seed)  # of the adapters
     start = local_folder(options.model or "") if options.adapter == "continue" else None
     objective = prepare(model, recipe, state.device, start=start)
+    if held_out is not None and options.validate_answers and not recipe.captions:
+        dtype = computed_in(config, objective, state.device)
+        held_out = _with_answers(held_out, model, collator.processor, options.validate_answers, dtype, console)
     if options.features is not None:
         store = _looked_at(options.features, dataset, model, collator.processor, recipe, console)
         collator = replace(collator, see=store.batch)
@@ -234,6 +243,26 @@ def _held_out(
         _check(held, processor, options, console)
     console.print(f"{len(held):,} conversations are held out, and measured every {options.validate_every:,} steps.")
     return HeldOut(dataset=held, every=options.validate_every, patience=options.patience)
+
+
+def _with_answers(
+    held_out: HeldOut,
+    model: MayaForConditionalGeneration,
+    processor: MayaProcessor,
+    most: int,
+    dtype: torch.dtype,
+    console: Console,
+) -> HeldOut:
+    """The same with answers to what is held out, where some are short."""
+    if os.environ.get("ACCELERATE_USE_FSDP") == "true":
+        console.print("Answers are not measured: the model is spread over processes (FSDP). Its losses are.")
+        return held_out
+    short = ShortAnswers.of(held_out.dataset, processor, most=most, dtype=dtype)
+    if short is None:
+        return held_out
+    without = "" if has_chrf() else " (chrF too with pip install -e '.[train]')"
+    console.print(f"{len(short.places)} of them, whose answers are short, are answered then{without}.", soft_wrap=True)
+    return replace(held_out, answers=partial(short.measure, model))
 
 
 def _report(dataset: ConversationFiles, console: Console) -> None:

@@ -13,12 +13,12 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.optim import Optimizer
 
-from maya_core.errors import CheckpointMismatch, CheckpointNotFound
+from maya_core.errors import CheckpointMismatch
 from maya_core.learning.optim import trained_parameters
 from maya_core.learning.recorder import RunState
 from maya_core.weights import durable
+from maya_core.weights.runs import BEST, CHECKPOINTS, WEIGHTS
 
-CHECKPOINTS, BEST, WEIGHTS = "checkpoints", "best", "weights.safetensors"  # in a run's folder
 LONGEST_TOLD = 40  # characters of a setting that a message shows
 
 
@@ -31,15 +31,6 @@ class Progress:
     total: int
     ended: bool = False
     restarts: tuple[int, ...] = ()
-
-
-def learnt_weights(run_dir: Path) -> Path:
-    """The file of what the run in a folder has learnt: the best where that was measured, or the newest. Raises
-    CheckpointNotFound where there is none that is whole."""
-    found = durable.newest(run_dir / BEST) or durable.newest(run_dir / CHECKPOINTS)
-    if found is None:
-        raise CheckpointNotFound(f"There is no whole checkpoint in {run_dir.name}; give the folder of a run.")
-    return found.folder / WEIGHTS
 
 
 def progress_of(run_dir: Path) -> Progress | None:

@@ -1,6 +1,7 @@
 """Conversations that are not learnt from: how well they are answered tells when to stop, and which weights to keep."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -10,18 +11,19 @@ from torch import Tensor, nn
 from maya_core.languages import CODES
 from maya_core.learning.data import Collator, SampleDataset, Steps, load_steps
 from maya_core.learning.losses import LossSum
-
-ALL = "all"  # beside the codes of languages
+from maya_core.learning.metrics import ALL, Measured
 
 
 @dataclass(frozen=True, kw_only=True)
 class HeldOut:
     """dataset: what is asked. every: steps between two measurements; the last step is measured too. patience: measurements
-    in a row without a lower loss after which a run ends, None for never."""
+    in a row without a lower loss after which a run ends, None for never. answers: what else is measured, by one process, of
+    the model as it is then."""
 
     dataset: SampleDataset
     every: int
     patience: int | None = None
+    answers: Callable[[], Measured] | None = None
 
 
 def held_out_losses(

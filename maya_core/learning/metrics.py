@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 METRICS = "metrics.jsonl"  # in a run's folder
+ALL = "all"  # beside the codes of languages
+Measured = dict[str, dict[str, float]]  # fields of a `StepRecord`
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,7 +21,8 @@ class StepRecord:
     supervised: tokens that were learnt. tokens: that were read. seconds: wall clock of the run so far, over all its starts.
     tokens_per_second, seconds_per_step: of these steps. skipped: steps left out so far because their gradient was not
     finite. refused: samples that could not be used so far. held_out: the loss, as above, on what is not learnt from, by
-    language and of all together, where it was measured at this step.
+    language and of all together, where it was measured at this step. exact_match, chrf: of some short answers to that, in
+    percent, likewise.
     """
 
     step: int
@@ -35,6 +38,8 @@ class StepRecord:
     skipped: int = 0
     refused: int = 0
     held_out: dict[str, float] = field(default_factory=dict)
+    exact_match: dict[str, float] = field(default_factory=dict)
+    chrf: dict[str, float] = field(default_factory=dict)
 
 
 class MetricsLog:

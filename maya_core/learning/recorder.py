@@ -2,7 +2,8 @@
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from torch import Tensor
 from maya_core.languages import CODES
 from maya_core.learning.data import StepData
 from maya_core.learning.losses import LossSum
-from maya_core.learning.metrics import METRICS, MetricsLog, StepRecord
+from maya_core.learning.metrics import METRICS, Measured, MetricsLog, StepRecord
 
 
 @dataclass
@@ -57,6 +58,13 @@ class Recorder:
         """loss, count, then sums and counts by language"""
         return torch.zeros(2 + 2 * (len(CODES) + 1), dtype=torch.float64, device=self.accelerator.device)
 
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """What is done meanwhile does not count in the speed of the steps."""
+        started = time.monotonic()
+        yield
+        self.last += time.monotonic() - started
+
     def add(
         self,
         state: RunState,
@@ -64,9 +72,9 @@ class Recorder:
         loss: LossSum,
         grad_norm: float,
         share: float,
-        held_out: Mapping[str, float],
+        measured: Measured,
     ) -> None:
-        """held_out: losses that were measured at this step, if any were."""
+        """measured: what was measured at this step, if anything was."""
         self.tokens += data.tokens
         self.steps += 1
         if math.isfinite(grad_norm):
@@ -74,11 +82,11 @@ class Recorder:
             self.sums[1] += loss.count
             if loss.by_language is not None:
                 self.sums[2:] += loss.by_language.flatten()
-        if state.step % self.every and state.step != self.total and not held_out:
+        if state.step % self.every and state.step != self.total and not measured:
             return
         sums = self.accelerator.reduce(self.sums).tolist()
         if self.metrics is not None:
-            self._write(self.metrics, state, sums, grad_norm, share, held_out)
+            self._write(self.metrics, state, sums, grad_norm, share, measured)
         self.tokens, self.steps, self.sums, self.last = 0, 0, self._empty(), time.monotonic()
 
     def _write(
@@ -88,7 +96,7 @@ class Recorder:
         sums: list[float],
         grad_norm: float,
         share: float,
-        held_out: Mapping[str, float],
+        measured: Measured,
     ) -> None:
         now = time.monotonic()
         languages = len(CODES) + 1
@@ -106,12 +114,13 @@ class Recorder:
             seconds_per_step=(now - self.last) / self.steps,
             skipped=state.skipped,
             refused=state.refused,
-            held_out=dict(held_out),
+            **measured,
         )
         metrics.write(record)
         if self.is_tracked:
             shown = asdict(record)
-            for field, name in (("loss_by_language", "loss"), ("held_out", "held_out")):
+            for field in ("loss_by_language", "held_out", "exact_match", "chrf"):
+                name = field.removesuffix("_by_language")
                 shown |= {f"{name}/{code}": value for code, value in shown.pop(field).items()}
             self.accelerator.log(shown, step=state.step)
         self.on_record(record)

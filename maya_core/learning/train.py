@@ -26,9 +26,9 @@ from maya_core.errors import DataError, OutOfMemory, RunDiverged, TrainingError
 from maya_core.hardware import has_bfloat16
 from maya_core.learning.checkpoints import Checkpoints, whole
 from maya_core.learning.data import Collator, SampleDataset, StepData, Steps, load_steps
-from maya_core.learning.held_out import ALL, HeldOut, held_out_losses
+from maya_core.learning.held_out import HeldOut, held_out_losses
 from maya_core.learning.losses import LossSum
-from maya_core.learning.metrics import StepRecord
+from maya_core.learning.metrics import ALL, Measured, StepRecord
 from maya_core.learning.optim import build_optimizers, set_learning_rates, trained_parameters, warmup_cosine
 from maya_core.learning.recorder import Recorder
 from maya_core.learning.stop_signals import StopSignals
@@ -188,9 +188,9 @@ def processes() -> PartialState:
     return PartialState(cpu=not torch.accelerator.is_available())
 
 
-def _measured(run: "_Run", held_out: HeldOut | None, collator: Collator) -> dict[str, float]:
-    """Losses on what is held out, where this step's are measured; the lowest so far keep their weights, and where it does
-    not come lower for long, the run ends."""
+def _measured(run: "_Run", held_out: HeldOut | None, collator: Collator) -> Measured:
+    """Losses on what is held out, where this step's are measured, and answers to it; the lowest so far keep their weights,
+    and where it does not come lower for long, the run ends."""
     state = run.state
     if held_out is None or (state.step % held_out.every and state.step != run.total):
         return {}
@@ -209,7 +209,7 @@ def _measured(run: "_Run", held_out: HeldOut | None, collator: Collator) -> dict
     else:
         state.since_lowest += 1
         state.ended = held_out.patience is not None and state.since_lowest >= held_out.patience
-    return losses
+    return {"held_out": losses} | run.measure(held_out.answers)
 
 
 def _check_trackers(names: tuple[str, ...]) -> None:
@@ -303,7 +303,7 @@ class _Run:
         self.stopped_by = 0
         objective.train()
 
-    def learn(self, data: StepData, stop: StopSignals, measure: Callable[[], dict[str, float]]) -> bool:
+    def learn(self, data: StepData, stop: StopSignals, measure: Callable[[], Measured]) -> bool:
         """One step, with what follows it; whether to leave."""
         share = self._share(self.state.step)
         set_learning_rates(self.optimizers, share)
@@ -321,7 +321,9 @@ class _Run:
         self.state.step += 1
         self._count_refused(data)
         self._count_skips(data, grad_norm)
-        self.recorder.add(self.state, data, loss, grad_norm, share, measure())
+        with self.recorder.paused():
+            measured = measure()
+        self.recorder.add(self.state, data, loss, grad_norm, share, measured)
         self.stopped_by = self._agreed_stop(stop)
         is_last = self.state.step == self.total or self.state.ended
         if self.state.step % self.config.save_every == 0 or is_last or self.stopped_by:
@@ -331,6 +333,17 @@ class _Run:
     @property
     def computes_in(self) -> torch.dtype:
         return computed_in(self.config, self.objective, self.accelerator.device)
+
+    def measure(self, what: Callable[[], Measured] | None) -> Measured:
+        """Let the first process measure something while nothing trains."""
+        measured: Measured = {}
+        if what is not None:
+            self.objective.eval()
+            if self.accelerator.is_main_process:
+                measured = what()
+            self.objective.train()
+            self.accelerator.wait_for_everyone()
+        return measured
 
     def finish(self) -> None:
         self.accelerator.end_training()

@@ -115,7 +115,7 @@ def write_adapter(
     save_file(tensors, folder / ADAPTER_WEIGHTS, {_BASE: base.mark})  # more than one would stand in any order
     name, _, commit = base.name.partition("@")
     if is_folder := Path(base.name).is_dir():
-        name = _seen_from(place.resolve(), Path(base.name).resolve())
+        name = seen_from(place.resolve(), Path(base.name).resolve())
     config = _peft_config(
         settings,
         base_model_name_or_path=name,
@@ -134,7 +134,7 @@ def as_stored(trained: Mapping[str, Tensor]) -> dict[str, Tensor]:
     }
 
 
-def _seen_from(place: Path, base: Path) -> str:
+def seen_from(place: Path, base: Path) -> str:
     return os.path.relpath(base, place) if place.anchor == base.anchor else str(base)
 
 

@@ -4,7 +4,7 @@
 `llava_cohere`: the published one; `published` knows it.
 
 In ours the language model may be a GGUF file beside the rest. A folder with a LoRA adapter is read as its base with the
-adapter merged in.
+adapter merged in, that of a run as what it learnt so far.
 
 Loading is strict: before weights are read, the headers of their files are; a key that is missing, unexpected or misshapen
 is named, and nothing is ever filled with random weights.
@@ -29,7 +29,7 @@ from maya_core.model.config import VISION_CONFIGS, MayaConfig, PhotographTowerCo
 from maya_core.model.maya import MayaForConditionalGeneration
 from maya_core.model.processor import ImagePreparation, MayaProcessor, image_token_id_of, load_tokenizer
 from maya_core.model.towers import tower_class
-from maya_core.weights import adapters
+from maya_core.weights import adapters, runs
 from maya_core.weights.destination import written
 from maya_core.weights.files import (
     Reader,
@@ -45,7 +45,7 @@ from maya_core.weights.files import (
     tensors_beside,
     tensors_in,
 )
-from maya_core.weights.fingerprint import fingerprint
+from maya_core.weights.fingerprint import fingerprint, mark_of
 from maya_core.weights.hub import local_folder, pinned
 from maya_core.weights.published import PUBLISHED_TYPE, local_tower, published_config, published_tensors
 from maya_core.weights.quantization import (
@@ -120,7 +120,9 @@ def _processor(config: MayaConfig, preprocessor: Path | None, tokenizer_folder: 
 
 
 def _under_adapter(folder: Path) -> Path:
-    """The folder itself, or that of the model which the adapter in it belongs to."""
+    """The folder itself, or that of the model which the adapter in it belongs to, or which the run in it began from."""
+    if runs.is_run(folder):
+        return runs.folder_of(folder) if runs.is_new(folder) else _under_adapter(_run_base(folder))
     if not adapters.is_adapter(folder):
         return folder
     try:
@@ -134,6 +136,16 @@ def _under_adapter(folder: Path) -> Path:
             f"{folder.name} is an adapter on an adapter; `maya convert` makes a whole model of {base.name} first."
         )
     return base
+
+
+def _run_base(folder: Path) -> Path:
+    """The folder of the model that a run began from."""
+    try:
+        return local_folder(runs.start_of(folder).base or "")
+    except CheckpointNotFound as absent:
+        raise CheckpointNotFound(
+            f"{folder.name} is a run, and what it began from is not where {runs.RUN} says: {absent}"
+        ) from None
 
 
 def load_config(folder: Path) -> MayaConfig:
@@ -191,13 +203,29 @@ def _fill(
 
 
 def _tensors(folder: Path) -> Tensors:
-    """Every learnt tensor of a checkpoint under our names, read one at a time; an adapter's are merged into its base's."""
+    """Every learnt tensor of a checkpoint under our names, read one at a time; an adapter's are merged into its base's, and
+    a run's take the place of those that it began from."""
+    if runs.is_run(folder):
+        yield from runs.overlaid(folder, _begun_from(folder))
+        return
     if adapters.is_adapter(folder):
         base = _under_adapter(folder)
         tensors = _tensors(base)
         yield from adapters.merged(folder, dequantized(tensors) if is_quantized(base) else tensors)
         return
     yield from _stored(folder, tensors_in)
+
+
+def _begun_from(folder: Path) -> Tensors:
+    """The tensors that a run began from; of a new model's those of its tower and its language model."""
+    start = runs.start_of(folder)
+    if start.tower is not None and start.language_model is not None:
+        tower = _tower_tensors(local_folder(start.tower), load_config(folder), tensors_in)
+        yield from chain(tower, _language_tensors(local_folder(start.language_model), tensors_in))
+        return
+    base = _run_base(folder)
+    tensors = _tensors(base)
+    yield from dequantized(tensors) if start.lora is not None and is_quantized(base) else tensors
 
 
 def _stored(folder: Path, read: Reader) -> Iterable[tuple[str, Any]]:
@@ -220,6 +248,13 @@ def require_whole(path_or_repo: str | Path) -> None:
 
 
 def _require_whole(folder: Path, model: MayaForConditionalGeneration) -> None:
+    if runs.is_run(folder):
+        if not runs.is_new(folder):
+            base = _run_base(folder)
+            _require_whole(base, model)
+            runs.require_base(folder, fingerprint_of(base), base=base)
+        runs.require_fit(folder, _shapes(model))
+        return
     if adapters.is_adapter(folder):
         base = _under_adapter(folder)
         _require_whole(base, model)
@@ -301,7 +336,10 @@ def places_of(path_or_repo: str | Path) -> list[Path]:
 
 def fingerprint_of(path_or_repo: str | Path) -> str:
     """What two checkpoints share where they are made of the same weights; see `fingerprint`."""
-    marks = "".join(map(fingerprint, places_of(path_or_repo)))
+    places = places_of(path_or_repo)
+    marks = "".join(
+        mark_of(runs.learnt_weights(place)) if runs.is_run(place) else fingerprint(place) for place in places
+    )
     return hashlib.sha256(marks.encode()).hexdigest()
 
 
@@ -314,8 +352,11 @@ def base_for_adapter(path_or_repo: str | Path) -> adapters.Base:
 
 def stored_dtype(path_or_repo: str | Path) -> torch.dtype:
     """The number format that most of a checkpoint's weights have, of those that are not in four bits."""
+    folder = _under_adapter(local_folder(path_or_repo))
+    if runs.is_run(folder):
+        return torch.float32  # of a new model, as it learns
     numbers: Counter[str] = Counter()
-    for name, header in headers_in(_under_adapter(local_folder(path_or_repo))):
+    for name, header in headers_in(folder):
         if header.dtype in _DTYPES and ".weight." not in name:  # no part of a quantised matrix
             numbers[header.dtype] += math.prod(header.shape)
     return _DTYPES[numbers.most_common(1)[0][0]] if numbers else torch.float32

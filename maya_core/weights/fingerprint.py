@@ -46,6 +46,15 @@ def fingerprint(folder: Path) -> str:
     return seen.hexdigest()
 
 
+def mark_of(file: Path) -> str:
+    """As `fingerprint`, of one file of weights."""
+    seen = hashlib.sha256()
+    header_of(file)
+    with file.open("rb") as opened:
+        _see(opened, seen)
+    return seen.hexdigest()
+
+
 def _see(opened: BinaryIO, seen: Any) -> None:
     """Take in a safetensors file: names, types and shapes, and the start of each tensor."""
     length = int.from_bytes(opened.read(8), "little")

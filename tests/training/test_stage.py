@@ -114,6 +114,7 @@ def test_a_full_tuning_changes_connector_and_language_model_alone(tune, base):
     assert "left" in printed.out
     parts = {name.split(".")[0] for name in changed(base, out)}
     assert parts == {"connector", "language_model"}
+    assert not changed(out.with_name("out.run"), out)  # a run opens as a model, which is its result
     assert json.loads((out / "recipe.json").read_text())["train"]["batch_size"] == 4
 
 
@@ -145,6 +146,7 @@ def test_an_adapter_loads_as_what_was_trained_and_in_peft(tune, base, kind):
     assert not torch.allclose(logits(out), logits(base), atol=1e-3)
     image = Image.new("RGB", (64, 64), (200, 30, 30))
     batch = load_processor(base).prompts([[Message(role="user", text=SENTENCES[0], images=(image,))]])
+    assert torch.allclose(logits(out.with_name("out.run")), logits(out), atol=1e-5)
     model = PeftModel.from_pretrained(load_model(base), str(out))
     model.eval()
     with torch.no_grad():
@@ -308,6 +310,7 @@ def test_a_new_maya_from_a_tower_and_a_language_model(tune, parts):
     for part in ("vision_tower", "language_model"):
         for name, tensor in getattr(model, part).state_dict().items():
             assert torch.equal(tensor, getattr(made, part).state_dict()[name]), name
+    assert not changed(out.with_name("out.run"), out)
     assert made.config.prompt_format == "maya-v1"
     assert made.config.image_aspect_ratio == "pad"  # what stage 2 and answers take; captions alone are stretched
 
@@ -719,6 +722,7 @@ def test_an_adapter_is_tuned_on_or_merged_in_as_one_says(tune, base, tmp_path):
         assert status == 0, printed.err
         assert (tmp_path / way / files).is_file()
         assert torch.allclose(logits(tmp_path / way), first, atol=1e-4)  # it begins where the other ended
+        assert torch.allclose(logits(tmp_path / f"run-{way}"), logits(tmp_path / way), atol=1e-5)
     config = json.loads((tmp_path / "continue" / "adapter_config.json").read_text())
     assert (config["r"], config["lora_alpha"]) == (4, 8)
     assert config["base_model_name_or_path"] == os.path.relpath(base, tmp_path / "continue")
@@ -840,7 +844,9 @@ def test_what_is_held_out_is_measured_and_the_best_weights_are_the_result(tune, 
     measured = [one for one in read_records(out.with_name("out.run") / "metrics.jsonl") if one["held_out"]]
     assert [one["step"] for one in measured] == [2, 4, 6]
     assert set(measured[0]["held_out"]) == {"all", *CODES}
-    assert f"held out {measured[0]['held_out']['all']:.3f}" in printed.out
+    assert set(measured[0]["exact_match"]) == set(measured[0]["chrf"]) <= {"all", *CODES}
+    said = f"held out {measured[0]['held_out']['all']:.3f}, right {measured[0]['exact_match']['all']:.0f} %, chrF"
+    assert said in printed.out
     best = min(measured, key=lambda one: one["held_out"]["all"])["step"]
     [kept] = (tmp_path / "out.run" / "best").iterdir()
     assert kept.name == f"step-{best:08d}"

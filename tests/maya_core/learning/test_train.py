@@ -18,6 +18,7 @@ from torch import nn
 
 from maya_core.errors import CheckpointMismatch, DataError, DiskFull, OutOfMemory, RunBusy, RunDiverged, TrainingError
 from maya_core.learning.data import ConversationCollator, Sample, load_steps
+from maya_core.learning.held_out import HeldOut
 from maya_core.learning.losses import LossSum, Supervised, next_token_loss
 from maya_core.learning.metrics import read_records
 from maya_core.learning.objective import AnswerObjective
@@ -58,7 +59,7 @@ class Colours:
         return Sample(messages=(user, Message(role="assistant", text=self.names[index % 4])))
 
 
-def run(folder, config=CONFIG, *, dataset=None, stop_after=None, text=None):
+def run(folder, config=CONFIG, *, dataset=None, stop_after=None, text=None, held_out=None):
     session = tiny_session(text=text)
     records = []
 
@@ -68,7 +69,8 @@ def run(folder, config=CONFIG, *, dataset=None, stop_after=None, text=None):
             raise KeyboardInterrupt
 
     collate = ConversationCollator(session.processor)
-    train(AnswerObjective(session.model), dataset or Colours(), collate, config, folder, on_record=note)
+    objective = AnswerObjective(session.model)
+    train(objective, dataset or Colours(), collate, config, folder, on_record=note, held_out=held_out)
     return session.model, records
 
 
@@ -571,9 +573,14 @@ def test_a_damaged_checkpoint_is_passed_over(tmp_path):
 def test_tensorboard_gets_what_the_records_hold(tmp_path):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    _, records = run(tmp_path, replace(CONFIG, trackers=("tensorboard",)))
+    held_out = HeldOut(dataset=Colours(), every=4, answers=lambda: {"exact_match": {"all": 50.0, "hi": 25.0}})
+    _, records = run(tmp_path, replace(CONFIG, trackers=("tensorboard",)), held_out=held_out)
     [events] = tmp_path.rglob("events.out.*")
     shown = EventAccumulator(str(events)).Reload()
+    assert [(point.step, point.value) for point in shown.Scalars("exact_match/hi")] == [(4, 25), (8, 25)]
+    assert [point.value for point in shown.Scalars("held_out/all")] == [
+        pytest.approx(record.held_out["all"]) for record in records if record.held_out
+    ]
     assert [(point.step, point.value) for point in shown.Scalars("loss")] == [
         (record.step, pytest.approx(record.loss)) for record in records
     ]
