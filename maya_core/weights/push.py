@@ -26,6 +26,7 @@ from maya_core.weights.checkpoint import load_config, require_whole
 from maya_core.weights.destination import CONFIGS, RECIPE
 from maya_core.weights.files import read_json
 from maya_core.weights.hub_errors import SIGN_IN, licence_page, told
+from maya_core.weights.runs import CHECKPOINTS, is_run
 
 CARD = "README.md"
 SENT = (
@@ -79,11 +80,9 @@ def pack(
     """
     if not _NAME.fullmatch(repository):
         raise DestinationError(f"{repository!r} is no name on the hub; give owner/name.")
+    if is_run(folder) or (folder / CHECKPOINTS).is_dir():
+        raise CheckpointNotFound(f"{folder.name} is a run and not its result; finish it, and give the result's folder.")
     if not any((folder / name).is_file() for name in CONFIGS):
-        if (folder / "checkpoints").is_dir():
-            raise CheckpointNotFound(
-                f"{folder.name} is a run and not its result; finish it, and give the result's folder."
-            )
         raise CheckpointNotFound(f"{folder.name} holds no model; give the folder of one.")
     require_whole(folder)
     config, recipe, found = load_config(folder), _recipe(folder), _base(folder, base)

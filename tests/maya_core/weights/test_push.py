@@ -208,9 +208,12 @@ def test_a_repository_that_others_see_gets_nothing_that_was_to_be_private(hub, m
 
 
 def test_what_is_no_model_is_said(hub, model, tmp_path):
-    (tmp_path / "mine.run" / "checkpoints").mkdir(parents=True)
-    with pytest.raises(CheckpointNotFound, match=r"mine\.run is a run and not its result; finish it"):
-        pack(tmp_path / "mine.run", MINE)
+    run = tmp_path / "mine.run"
+    (run / "checkpoints").mkdir(parents=True)
+    for name in ("metrics.jsonl", "run.json", "config.json"):  # a run of a new model has its configuration in it
+        (run / name).write_text("{}")
+        with pytest.raises(CheckpointNotFound, match=r"mine\.run is a run and not its result; finish it"):
+            pack(run, MINE)
     with pytest.raises(CheckpointNotFound, match="holds no model"):
         pack(tmp_path, MINE)
     with pytest.raises(DestinationError, match="give owner/name"):
