@@ -5,7 +5,7 @@ import signal
 import sys
 import webbrowser
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import platformdirs
 import tyro
@@ -15,6 +15,9 @@ from app.uploads import own_folder
 if TYPE_CHECKING:
     from app.lan import Lan
     from app.running import Running
+
+
+MENDABLE, INTERRUPTED = 2, 130  # exit statuses, as the maya command's
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,10 +67,10 @@ def main() -> None:
     try:
         stay_private(offline=options.offline or options.model is None)
         _serve(options)
+    except KeyboardInterrupt:  # while it starts; later the page ends with it, in order
+        sys.exit(INTERRUPTED)
     except OSError as error:
-        sys.exit(
-            f"Maya cannot write to its folders ({error.strerror}); look for free space and for the right to write."
-        )
+        _refuse(f"Maya cannot write to its folders ({error.strerror}); look for free space and for the right to write.")
 
 
 def _install() -> None:
@@ -102,7 +105,7 @@ def _serve(options: AppOptions) -> None:
 def _open(options: AppOptions, running: "Running") -> None:
     from app.engine import LocalEngine, OneAtATime
     from app.history import History
-    from app.models import Models, place_of
+    from app.models import Models, check_place, place_of
     from app.proxies import no_proxies
 
     with no_proxies():
@@ -116,6 +119,7 @@ def _open(options: AppOptions, running: "Running") -> None:
     model = options.model or settings.load().model
     engine = LocalEngine(place_of(model))
     try:
+        check_place(options.model)
         language = get_language(options.lang).code if options.lang else None
         port = usual_port() if options.port is None else options.port
         lan = Lan(local_address(), port) if options.lan else None
@@ -145,7 +149,13 @@ def _open(options: AppOptions, running: "Running") -> None:
             token=running.token,
         )
     except (MayaError, PortTaken, ValueError) as error:
-        sys.exit(str(error))
+        _refuse(str(error))
+
+
+def _refuse(sentence: str) -> NoReturn:
+    """What the person can mend."""
+    print(sentence, file=sys.stderr)
+    sys.exit(MENDABLE)
 
 
 def _tell_of(lan: "Lan", language: str | None) -> None:

@@ -1,13 +1,14 @@
 """From what the page shows to what the model reads, and back. No layout and no torch here."""
 
+import threading
 import time
-from collections.abc import Generator, Iterator, Mapping, Sequence
-from contextlib import closing
+from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
+from contextlib import closing, suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from app.engine import Engine
-from app.history import Entry, History
+from app.history import ConversationGone, Entry, History, PictureGone, TurnGone, there
 from app.i18n import later
 from app.plain import shown_plain
 from app.settings import Settings
@@ -20,6 +21,8 @@ Shown = list[dict[str, Any]]  # gradio's messages: {"role": ..., "content": text
 Typed = Mapping[str, Any]  # of the question box: {"text": str, "files": [path, ...]}
 
 EMPTY: Typed = {"text": "", "files": []}
+NOTHING_SAID = Entry(role="assistant", text="")
+GONE = "\U0001f5bc\ufe0f ✕"  # in place of a picture whose file is not there
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,124 +30,234 @@ class View:
     """What the page shows: the conversation, a notice, and the entry whose figures it gives.
 
     conversation: its id; None before the first question. typed: a question that comes back, because of trouble.
+    turns: the id of each shown entry's turn; 0 where it has none yet. revision: of what is shown, in the history.
+    half: whether the last answer can be gone on with, or its question be answered after all.
     notice: a sentence of the interface, or the trouble; said in the language that the page speaks when it shows it. One
         that tells the answer's language is said in that.
+    underway: the answer that is being made.
     """
 
     conversation: str | None
     typed: Typed = field(default_factory=lambda: EMPTY)
     shown: Shown = field(default_factory=list)
+    turns: tuple[int, ...] = ()
+    revision: str = ""
+    half: bool = False
     notice: str | MayaError = ""
     answer: Entry | None = None
+    underway: "Underway | None" = None
+
+
+class Underway:
+    """An answer that is being made. It is ended once, by its maker or by who stops it, and then kept as far as it came."""
+
+    def __init__(self, history: History, asked: View, question: int, answer: Entry) -> None:
+        """asked: the conversation up to the question, whose id is `question`. answer: as far as it is there already."""
+        assert asked.conversation
+        self.history, self.conversation, self.asked = history, asked.conversation, asked
+        self.question, self.answer = question, answer
+        self.trouble: MayaError | None = None  # with keeping it
+        self._ended = False
+        self._change = threading.Lock()
+
+    def grow(self, text: str, **changes: Any) -> bool:
+        """Whether it goes on."""
+        with self._change:
+            if not self._ended:
+                self.answer = replace(self.answer, text=self.answer.text + text, **changes)
+            return not self._ended
+
+    def end(self, *, half: bool) -> None:
+        """Keep what has come. A question without a word of an answer stays, to be answered another time."""
+        with self._change:
+            if self._ended:
+                return
+            self._ended, self.answer = True, replace(self.answer, half=half)
+            try:
+                if self.answer.text:
+                    self.history.keep_answer(self.conversation, self.question, self.answer)
+                else:
+                    self.history.leave_unanswered(self.conversation, self.question)
+            except MayaError as error:
+                self.trouble = error
+
+    def take_back(self) -> bool:
+        """Take the question out again, unless it has come to an end, or to a word; whether that was done."""
+        with self._change:
+            if self._ended or self.answer.text:
+                return False
+            with suppress(MayaError):  # then the question stays
+                self.history.take_back(self.conversation, self.question)
+                self._ended = True
+            return self._ended
 
 
 @dataclass(frozen=True, kw_only=True)
 class Chat:
-    """An engine, and where what it says is kept. interface: the language that the page speaks."""
+    """An engine, and where what it says is kept. interface: the language that the page speaks. is_heard: whether who asked
+    is still there to take back a question that could not be answered."""
 
     engine: Engine
     history: History
     settings: Settings
     interface: str | None = None
+    is_heard: Callable[[], bool] = lambda: True
 
     def ask(self, conversation: str | None, typed: Typed) -> Generator[View]:
         """A question, and its answer as it comes. Trouble is told, and what was typed goes back into the box."""
-        before = View(conversation=conversation, typed=typed, shown=self.shown(conversation))
         try:
             text = clean_text(typed.get("text") or "")
             pictures = tuple(self.history.keep_picture(path) for path in typed.get("files") or ())
             if not pictures and not self._has_picture(conversation):
-                yield replace(before, notice=later("Add a picture first."))
+                yield replace(self.view(conversation), typed=typed, notice=later("Add a picture first."))
                 return
             key = conversation or self.history.create(text)
-            self.history.append(key, Entry(role="user", text=text, pictures=pictures))
-        except MayaError as error:
-            yield replace(before, notice=error)
+            question = self.history.append(key, Entry(role="user", text=text, pictures=pictures))
+        except ConversationGone as error:
+            yield View(conversation=None, typed=typed, notice=error)
             return
-        yield from self._answer(key, typed)
-
-    def ask_again(self, conversation: str, turn: int, text: str | None = None) -> Generator[View]:
-        """The question of a turn anew, in other words where `text` is given; what came after it is forgotten."""
-        entries = self.history.entries(conversation)
-        question = entries[turn]
-        assert question.role == "user"
-        before = View(conversation=conversation, shown=self.shown(conversation))
-        try:
-            if text is not None:
-                question = replace(question, text=clean_text(text))
-            self.history.append(conversation, question, keep=turn)
         except MayaError as error:
-            yield replace(before, notice=error)
+            yield replace(self.view(conversation), typed=typed, notice=error)
             return
-        yield from self._answer(conversation, {"text": question.text, "files": list(map(str, question.pictures))})
+        yield from self._answer(key, question, typed)
 
-    def _answer(self, conversation: str, typed: Typed) -> Generator[View]:
-        """The answer to the last turn. What has come of it is kept, even if it is stopped or breaks off; a question that
-        got no word of an answer because of trouble goes back into the box."""
-        asked = self.shown(conversation)
-        view = View(conversation=conversation, shown=asked)
-        yield view
-        answer, note = Entry(role="assistant", text=""), ""
-        trouble: MayaError | None = None
-        started = time.monotonic()
+    def ask_again(
+        self, conversation: str, turn: int, text: str | None = None, *, seen: Collection[int] | None = None
+    ) -> Generator[View]:
+        """The question of a turn anew, in other words where `text` is given; what came after it is forgotten with the first
+        word of its answer. seen: the turns that the page shows; those that it does not are never forgotten."""
+        typed = {"text": text or "", "files": []}
         try:
             entries = self.history.entries(conversation)
-            languages = answer_languages(entries, self.settings.answer_language, self.interface)
-            note = languages[len(entries) - 1].notice
+            question = next((entry for entry in entries if entry.id == turn and entry.role == "user"), None)
+            if question is None:
+                raise TurnGone("The question is not there any more; look at the conversation as it is now.")
+            if text is not None:
+                question = replace(question, text=clean_text(text))
+            known = [entry.id for entry in entries] if seen is None else seen
+            asked = self.history.append(conversation, question, instead_of=turn, seen=known)
+        except MayaError as error:
+            yield replace(self.view(conversation), typed=typed if text else EMPTY, notice=error)
+            return
+        yield from self._answer(conversation, asked, typed if text else EMPTY)
+
+    def go_on(self, conversation: str) -> Generator[View]:
+        """With the last answer, where it is half; or with the last question, where it has none."""
+        entries = self.history.entries(conversation)
+        if not _is_half(entries):
+            yield self.view(conversation)
+            return
+        question = next(entry for entry in reversed(entries) if entry.role == "user")
+        begun = entries[-1] if entries[-1].role == "assistant" else NOTHING_SAID
+        yield from self._answer(conversation, question.id, EMPTY, begun)
+
+    def _answer(self, conversation: str, question: int, typed: Typed, begun: Entry = NOTHING_SAID) -> Generator[View]:
+        """The answer to the last question. What has come of it is kept, even if it is stopped or breaks off; a question that
+        got no word of an answer because of trouble goes back to who asked it."""
+        entries = self.history.entries(conversation)
+        asked = entries[:-1] if begun.text else entries
+        view = replace(self._view(conversation, asked), half=False)
+        underway = Underway(self.history, view, question, begun)
+        view = replace(view, underway=underway)
+        note: str | MayaError = ""
+        before, started = begun.seconds, time.monotonic()
+        most = self.settings.most_tokens
+        try:
+            yield _grown(view, begun)
+            languages = answer_languages(asked, self.settings.answer_language, self.interface)
+            note = languages[len(asked) - 1].notice
             view = replace(view, notice=note)
-            messages = to_messages(entries, languages)
-            pieces = self.engine.stream(
-                messages, temperature=self.settings.temperature, most_tokens=self.settings.most_tokens
-            )
+            messages = to_messages(asked, languages)
+            if begun.text:
+                messages = (*messages, Message(role="assistant", text=begun.text, is_half=True))
+            pieces = self.engine.stream(messages, temperature=self.settings.temperature, most_tokens=most)
+            tokens = 0
             with closing(_closable(pieces)) as closed:
                 for piece in closed:
-                    answer = replace(
-                        answer,
-                        text=answer.text + piece.text,
-                        tokens=piece.tokens,
-                        seconds=time.monotonic() - started,
-                    )
+                    tokens = piece.tokens
+                    seconds = before + time.monotonic() - started
+                    if not underway.grow(piece.text, tokens=begun.tokens + tokens, seconds=seconds):
+                        return
                     if piece.left_out:
                         note = later("This conversation is long; the model no longer sees its beginning.")
-                    shown = [*asked, {"role": "assistant", "content": answer.text}] if answer.text else asked
-                    yield replace(view, shown=shown, answer=answer)
+                    yield _grown(view, underway.answer)
+            underway.end(half=tokens >= most)
         except MayaError as error:
-            trouble = error
+            if self.is_heard() and underway.take_back():
+                yield replace(self.left(conversation), typed=typed, notice=error)
+                return
+            note = error
         finally:
-            if answer.text:
-                self.history.append(conversation, answer)
-        if trouble and not answer.text:
-            self.history.cut(conversation, len(self.history.entries(conversation)) - 1)
-            yield View(conversation=conversation, typed=typed, shown=self.shown(conversation), notice=trouble)
-        else:
-            yield View(conversation=conversation, shown=self.shown(conversation), notice=trouble or note, answer=answer)
+            underway.end(half=True)
+        yield self.ended(underway, note)
+
+    def ended(self, underway: Underway, note: str | MayaError = "") -> View:
+        """A conversation after an answer has ended, also where what is kept cannot be read just now."""
+        try:
+            view = self.view(underway.conversation)
+        except MayaError as error:
+            view, note = _grown(underway.asked, underway.answer), underway.trouble or error
+        answer = underway.answer if underway.answer.text else None
+        return replace(view, answer=answer, notice=underway.trouble or note or view.notice, underway=underway)
+
+    def left(self, conversation: str) -> View:
+        """A conversation after a question was taken out again; none where it was the first."""
+        view = self.view(conversation)
+        return view if view.shown else View(conversation=None)
+
+    def view(self, conversation: str | None) -> View:
+        """A conversation as it is kept."""
+        if not conversation:
+            return View(conversation=None)
+        revision = self.history.revision(conversation)  # first: what changes in between is seen as a change
+        return replace(self._view(conversation, self.history.entries(conversation)), revision=revision)
+
+    def _view(self, conversation: str | None, entries: Sequence[Entry]) -> View:
+        shown = list(_with_turns(entries))
+        gone = any(len(there(entry)) < len(entry.pictures) for entry in entries)
+        return View(
+            conversation=conversation,
+            shown=[entry for entry, _ in shown],
+            turns=tuple(entries[turn].id for _, turn in shown),
+            half=_is_half(entries),
+            notice=PictureGone("A picture's file is gone; add it again.") if gone else "",
+        )
 
     def shown(self, conversation: str | None) -> Shown:
         """A conversation as gradio shows it: pictures, then words."""
-        return [entry for entry, _ in _with_turns(self.history.entries(conversation))] if conversation else []
+        return self.view(conversation).shown
 
-    def question_of(self, conversation: str, index: int) -> int:
-        """The turn of the question that is, or is answered by, the shown entry `index`."""
-        entries = self.history.entries(conversation)
-        turns = [turn for _, turn in _with_turns(entries)]
-        turn = turns[min(index, len(turns) - 1)]
-        while turn and entries[turn].role != "user":
-            turn -= 1
-        return turn
-
-    def question(self, conversation: str, number: int) -> int | None:
-        """The turn of what a person said, by its number among all that is shown of them; None where there is none."""
-        said = [turn for shown, turn in _with_turns(self.history.entries(conversation)) if shown["role"] == "user"]
-        return said[number] if 0 <= number < len(said) else None
+    def question_of(self, conversation: str, turn: int) -> int | None:
+        """The id of the question that is, or is answered by, the turn of the id `turn`; None where it is not there."""
+        question = None
+        for entry in self.history.entries(conversation):
+            question = entry.id if entry.role == "user" else question
+            if entry.id == turn:
+                return question
+        return None
 
     def _has_picture(self, conversation: str | None) -> bool:
         return bool(conversation) and any(entry.pictures for entry in self.history.entries(conversation or ""))
 
 
+def _is_half(entries: Sequence[Entry]) -> bool:
+    """Whether the last answer was stopped, or never begun."""
+    return bool(entries) and (entries[-1].role == "user" or entries[-1].half)
+
+
+def _grown(asked: View, answer: Entry) -> View:
+    """The view of a question with its answer, where that has come to a word."""
+    if not answer.text:
+        return replace(asked, answer=answer)
+    shown = [*asked.shown, {"role": "assistant", "content": answer.text}]
+    return replace(asked, answer=answer, shown=shown, turns=(*asked.turns, 0))
+
+
 def _with_turns(entries: Sequence[Entry]) -> Iterator[tuple[dict[str, Any], int]]:
     for turn, entry in enumerate(entries):
+        kept = there(entry)
         for picture in entry.pictures:
-            yield {"role": entry.role, "content": {"path": str(picture)}}, turn
+            yield {"role": entry.role, "content": {"path": str(picture)} if picture in kept else GONE}, turn
         yield {"role": entry.role, "content": shown_plain(entry.text) if entry.role == "user" else entry.text}, turn
 
 
@@ -170,19 +283,24 @@ def to_messages(entries: Sequence[Entry], languages: Mapping[int, AnswerLanguage
     """The turns since the newest pictures, each answer after its question; earlier pictures are not shown again.
 
     A question that was stopped before the first word of its answer is left out; its pictures go with the next one.
-    languages: in which to answer the questions, by turn; none given: as they stand. Raises ImageError.
+    languages: in which to answer the questions, by turn; none given: as they stand. Raises ImageError, and PictureGone.
     """
     starts = [turn for turn, entry in enumerate(entries) if entry.pictures]
     first = starts[-1] if starts else 0
     recent = entries[first:]
     kept = [turn for turn, entry in enumerate(recent) if entry.role == "assistant" or _is_answered(recent, turn)]
-    messages = []
+    messages: list[Message] = []
     for number, turn in enumerate(kept):
         entry = recent[turn]
         pictures = entry.pictures if number else recent[0].pictures
+        if not all(picture.is_file() for picture in pictures):
+            raise PictureGone("A picture of the conversation is not on the disk any more; add it again.")
         message = Message(role=entry.role, text=entry.text, images=tuple(map(open_image, pictures)))
         language = (languages or {}).get(first + turn)
-        messages.append(language.asked(message) if language else message)
+        if messages and messages[-1].role == "assistant" == message.role:
+            messages[-1] = replace(messages[-1], text=f"{messages[-1].text}\n\n{message.text}")
+        else:
+            messages.append(language.asked(message) if language else message)
     return tuple(messages)
 
 

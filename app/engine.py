@@ -26,6 +26,10 @@ class EngineBusy(MayaError):
     """So many wait already that one more would wait too long."""
 
 
+class ConversationBusy(MayaError):
+    """Another question of the conversation is being answered."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Piece:
     """What is new of an answer, and how many tokens it has by now. No tokens yet: the answer is still waited for.

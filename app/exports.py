@@ -9,7 +9,7 @@ from zipfile import ZIP_DEFLATED, ZIP_STORED, ZipFile
 from starlette.requests import Request
 from starlette.responses import Response
 
-from app.history import History
+from app.history import History, there
 from app.i18n import Say, preferred_language
 from app.plain import written_plain
 from maya_core.model.prompt import Role
@@ -45,7 +45,7 @@ def to_zip(history: History, conversation: str, names: Mapping[Role, str]) -> by
     with ZipFile(packed, "w") as archive:
         for entry in history.entries(conversation):
             parts.append(f"**{names[entry.role]}**")
-            for file in entry.pictures:
+            for file in there(entry):
                 inside = f"pictures/{len(archive.namelist()) + 1}{file.suffix}"
                 archive.write(file, inside, ZIP_STORED)
                 parts.append(f"![]({inside})")

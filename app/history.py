@@ -1,19 +1,24 @@
 """Conversations on this computer: words in SQLite, pictures as files beside it, all of it for this user's eyes alone.
 
-A write is on the disk when its call returns (WAL with full synchronisation), so that a crash loses no question.
+A write is on the disk when its call returns (WAL with full synchronisation), so that a crash loses no question. A turn has
+an identity: an answer belongs to its question, and what is asked in place of another turn hides that one, which goes only
+when the new question has a word of an answer.
 """
 
 import base64
 import binascii
+import errno
 import json
 import os
 import sqlite3
+import threading
 import time
 import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
+from hashlib import blake2b
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -32,6 +37,8 @@ LARGEST_PNG = 2 * 1024**2  # bytes; above this a picture is kept as JPEG
 SHORTEST_INDEXED = 3  # characters; the index knows runs of three, shorter words are looked for one by one
 EXPORT_FORMAT = "maya-conversation"
 EXPORT_VERSION = 1
+LOCKED_SECONDS = 10.0  # how long another program's lock is waited for
+SAVE_AGAIN_SECONDS = 2.0  # between two tries to keep an answer
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS conversations (
@@ -41,20 +48,59 @@ CREATE TABLE IF NOT EXISTS messages (
     id INTEGER PRIMARY KEY, conversation TEXT NOT NULL REFERENCES conversations ON DELETE CASCADE,
     role TEXT NOT NULL, text TEXT NOT NULL, tokens INTEGER NOT NULL, seconds REAL NOT NULL
 );
+CREATE TABLE IF NOT EXISTS turns (
+    message INTEGER PRIMARY KEY REFERENCES messages ON DELETE CASCADE,
+    answers INTEGER, replaced INTEGER, half INTEGER NOT NULL DEFAULT 0
+);
 CREATE TABLE IF NOT EXISTS pictures (
     message INTEGER NOT NULL REFERENCES messages ON DELETE CASCADE, file TEXT NOT NULL
 );
 CREATE INDEX IF NOT EXISTS messages_of ON messages (conversation);
 CREATE INDEX IF NOT EXISTS pictures_of ON pictures (message);
+CREATE INDEX IF NOT EXISTS replaced_by ON turns (replaced);
 CREATE VIRTUAL TABLE IF NOT EXISTS words USING fts5(folded, tokenize = 'trigram');
 CREATE TRIGGER IF NOT EXISTS forget_words AFTER DELETE ON messages BEGIN
     DELETE FROM words WHERE rowid = old.id;
 END;
 """
+# In `turns`, beside messages as an older Maya knows them, answers: the question's id; replaced: the id of the question that
+# was asked in its place; half: an answer that was stopped.
+TURNS = """
+SELECT id, role, text, tokens, seconds, coalesce(half, 0) FROM messages LEFT JOIN turns ON message = id
+WHERE conversation = ? AND replaced IS NULL ORDER BY coalesce(answers, id), id
+"""
 
 
 class HistoryUnavailable(MayaError):
-    """Conversations cannot be read or written: no space, no right, or a damaged file."""
+    """Conversations cannot be read or written."""
+
+
+class HistoryLocked(HistoryUnavailable):
+    """Another program holds the file."""
+
+
+class HistoryFull(HistoryUnavailable):
+    """There is no space on the disk."""
+
+
+class HistoryForbidden(HistoryUnavailable):
+    """There is no right to write, or something else is in the folder's place."""
+
+
+class HistoryDamaged(HistoryUnavailable):
+    """The file is no database, or no longer whole."""
+
+
+class PictureGone(MayaError):
+    """The file of a kept picture is not there any more."""
+
+
+class ConversationGone(MayaError):
+    """It was deleted for good."""
+
+
+class TurnGone(MayaError):
+    """A turn is not there any more, or others have come after what was seen."""
 
 
 class NotAConversation(MayaError):
@@ -72,13 +118,16 @@ class Conversation:
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
-    """One turn. pictures: files of the store, on the user's turns; tokens, seconds: of the assistant's."""
+    """One turn. pictures: files of the store, on the user's turns; tokens, seconds: of the assistant's; half: whether it was
+    stopped before its end; id: of a turn that is kept."""
 
     role: Role
     text: str
     pictures: tuple[Path, ...] = ()
     tokens: int = 0
     seconds: float = 0.0
+    half: bool = False
+    id: int = field(default=0, compare=False)
 
 
 class History:
@@ -87,6 +136,9 @@ class History:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.pictures = folder / "pictures"
+        self._unsaved: dict[int, tuple[str, Entry]] = {}  # question -> its conversation, and its answer
+        self._saving: threading.Thread | None = None
+        self._change = threading.Lock()
         with _told():
             self.pictures.mkdir(parents=True, exist_ok=True)
             for private in (folder, self.pictures):
@@ -95,6 +147,8 @@ class History:
                 database.execute("PRAGMA journal_mode = WAL")
                 database.executescript(SCHEMA)
                 _index_anew(database)
+                for (question,) in database.execute("SELECT DISTINCT replaced FROM turns").fetchall():
+                    _leave_unanswered(database, question)  # Maya ended while it was being answered
 
     # --- the list ---
 
@@ -157,9 +211,14 @@ class History:
             database.execute("UPDATE conversations SET deleted = ? WHERE id = ?", (deleted, conversation))
 
     def purge(self, *, older: float = 0.0) -> None:
-        """Erase what was deleted more than `older` seconds ago, and every picture that no conversation shows."""
+        """Erase what was deleted, or made and left empty, more than `older` seconds ago; and every picture that no
+        conversation shows."""
         with self._open() as database:
             database.execute("DELETE FROM conversations WHERE deleted <= ?", (time.time() - older,))
+            database.execute(
+                "DELETE FROM conversations WHERE updated <= ? AND id NOT IN (SELECT conversation FROM messages)",
+                (time.time() - older,),
+            )
             shown = {file for (file,) in database.execute("SELECT file FROM pictures")}
         for file in self.pictures.iterdir():
             if file.name not in shown and file.stat().st_mtime <= time.time() - older:
@@ -168,17 +227,17 @@ class History:
     # --- one conversation ---
 
     def entries(self, conversation: str) -> list[Entry]:
-        """Its turns, in order."""
+        """Its turns, in order; with answers that could not be kept yet."""
         with self._open() as database:
-            rows = database.execute(
-                "SELECT id, role, text, tokens, seconds FROM messages WHERE conversation = ? ORDER BY id",
-                (conversation,),
-            ).fetchall()
+            rows = database.execute(TURNS, (conversation,)).fetchall()
             files = {key: self._files(database, key) for key, *_ in rows}
-        return [
-            Entry(role=role, text=text, pictures=files[key], tokens=tokens, seconds=seconds)
-            for key, role, text, tokens, seconds in rows
+        entries = [
+            Entry(role=role, text=text, pictures=files[key], tokens=tokens, seconds=seconds, half=bool(half), id=key)
+            for key, role, text, tokens, seconds, half in rows
         ]
+        with self._change:
+            unsaved = [(turn, answer) for turn, (of, answer) in self._unsaved.items() if of == conversation]
+        return _with_unsaved(entries, unsaved)
 
     def _files(self, database: sqlite3.Connection, message: int) -> tuple[Path, ...]:
         found = database.execute("SELECT file FROM pictures WHERE message = ? ORDER BY rowid", (message,))
@@ -191,31 +250,113 @@ class History:
             database.execute("INSERT INTO conversations VALUES (?, ?, ?, NULL)", (key, shortened(title), time.time()))
         return key
 
-    def append(self, conversation: str, entry: Entry, *, keep: int | None = None) -> None:
-        """Add a turn at the end, or after the first `keep` in place of all that came after them: both or neither."""
+    def append(
+        self, conversation: str, entry: Entry, *, instead_of: int | None = None, seen: Collection[int] = ()
+    ) -> int:
+        """Add a turn at the end; its id. A question brings a deleted conversation back.
+
+        instead_of: a turn that is hidden, with all after it, until `keep_answer` or `take_back`; they are to be among
+        `seen`. Raises ConversationGone, and TurnGone where there is no such turn or others have come since.
+        """
         with self._open() as database:
-            if keep is not None:
-                self._cut(database, conversation, keep)
-            added = database.execute(
-                "INSERT INTO messages (conversation, role, text, tokens, seconds) VALUES (?, ?, ?, ?, ?)",
-                (conversation, entry.role, _unbroken(entry.text), entry.tokens, entry.seconds),
+            _require(database, conversation)
+            replaced = _from(database, conversation, instead_of, seen) if instead_of is not None else ()
+            added = self._add(database, conversation, entry)
+            database.executemany(
+                "INSERT INTO turns (message, replaced) VALUES (?, ?) ON CONFLICT DO UPDATE SET replaced = excluded.replaced",
+                [(turn, added) for turn in replaced],
             )
-            files = [(added.lastrowid, picture.name) for picture in entry.pictures]
-            database.executemany("INSERT INTO pictures VALUES (?, ?)", files)
-            database.execute("INSERT INTO words (rowid, folded) VALUES (?, ?)", (added.lastrowid, _folded(entry.text)))
-            database.execute("UPDATE conversations SET updated = ? WHERE id = ?", (time.time(), conversation))
+            if entry.role == "user":
+                database.execute("UPDATE conversations SET deleted = NULL WHERE id = ?", (conversation,))
+        return added
 
-    def cut(self, conversation: str, keep: int) -> None:
-        """Take away all turns but the first `keep`."""
+    def _add(self, database: sqlite3.Connection, conversation: str, entry: Entry, answers: int | None = None) -> int:
+        added = database.execute(
+            "INSERT INTO messages (conversation, role, text, tokens, seconds) VALUES (?, ?, ?, ?, ?)",
+            (conversation, entry.role, _unbroken(entry.text), entry.tokens, entry.seconds),
+        ).lastrowid
+        assert added is not None
+        database.execute("INSERT INTO turns (message, answers, half) VALUES (?, ?, ?)", (added, answers, entry.half))
+        database.executemany("INSERT INTO pictures VALUES (?, ?)", [(added, one.name) for one in entry.pictures])
+        database.execute("INSERT INTO words (rowid, folded) VALUES (?, ?)", (added, _folded(entry.text)))
+        database.execute("UPDATE conversations SET updated = ? WHERE id = ?", (time.time(), conversation))
+        return added
+
+    def keep_answer(self, conversation: str, question: int, answer: Entry) -> None:
+        """An answer of a question, in place of one that it had. What the question was asked in place of is forgotten.
+
+        Raises HistoryUnavailable; then the answer is among the `entries` all the same, and kept as soon as that can be.
+        """
+        try:
+            self._keep_answer(conversation, question, answer)
+            with self._change:
+                self._unsaved.pop(question, None)
+        except HistoryUnavailable:
+            with self._change:
+                self._unsaved[question] = (conversation, answer)
+                if self._saving is None:
+                    self._saving = threading.Thread(target=self._save_later, name="maya-save", daemon=True)
+                    self._saving.start()
+            raise
+
+    def _keep_answer(self, conversation: str, question: int, answer: Entry) -> None:
         with self._open() as database:
-            self._cut(database, conversation, keep)
+            if not database.execute("SELECT 1 FROM messages WHERE id = ?", (question,)).fetchone():
+                return  # it was deleted for good, and its answer with it
+            database.execute(
+                "DELETE FROM messages WHERE id IN (SELECT message FROM turns WHERE replaced = ? OR answers = ?)",
+                (question, question),
+            )
+            self._add(database, conversation, answer, question)
 
-    def _cut(self, database: sqlite3.Connection, conversation: str, keep: int) -> None:
-        database.execute(
-            "DELETE FROM messages WHERE id IN "
-            "(SELECT id FROM messages WHERE conversation = ? ORDER BY id LIMIT -1 OFFSET ?)",
-            (conversation, keep),
-        )
+    def save(self) -> None:
+        """Keep what could not be kept before. Raises HistoryUnavailable."""
+        with self._change:
+            unsaved = list(self._unsaved.items())
+        for question, (conversation, answer) in unsaved:
+            self._keep_answer(conversation, question, answer)
+            with self._change:
+                if self._unsaved.get(question) == (conversation, answer):
+                    del self._unsaved[question]
+
+    def _save_later(self) -> None:
+        while True:
+            time.sleep(SAVE_AGAIN_SECONDS)
+            with suppress(HistoryUnavailable):
+                self.save()
+            with self._change:
+                if not self._unsaved:
+                    self._saving = None
+                    return
+
+    def take_back(self, conversation: str, question: int) -> bool:
+        """Take a question that has no answer out again, as if it had never been asked; whether anything else was said in the
+        conversation, which goes otherwise."""
+        with self._open() as database:
+            _show_again(database, question)
+            database.execute("DELETE FROM messages WHERE id = ?", (question,))
+            left = database.execute("SELECT 1 FROM messages WHERE conversation = ?", (conversation,)).fetchone()
+            if not left:
+                database.execute("DELETE FROM conversations WHERE id = ?", (conversation,))
+        return left is not None
+
+    def leave_unanswered(self, conversation: str, question: int) -> None:
+        """A question has got no word of an answer: what it was asked in place of comes back before it, or, where the same
+        was asked, instead of it."""
+        with self._open() as database:
+            _leave_unanswered(database, question)
+
+    def revision(self, conversation: str) -> str:
+        """Changes with all that is shown of a conversation; empty where it is not there, or deleted."""
+        with self._open() as database:
+            row = database.execute(
+                "SELECT title, updated, (SELECT group_concat(id) FROM messages LEFT JOIN turns ON message = id "
+                "WHERE conversation = ?1 AND replaced IS NULL) FROM conversations WHERE id = ?1 AND deleted IS NULL",
+                (conversation,),
+            ).fetchone()
+        with self._change:
+            unsaved = [turn for turn, (of, _) in self._unsaved.items() if of == conversation]
+        return blake2b(repr((row, unsaved)).encode(), digest_size=8).hexdigest() if row else ""
 
     def keep_picture(self, source: str | Path | bytes) -> Path:
         """A copy of a picture with nothing but its pixels, under a name that says nothing. Raises ImageError."""
@@ -237,7 +378,8 @@ class History:
             "version": EXPORT_VERSION,
             "title": self.title(conversation),
             "messages": [
-                {"role": entry.role, "text": entry.text, "pictures": [_base64(file) for file in entry.pictures]}
+                {"role": entry.role, "text": entry.text, "pictures": [_base64(file) for file in there(entry)]}
+                | ({"half": True} if entry.half else {})
                 for entry in entries
             ],
         }
@@ -262,9 +404,14 @@ class History:
             PromptError,
         ):
             raise NotAConversation("The file is not a conversation that Maya exported; choose another one.") from None
-        conversation = self.create(title if title.strip() else entries[0].text)
-        for entry in entries:
-            self.append(conversation, entry)
+        conversation, question = uuid.uuid4().hex, 0
+        title = shortened(title if title.strip() else entries[0].text)
+        with self._open() as database:
+            database.execute("INSERT INTO conversations VALUES (?, ?, ?, NULL)", (conversation, title, time.time()))
+            for entry in entries:
+                is_question = entry.role == "user"
+                added = self._add(database, conversation, entry, None if is_question else question)
+                question = added if is_question else question
         return conversation
 
     def _entry(self, message: Mapping[str, Any]) -> Entry:
@@ -274,13 +421,14 @@ class History:
         if role == "user":
             clean_text(text)  # it must be possible to ask it
         data = [base64.b64decode(picture, validate=True) for picture in message["pictures"]]
-        return Entry(role=role, text=_unbroken(text), pictures=tuple(self.keep_picture(picture) for picture in data))
+        pictures = tuple(self.keep_picture(picture) for picture in data)
+        return Entry(role=role, text=_unbroken(text), pictures=pictures, half=bool(message.get("half")))
 
     @contextmanager
     def _open(self) -> Iterator[sqlite3.Connection]:
         """A transaction of its own, so that any thread may call."""
         with _told():
-            database = sqlite3.connect(self.folder / "history.sqlite", timeout=10)
+            database = sqlite3.connect(self.folder / "history.sqlite", timeout=LOCKED_SECONDS)
             try:
                 database.execute("PRAGMA foreign_keys = ON")
                 database.execute("PRAGMA synchronous = FULL")
@@ -297,9 +445,81 @@ def _told() -> Iterator[None]:
     try:
         yield
     except (sqlite3.Error, OSError) as error:
-        raise HistoryUnavailable(
-            f"Conversations cannot be kept ({type(error).__name__}); look for free space and for the right to write."
-        ) from error
+        kind = _kind_of(error)
+        raise kind(REMEDIES[kind].format(error=type(error).__name__)) from error
+
+
+REMEDIES: Mapping[type[HistoryUnavailable], str] = {
+    HistoryLocked: "Another program holds the file of Maya's conversations ({error}); close it, and try again.",
+    HistoryFull: "Conversations cannot be kept, because the disk is full ({error}); make room, and try again.",
+    HistoryForbidden: "Maya cannot write to its folders ({error}); look for free space and for the right to write.",
+    HistoryDamaged: "The file of Maya's conversations, history.sqlite, is damaged ({error}); put a copy of yours in its"
+    " place, or move it elsewhere to begin anew.",
+    HistoryUnavailable: "Conversations cannot be kept ({error}); look for free space and for the right to write.",
+}
+SQLITE_KINDS: Mapping[int, type[HistoryUnavailable]] = {
+    sqlite3.SQLITE_BUSY: HistoryLocked,
+    sqlite3.SQLITE_LOCKED: HistoryLocked,
+    sqlite3.SQLITE_FULL: HistoryFull,
+    sqlite3.SQLITE_READONLY: HistoryForbidden,
+    sqlite3.SQLITE_CANTOPEN: HistoryForbidden,
+    sqlite3.SQLITE_PERM: HistoryForbidden,
+    sqlite3.SQLITE_CORRUPT: HistoryDamaged,
+    sqlite3.SQLITE_NOTADB: HistoryDamaged,
+}
+FULL = (errno.ENOSPC, errno.EDQUOT)
+FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST)
+
+
+def _kind_of(error: sqlite3.Error | OSError) -> type[HistoryUnavailable]:
+    if isinstance(error, OSError):
+        return (
+            HistoryFull if error.errno in FULL else HistoryForbidden if error.errno in FORBIDDEN else HistoryUnavailable
+        )
+    code = getattr(error, "sqlite_errorcode", None)  # none where Python itself refuses
+    return SQLITE_KINDS.get(code & 0xFF, HistoryUnavailable) if code else HistoryUnavailable
+
+
+def _require(database: sqlite3.Connection, conversation: str) -> None:
+    if not database.execute("SELECT 1 FROM conversations WHERE id = ?", (conversation,)).fetchone():
+        raise ConversationGone("The conversation was deleted; begin a new one.")
+
+
+def _from(database: sqlite3.Connection, conversation: str, first: int, seen: Collection[int]) -> list[int]:
+    """The turns from `first` on. Raises TurnGone where it is not there, or one that was not seen."""
+    turns = [turn for turn, *_ in database.execute(TURNS, (conversation,))]
+    if first not in turns or not set(turns[turns.index(first) :]) <= set(seen):
+        raise TurnGone("The conversation was changed meanwhile; look at it as it is now.")
+    return turns[turns.index(first) :]
+
+
+def _show_again(database: sqlite3.Connection, question: int) -> None:
+    """What a question was asked in place of."""
+    database.execute("UPDATE turns SET replaced = NULL WHERE replaced = ?", (question,))
+
+
+def _leave_unanswered(database: sqlite3.Connection, question: int) -> None:
+    said = "SELECT text FROM messages WHERE id = (SELECT min(message) FROM turns WHERE replaced = ?)"
+    before = database.execute(said, (question,)).fetchone()
+    _show_again(database, question)
+    if before:
+        database.execute("DELETE FROM messages WHERE id = ? AND text = ?", (question, *before))
+
+
+def _with_unsaved(entries: Sequence[Entry], unsaved: Sequence[tuple[int, Entry]]) -> list[Entry]:
+    """With each answer that is not kept yet after its question, in place of what it had."""
+    shown = list(entries)
+    for question, answer in unsaved:
+        at = next((number for number, entry in enumerate(shown, start=1) if entry.id == question), None)
+        if at is not None:
+            end = at + (at < len(shown) and shown[at].role == "assistant")
+            shown[at:end] = [answer]
+    return shown
+
+
+def there(entry: Entry) -> list[Path]:
+    """Its pictures that are on the disk: their files can be deleted by hand."""
+    return [file for file in entry.pictures if file.is_file()]
 
 
 def shortened(title: str, most: int = TITLE_LENGTH) -> str:

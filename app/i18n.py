@@ -14,8 +14,19 @@ from babel.messages.pofile import read_po
 from babel.numbers import format_decimal, format_percent
 from babel.units import format_unit
 
-from app.engine import EngineBusy
-from app.history import HistoryUnavailable, NotAConversation
+from app.engine import ConversationBusy, EngineBusy
+from app.history import (
+    ConversationGone,
+    HistoryDamaged,
+    HistoryForbidden,
+    HistoryFull,
+    HistoryLocked,
+    HistoryUnavailable,
+    NotAConversation,
+    PictureGone,
+    TurnGone,
+)
+from app.settings import SettingsUnsaved
 from maya_core.errors import (
     CheckpointError,
     CheckpointNotFound,
@@ -38,13 +49,21 @@ from maya_core.errors import (
     ProxyRefused,
     RepositoryGated,
     SignInNeeded,
+    TextTooLong,
     TokenizerMissing,
+    TooManyPictures,
 )
 from maya_core.languages import CODES, get_language
 from maya_core.model.images import MOST_BYTES, MOST_PIXELS
+from maya_core.model.prompt import MAX_CHARACTERS
 
 SOURCE = "en"
 LOCALES = Path(__file__).parent / "locales"
+
+
+class Unexpected(MayaError):
+    """Something that nobody thought of."""
+
 
 # Each kind of trouble as a person reads it; a class that is not here is told by its nearest base.
 SENTENCES: Mapping[type[MayaError], str] = {
@@ -71,8 +90,24 @@ SENTENCES: Mapping[type[MayaError], str] = {
     DownloadDamaged: "What came was damaged and is removed. Try again, best over another network.",
     DownloadError: "The download stopped. What has come is kept; try again to go on.",
     DiskFull: "There is not enough space on the disk for this model. Make room and try again.",
+    TextTooLong: "This question is too long. Shorten it to {characters} characters.",
+    TooManyPictures: "These are too many pictures. The model takes at most {pictures} in a question.",
     EngineBusy: "Many questions are waiting. Ask again in a moment.",
     HistoryUnavailable: "The conversation could not be saved. Look for free space on the disk.",
+    HistoryLocked: "Another program holds Maya's conversations. Close it; what is shown here is kept as soon as that can"
+    " be.",
+    HistoryFull: "The disk is full. Make room; what is shown here is kept as soon as that can be.",
+    HistoryForbidden: "Maya may not write into its folder for conversations. Give yourself the right to write there, and try"
+    " again.",
+    HistoryDamaged: "The file of your conversations is damaged. End Maya, then put a copy of yours in its place or move it"
+    " elsewhere.",
+    ConversationGone: "This conversation was deleted. Ask in a new one.",
+    ConversationBusy: "This conversation is being answered in another window. Ask when that answer has ended, or stop it.",
+    TurnGone: "This conversation was changed in another window. Look at it as it is now, and ask again.",
+    PictureGone: "A picture of this conversation is no longer on the disk. Add it again.",
+    SettingsUnsaved: "Your choice holds until Maya ends, but cannot be saved. Look for free space on the disk, and for the"
+    " right to write there.",
+    Unexpected: "Something went wrong. Try again, or load the page anew.",
     NotAConversation: "This file is not a conversation that Maya saved. Choose another one.",
     MayaError: "The model could not answer. Ask again, or start Maya anew.",
 }
@@ -99,6 +134,10 @@ LABELS: Mapping[str, str] = {
     "Click to Access Webcam": "Allow the camera",
     "capture photo": "Take a picture",
     "picture": "Picture",
+    "example": "Example",
+    "lost": "Maya does not answer any more. Start it anew; what you typed stays here.",
+    "failed": "Something went wrong. Try again, or load the page anew.",
+    "too large": "This file is too large. Choose one of less than {megabytes} MB.",
     "user": "You",
     "maya-menu": "Open the menu",
     "maya-close": "Close the menu",
@@ -247,7 +286,12 @@ def group_of_days(seconds: float, say: Say, *, now: float, native_digits: bool =
 def describe_error(error: MayaError, language: str) -> str:
     """What went wrong and what to do, in the user's language; chosen by class, the message is never shown."""
     kind = next(kind for kind in type(error).__mro__ if kind in SENTENCES)
-    limits = {"megabytes": MOST_BYTES // 1024**2, "megapixels": MOST_PIXELS // 10**6}
+    limits = {
+        "megabytes": MOST_BYTES // 1024**2,
+        "megapixels": MOST_PIXELS // 10**6,
+        "characters": MAX_CHARACTERS,
+        "pictures": getattr(error, "most", 0),
+    }
     return translate(SENTENCES[kind], language).format(**limits)
 
 

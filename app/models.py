@@ -18,7 +18,7 @@ from app.engine import IMPORTING, Loading
 from app.settings import data_folder
 from maya_core import errors
 from maya_core.assets import PUBLISHED, PUBLISHED_TOKENIZER
-from maya_core.errors import DownloadError, HubBusy, MayaError, RepositoryGated
+from maya_core.errors import CheckpointNotFound, DownloadError, HubBusy, MayaError, RepositoryGated
 
 if TYPE_CHECKING:
     from maya_core.hardware import Device  # with torch, which takes seconds to import
@@ -77,6 +77,14 @@ def small_folder() -> Path:
 def place_of(model: str | None) -> str | None:
     """What is loaded for a choice: Maya 8B in four bits, where it is kept so."""
     return str(small_folder()) if model == PUBLISHED and (small_folder() / "config.json").is_file() else model
+
+
+def check_place(model: str | None) -> None:
+    """Raises CheckpointNotFound for a folder that holds no model; a repository is looked for when it is loaded."""
+    if model is None or model == PUBLISHED or (Path(model).expanduser() / "config.json").is_file():
+        return
+    if model.count("/") != 1 or model.startswith((".", "/", "~")) or Path(model).is_dir():
+        raise CheckpointNotFound(f"There is no model in {model}; give a model's folder, or a repository owner/name.")
 
 
 def look() -> Computer:

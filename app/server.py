@@ -5,36 +5,40 @@ import socket
 import time
 import webbrowser
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 import gradio as gr
 from starlette.middleware import Middleware
+from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from app.addresses import Addresses, thumbnails
+from app.answers import Answers
 from app.engine import OneAtATime
 from app.exports import exporter
 from app.guard import Head, Listening, LocalOnly, NotedListeners
-from app.history import History
+from app.history import History, HistoryUnavailable
 from app.lan import CodeFirst, Lan
 from app.models import Models
 from app.page.build import build_page
-from app.page.head import page_head
+from app.page.head import MOST_MEGABYTES, page_head
 from app.proxies import no_proxies
 from app.running import ADDRESS
 from app.running import PATH as RUNNING
 from app.settings import SettingsFile
 from app.window import ICON
 from maya_core.assets import asset_path
-from maya_core.model.images import MOST_BYTES
 
 USUAL_PORT = 7860
+MOST_PORT = 65535
 MOST_PAGES = 64  # of which gradio remembers what was open; without it a page that was closed takes 250 KB for an hour
 LONGEST_FAREWELL = 4.0  # seconds for answers to be kept as far as they came
 # gradio keeps figures of its last 10,000 events and makes a table of them all after each one; nothing here reads it.
 WITHOUT_FIGURES = {"GRADIO_ANALYTICS_MAX_EVENTS": "1", "GRADIO_ANALYTICS_CACHE_FREQUENCY": str(10**9)}
+BEING_ANSWERED = "+"
 
 
 class PortTaken(Exception):
@@ -57,15 +61,20 @@ def serve(
 ) -> gr.Blocks:
     """Open the page at `port` (0: any free one) and, unless `block` is false, serve it until Ctrl-C. lan: its place in the
     local network; none without. token: what it answers to (`running`). Raises PortTaken."""
+    if not 0 <= port <= MOST_PORT:
+        raise ValueError(f"A port is 0 to {MOST_PORT}, not {port}: maya-app --port 0 takes a free one.")
     os.environ.update(WITHOUT_FIGURES)
-    listening = Listening()
-    page = build_page(engine, models, history, settings, listening, language=language, lan=lan)
+    listening, answers = Listening(), Answers()
+    page = build_page(engine, models, history, settings, listening, answers, language=language, lan=lan)
     gr.set_static_paths([asset_path("examples"), history.pictures])
-    options = _app_options(history, listening, lan, token)
+    options = _app_options(history, listening, answers, lan, token)
     open_page(page, port=port, browser=browser, announce=announce, command="maya-app", app_options=options)
     if block:
-        page.block_thread()  # until Ctrl-C; the streams to the browser end with it, and with them the answers
+        page.block_thread()  # until Ctrl-C
+        answers.stop_all()
         _wait_for_silence(engine)
+        with suppress(HistoryUnavailable):
+            history.save()
     return page
 
 
@@ -92,7 +101,7 @@ def open_page(
             share=False,
             prevent_thread_lock=True,
             show_error=False,
-            max_file_size=MOST_BYTES,
+            max_file_size=MOST_MEGABYTES * 1024**2,
             state_session_capacity=MOST_PAGES,
             enable_monitoring=False,
             mcp_server=False,
@@ -116,8 +125,11 @@ def _wait_for_silence(engine: OneAtATime) -> None:
         time.sleep(0.05)
 
 
-def _app_options(history: History, listening: Listening, lan: Lan | None, token: str | None) -> dict[str, Any]:
+def _app_options(
+    history: History, listening: Listening, answers: Answers, lan: Lan | None, token: str | None
+) -> dict[str, Any]:
     routes = [
+        Route("/conversations/{conversation}/revision", _reviser(history, answers)),
         Route("/conversations/{conversation}.{ending}", exporter(history)),
         Route("/thumbnails/{file}", thumbnails(history.pictures)),
     ]
@@ -142,6 +154,19 @@ def guarded(
         "openapi_url": None,
         "lifespan": lan.lifespan() if lan else None,
     }
+
+
+def _reviser(history: History, answers: Answers) -> Callable[[Request], Response]:
+    def revision(request: Request) -> Response:
+        """What changes with a conversation, for pages that show it; a sign more while an answer is being made."""
+        conversation = request.path_params["conversation"]
+        try:
+            now = history.revision(conversation)
+        except HistoryUnavailable:
+            return Response(status_code=503)
+        return Response(now + BEING_ANSWERED * answers.is_busy(conversation), headers={"cache-control": "no-store"})
+
+    return revision
 
 
 def _is_free(port: int) -> bool:

@@ -3,12 +3,15 @@
 import json
 import os
 import tempfile
+import threading
+import time
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 import platformdirs
 
+from maya_core.errors import MayaError
 from maya_core.languages import CODES
 
 Theme = Literal["system", "light", "dark"]
@@ -42,13 +45,22 @@ class Settings:
             raise ValueError(f"most_tokens must be {MOST_TOKENS[0]} to {MOST_TOKENS[1]}, not {self.most_tokens}.")
 
 
+class SettingsUnsaved(MayaError):
+    """A choice holds until Maya ends, but cannot be written down."""
+
+
 class SettingsFile:
     """The settings on the disk. A file that cannot be read counts as none; what is wrong in it is left out."""
 
     def __init__(self, file: Path) -> None:
         self.file = file
+        self._unsaved: Settings | None = None  # what was chosen and could not be written
+        self._change = threading.Lock()
 
     def load(self) -> Settings:
+        return self._unsaved or self._read()
+
+    def _read(self) -> Settings:
         try:
             kept = json.loads(self.file.read_text("utf-8"))
         except (OSError, ValueError):
@@ -60,14 +72,43 @@ class SettingsFile:
         return settings
 
     def change(self, **changes: Any) -> Settings:
-        """Save some fields anew; all of them come back. Raises ValueError for a value that cannot be."""
-        settings = replace(self.load(), **changes)
+        """Save some fields anew; all of them come back. Raises ValueError for a value that cannot be, and SettingsUnsaved
+        where the file cannot be written: then the choice holds all the same."""
+        with self._change:
+            settings = replace(self.load(), **changes)
+            try:
+                self._write(settings)
+            except OSError as error:
+                self._unsaved = settings
+                raise SettingsUnsaved(
+                    f"The settings cannot be written ({type(error).__name__}); look for free space and for the right to"
+                    " write."
+                ) from error
+            self._unsaved = None
+            return settings
+
+    def _write(self, settings: Settings) -> None:
         self.file.parent.mkdir(parents=True, exist_ok=True)
         handle, fresh = tempfile.mkstemp(dir=self.file.parent)
-        with os.fdopen(handle, "w", encoding="utf-8") as opened:
-            json.dump(asdict(settings), opened, indent=2)
-        os.replace(fresh, self.file)
-        return settings
+        try:
+            with os.fdopen(handle, "w", encoding="utf-8") as opened:
+                json.dump(asdict(settings), opened, indent=2)
+            _put(fresh, self.file)
+        except OSError:
+            Path(fresh).unlink(missing_ok=True)
+            raise
+
+
+def _put(fresh: str, file: Path) -> None:
+    """In the file's place. Windows refuses that while another process reads the file, which is soon over."""
+    for patience in (0.05, 0.1, 0.2, 0.4, 0.0):
+        try:
+            os.replace(fresh, file)
+            return
+        except PermissionError:
+            if not patience:
+                raise
+            time.sleep(patience)
 
 
 def _with(settings: Settings, name: str, value: Any) -> Settings:

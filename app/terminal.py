@@ -150,7 +150,7 @@ class TerminalChat:
             self._tell(self.say("Stopped. What was said is kept."))
         if view is None:
             return
-        self.conversation = view.conversation or self.conversation
+        self.conversation = view.conversation
         self._begun, self._pictures = view.typed.get("text") or "", list(view.typed.get("files") or ())
         if view.notice:
             self._tell(tell(view.notice, self.say.language))
@@ -162,7 +162,7 @@ class TerminalChat:
             show = waiting.enter_context(telling())
             self._tell_of_loading()
             for view in views:
-                self.conversation = view.conversation or self.conversation
+                self.conversation = view.conversation
                 if (now := self._loading()) is not None:
                     show(self.say("The model is loading"), now.share)
                 else:

@@ -9,7 +9,9 @@
     │   └── ImageAnimated          more than one frame
     ├── PromptError                a question cannot be asked
     │   ├── PromptEmpty            no text
-    │   ├── PromptTooLong          more text than the model or the limit takes
+    │   ├── PromptTooLong          more than the model takes
+    │   │   ├── TextTooLong        more text than the limit
+    │   │   └── TooManyPictures    more pictures than the model has room for
     │   └── ImageCountMismatch     image slots and images disagree
     ├── CheckpointError            a model cannot be loaded
     │   ├── CheckpointNotFound     no such folder or repository, or files are missing from it
@@ -80,6 +82,18 @@ class PromptEmpty(PromptError):
 
 class PromptTooLong(PromptError):
     """The text is longer than the limit, or than the model's context."""
+
+
+class TextTooLong(PromptTooLong):
+    """The text is longer than any question may be."""
+
+
+class TooManyPictures(PromptTooLong):
+    """More pictures than the model has room for. most: how many it takes."""
+
+    def __init__(self, message: str, most: int = 0) -> None:
+        super().__init__(message)
+        self.most = most
 
 
 class ImageCountMismatch(PromptError):

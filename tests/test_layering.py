@@ -158,6 +158,10 @@ def test_entry_points_load_nothing_heavy(module):
     assert done.stdout.strip() == "[]"
 
 
+# Where whatever fails becomes a sentence on the page: behind them is only gradio's own red "Error".
+LAST = ("app/answers.py", "app/page/sheltered.py")
+
+
 def test_no_library_prints_and_no_except_is_broad():
     for package in ("app", "maya_core"):
         for file in files(package):
@@ -166,7 +170,8 @@ def test_no_library_prints_and_no_except_is_broad():
                 where = f"{file}:{getattr(node, 'lineno', 0)}"
                 if isinstance(node, ast.ExceptHandler):
                     caught = ast.unparse(node.type) if node.type else "everything"
-                    assert caught not in ("everything", "Exception", "BaseException"), where
+                    is_last = str(file.relative_to(ROOT)) in LAST and caught == "Exception"
+                    assert is_last or caught not in ("everything", "Exception", "BaseException"), where
                 if isinstance(node, ast.Call) and ast.unparse(node.func) == "print":
                     assert file.name in ("cli.py", "__main__.py") or file.parent.name == "commands", where
 

@@ -1,21 +1,25 @@
 """Asking: a question, or one anew, and its answer as it comes."""
 
 import time
-from collections.abc import Generator, Iterator, Mapping
-from contextlib import closing
+from collections.abc import Callable, Generator, Iterator, Mapping
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import gradio as gr
 
-from app.chat import EMPTY, Typed, View
+from app.answers import Following
+from app.chat import EMPTY, Chat, Typed, View
+from app.engine import ConversationBusy
 from app.i18n import tell, translate
-from app.page.conversation import Conversation, Told
+from app.page.conversation import Conversation, Seen, Told
 from app.page.head import GIVE_BACK, TAKE_EDITED, TAKE_QUESTION
 from app.page.question_box import BUSY, IDLE, QuestionBox
 from app.page.services import Services
 from app.page.updates import HIDDEN, Updates
 
-DEAF_SECONDS = 3.0  # how long an answer is made for a browser that does not listen
+DEAF_SECONDS = 3.0  # how long views are made for a browser that does not listen
+PATIENCE = 0.2  # seconds between two looks at whether the page still follows
 
 
 class Asking:
@@ -30,6 +34,8 @@ class Asking:
             question_box.question,
             question_box.returned,
             conversation.chatbot,
+            conversation.seen,
+            conversation.unfinished,
             conversation.current,
             conversation.told,
             conversation.notice,
@@ -54,18 +60,21 @@ class Asking:
         ]
         asked = [one.then(self.ask, [box.asked, current, language], **answering) for one in taken]
         edited = self.conversation.edited
+        seen = self.conversation.seen
         again = [
-            chatbot.retry(self.retry, [current, language], **answering),
+            chatbot.retry(self.retry, [seen, language], **answering),
             self.conversation.edit.click(None, None, [edited], js=TAKE_EDITED).then(
-                self.edit, [edited, current, language], **answering
+                self.edit, [edited, seen, language], **answering
             ),
+            self.conversation.go_on.click(self.go_on, [current, language], **answering),
+            self.conversation.follow.click(self.follow, [current, language], **answering),
         ]
         for answer in (*asked, *again):
             answer.then(None, [question, box.returned], [question, box.returned], js=GIVE_BACK)
             answer.then(
                 self.settle,
                 [self.answered, current, self.conversation.told, language],
-                [question, chatbot, self.conversation.notice, box.statistics],
+                [question, *self.conversation.shown, self.conversation.notice, box.statistics],
                 **HIDDEN,
             )
             answer.then(**then)
@@ -76,24 +85,77 @@ class Asking:
     def ask(self, typed: Typed, conversation: str | None, code: str, request: gr.Request) -> Iterator[Updates]:
         """Nothing typed asks nothing; without a conversation it is told how to begin."""
         if conversation and not typed["text"].strip() and not typed["files"]:
-            yield dict.fromkeys(self.seen, gr.skip())
+            yield self._unchanged
             return
-        yield from self._show(self.services.chat(code).ask(conversation, typed), code, request, typed)
+        yield from self._begin(conversation, lambda chat: chat.ask(conversation, typed), code, request, typed)
 
-    def retry(self, conversation: str | None, code: str, which: gr.RetryData, request: gr.Request) -> Iterator[Updates]:
-        if conversation:
-            chat = self.services.chat(code)
-            turn = chat.question_of(conversation, which.index if isinstance(which.index, int) else which.index[0])
-            yield from self._show(chat.ask_again(conversation, turn), code, request)
+    def retry(self, seen: str, code: str, which: gr.RetryData, request: gr.Request) -> Iterator[Updates]:
+        """seen: what the page shows, of which `which` is an entry: another page may have gone on since."""
+        page = Seen.read(seen)
+        index = which.index if isinstance(which.index, int) else which.index[0]
+        yield from self._ask_again(page, page.turn(index), code, request)
 
-    def edit(
-        self, edited: Mapping[str, Any], conversation: str | None, code: str, request: gr.Request
+    def edit(self, edited: Mapping[str, Any], seen: str, code: str, request: gr.Request) -> Iterator[Updates]:
+        """edited: {"number": of the shown entry, among those of the person, "text": what they say now}"""
+        page = Seen.read(seen)
+        yield from self._ask_again(page, page.turn_said(int(edited["number"])), code, request, str(edited["text"]))
+
+    def _ask_again(
+        self, page: Seen, turn: int | None, code: str, request: gr.Request, text: str | None = None
     ) -> Iterator[Updates]:
-        """edited: {"number": of what the person said, "text": what they say now}"""
-        chat = self.services.chat(code)
-        turn = chat.question(conversation, int(edited["number"])) if conversation else None
-        if conversation and turn is not None:
-            yield from self._show(chat.ask_again(conversation, turn, str(edited["text"])), code, request)
+        conversation, typed = page.conversation, {"text": text or "", "files": []}
+        if not conversation:
+            yield self._unchanged | {self.question_box.returned: typed}
+            return
+        question = self.services.chat().question_of(conversation, turn) if turn else None
+        views = partial(Chat.ask_again, conversation=conversation, turn=question or 0, text=text, seen=page.turns)
+        yield from self._begin(conversation, views, code, request, typed)
+
+    def go_on(self, conversation: str | None, code: str, request: gr.Request) -> Iterator[Updates]:
+        """With an answer that was stopped."""
+        if not conversation:
+            yield self._unchanged
+            return
+        yield from self._begin(conversation, lambda chat: chat.go_on(conversation), code, request)
+
+    def follow(self, conversation: str | None, code: str, request: gr.Request) -> Iterator[Updates]:
+        """The conversation has changed behind the page: another page asked in it, named it or deleted it."""
+        following = conversation and self.services.answers.follow(request.session_hash, code, conversation)
+        if following:
+            yield from self._show(following, request.session_hash)
+        elif not conversation or self.services.answers.speak(request.session_hash, code):
+            yield self._unchanged
+        else:
+            view = self.services.chat(code).view(conversation)
+            is_there = self.services.history.revision(conversation)
+            yield self._seen(view if is_there else View(conversation=None), IDLE, code)
+
+    def _begin(
+        self,
+        conversation: str | None,
+        views: Callable[[Chat], Generator[View]],
+        code: str,
+        request: gr.Request,
+        typed: Typed = EMPTY,
+    ) -> Iterator[Updates]:
+        """A new answer, or what was typed comes back: where another answer goes on."""
+        session, answers, listening = request.session_hash, self.services.answers, self.services.listening
+        chat = replace(self.services.chat(code), is_heard=lambda: session in listening or answers.is_awaited(session))
+        returned = self._unchanged | {self.question_box.returned: typed}
+        try:
+            following = answers.begin(session, code, conversation, views(chat), chat.ended)
+        except ConversationBusy as error:
+            told = {self.conversation.told: Told(notice=error), self.conversation.notice: tell(error, code)}
+            yield returned | told
+            return
+        if following is None:
+            yield returned
+            return
+        yield from self._show(following, session, is_own=True)
+
+    @property
+    def _unchanged(self) -> Updates:
+        return dict.fromkeys(self.seen, gr.skip())
 
     def stop(self, request: gr.Request) -> Any:
         self.services.answers.stop(request.session_hash)
@@ -107,40 +169,46 @@ class Asking:
         busy = self.services.answers.speak(request.session_hash, code)
         shown = {
             self.question_box.question: gr.update(**(BUSY if busy else IDLE)),
-            self.conversation.chatbot: self.services.chat().shown(conversation),
+            **self.conversation.showing(self.services.chat().view(conversation), is_busy=busy),
             **self._tell(told, code, busy=busy),
         }
-        return dict.fromkeys(shown, gr.skip()) if answered == conversation else shown
+        if answered != conversation:
+            return shown
+        # Of two updates on their way at once gradio may show the second alone: whether the answer is whole, is said again.
+        unfinished = self.conversation.unfinished
+        return dict.fromkeys(shown, gr.skip()) | {unfinished: shown[unfinished]}
 
     def say_again(self, told: Told, code: str, request: gr.Request) -> Updates:
         """What the page tells, in another language; in which an answer that is being made goes on."""
         return self._tell(told, code, busy=self.services.answers.speak(request.session_hash, code))
 
-    def _show(self, views: Generator[View], code: str, request: gr.Request, typed: Typed = EMPTY) -> Iterator[Updates]:
-        """Each view, as long as someone listens and nobody stops it. typed: comes back where another answer goes on."""
-        unchanged = dict.fromkeys(self.seen, gr.skip())
-        heard, last = time.monotonic(), None
-        with self.services.answers.begin(request.session_hash, code) as answering, closing(views) as closed:
-            if answering is None:
-                yield unchanged | {self.question_box.returned: typed}
-                return
-            for view in closed:
-                last = view
-                if request.session_hash in self.services.listening:
-                    heard = time.monotonic()
+    def _show(self, following: Following, session: str, *, is_own: bool = False) -> Iterator[Updates]:
+        """Each view, as long as someone listens; the answer goes on without. is_own: the question came from this page, to
+        which it may come back."""
+        heard, last, number, ended = time.monotonic(), None, 0, False
+        seen = self._unchanged
+        try:
+            while not ended and not following.left:
+                view, number, ended = following.running.newer(number, PATIENCE)
+                if session in self.services.listening:
+                    heard, following.heard = time.monotonic(), True
                 elif time.monotonic() - heard > DEAF_SECONDS:
                     return
-                if answering.stopped:
-                    break
-                with answering.sending() as wanted:
-                    yield self._seen(view, BUSY, answering.language) if wanted else unchanged
-            with answering.sending() as wanted:
-                seen = self._seen(last, IDLE, answering.language) if last and wanted else unchanged
+                if view is None:
+                    continue
+                last = view if is_own else replace(view, typed=EMPTY)
+                if not ended:
+                    with following.sending() as wanted:
+                        yield self._seen(last, BUSY, following.language) if wanted else self._unchanged
+            with following.sending() as wanted:
+                seen = self._seen(last, IDLE, following.language) if last and wanted else seen
                 yield seen
+        finally:
+            self.services.answers.done(session, following)
         # gradio sends the last values once more as the stream ends: they must not bring back a conversation that was left
         # since. Of two dictionaries on their way at once it may show the second alone, so these two stay as they are.
         kept = (self.question_box.question, self.question_box.returned)
-        yield unchanged | {component: seen[component] for component in kept}
+        yield self._unchanged | {component: seen[component] for component in kept}
 
     def _seen(self, view: View, buttons: Mapping[str, bool], code: str) -> Updates:
         told = Told(notice=view.notice, answer=view.answer)
@@ -148,8 +216,7 @@ class Asking:
             self.answered: view.conversation,
             self.question_box.question: gr.update(**buttons),
             self.question_box.returned: view.typed,
-            self.conversation.chatbot: view.shown,
-            self.conversation.current: view.conversation,
+            **self.conversation.showing(view),
             self.conversation.told: told,
             **self._tell(told, code, busy=buttons is BUSY),
         }

@@ -6,7 +6,7 @@ from typing import Any
 import gradio as gr
 
 from app.i18n import later, tell
-from app.page.conversation import NOTHING, Conversation, Told
+from app.page.conversation import Conversation, Told
 from app.page.conversation_list import ConversationList
 from app.page.head import EMPTY_BOX, PICK, PICKED
 from app.page.question_box import IDLE, QuestionBox
@@ -34,8 +34,7 @@ class Browsing:
         self.conversation, self.question_box = conversation, question_box
         self.opened = [
             question_box.question,
-            conversation.current,
-            conversation.chatbot,
+            *conversation.shown,
             conversation.told,
             conversation.notice,
             question_box.statistics,
@@ -94,16 +93,17 @@ class Browsing:
     def open(self, conversation: str | None, code: str, request: gr.Request) -> Updates:
         """A conversation, or an empty one; an answer that is being made is left."""
         self.services.answers.leave(request.session_hash)
-        told = NOTHING
-        if conversation and not self.services.history.is_kept(conversation):
-            conversation, told = None, Told(notice=later("This conversation is no longer here."))
-        conversation = conversation or None
+        is_gone = bool(conversation) and not self.services.history.is_kept(conversation or "")
+        conversation = None if is_gone else conversation or None
+        view = self.services.chat().view(conversation)
+        notice = later("This conversation is no longer here.") if is_gone else view.notice
+        is_busy = conversation is not None and self.services.answers.is_busy(conversation)
         return {
             self.question_box.question: gr.update(**IDLE),
-            self.conversation.current: conversation,
-            self.conversation.chatbot: gr.update(value=self.services.chat().shown(conversation)),
-            self.conversation.told: told,
-            self.conversation.notice: tell(told.notice, code),
+            **self.conversation.showing(view, is_busy=is_busy),
+            self.conversation.chatbot: gr.update(value=view.shown),
+            self.conversation.told: Told(notice=notice),
+            self.conversation.notice: tell(notice, code),
             self.question_box.statistics: "",
             self.undo_bar.bar: gr.update(visible=False),
             **self.top.headed(conversation, code),
@@ -125,6 +125,8 @@ class Browsing:
 
     def remove(self, conversation: str, search: str, code: str, request: gr.Request) -> Updates:
         title = self.services.history.title(conversation)
+        self.services.answers.leave(request.session_hash)
+        self.services.answers.stop_of(conversation)
         self.services.history.delete(conversation)
         opened = self.open(None, code, request) | self.undo_bar.offered(conversation, title, code)
         return opened | self.conversations.listed(search, code)

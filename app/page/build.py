@@ -1,10 +1,13 @@
 """The page, composed of its panels."""
 
+from contextlib import suppress
+
 import gradio as gr
 
+from app.answers import Answers
 from app.engine import Engine
 from app.guard import Listening
-from app.history import History
+from app.history import History, HistoryUnavailable
 from app.i18n import preferred_language
 from app.lan import Lan
 from app.models import Models
@@ -14,9 +17,10 @@ from app.page.conversation import Conversation, Told
 from app.page.conversation_list import ConversationList
 from app.page.head import APPLY, ASKED_FOR, CLOSE_MENU, SHOW_KEYS
 from app.page.model_panel import ModelPanel
-from app.page.question_box import QuestionBox
+from app.page.question_box import IDLE, QuestionBox
 from app.page.services import Services
 from app.page.settings_panel import SettingsPanel
+from app.page.sheltered import Sheltered
 from app.page.telephone_panel import TelephonePanel
 from app.page.top_bar import TopBar
 from app.page.undo_bar import UndoBar, said
@@ -33,6 +37,7 @@ def build_page(
     history: History,
     kept: SettingsFile,
     listening: Listening,
+    answers: Answers,
     *,
     language: str | None = None,
     lan: Lan | None = None,
@@ -40,10 +45,18 @@ def build_page(
     """The whole page, over any engine. language: of the interface, whatever was chosen before. lan: its place in the local
     network, which it then tells."""
     services = Services(
-        engine=engine, models=models, history=history, kept=kept, listening=listening, language=language
+        engine=engine,
+        models=models,
+        history=history,
+        kept=kept,
+        listening=listening,
+        answers=answers,
+        language=language,
     )
-    with gr.Blocks(title="Maya", analytics_enabled=False, delete_cache=(60, 600), fill_width=True) as blocks:
-        Page(services, lan).wire(blocks)
+    with Sheltered(title="Maya", analytics_enabled=False, delete_cache=(60, 600), fill_width=True) as blocks:
+        page = Page(services, lan)
+        page.wire(blocks)
+    page.shelter(blocks)
     return blocks
 
 
@@ -105,6 +118,13 @@ class Page:
         self.close.click(None, js=CLOSE_MENU)
         self.keys.click(None, js=SHOW_KEYS)
 
+    def shelter(self, blocks: Sheltered) -> None:
+        """What an event that fails leaves behind: a box that takes questions, and the one that was sent."""
+        box = self.question_box
+        blocks.services, blocks.language = self.services, self.top.language
+        blocks.typed = ((box.asked, box.returned),)
+        blocks.idle = {box.question: gr.update(**IDLE)}
+
     def _wire_language(self, blocks: gr.Blocks) -> None:
         language, listing, search = self.top.language, self.conversations.listing, self.conversations.search
         current, told, deleted = self.conversation.current, self.conversation.told, self.undo_bar.deleted
@@ -133,19 +153,26 @@ class Page:
         settings = self.services.kept.load()
         asked = preferred_language(request.headers.get("accept-language", ""))
         code = self.services.language or settings.language or asked
-        self.services.history.purge(older=UNDO_SECONDS)
+        with suppress(HistoryUnavailable):  # the list tells it
+            self.services.history.purge(older=UNDO_SECONDS)
         return join(
             {self.top.language: gr.update(value=code)},
             self.conversations.listed("", code),
             self.words.say_all(code, settings),
-            self.browsing.open(conversation, code, request),
+            self._opened(conversation, code, request),
         )
+
+    def _opened(self, conversation: str, code: str, request: gr.Request) -> Updates:
+        try:
+            return self.browsing.open(conversation, code, request)
+        except HistoryUnavailable:  # which the list tells
+            return self.browsing.open(None, code, request)
 
     def speak(
         self, code: str, search: str, conversation: str | None, told: Told, deleted: str | None, request: gr.Request
     ) -> Updates:
         """The page in another language. deleted: a conversation that can be brought back."""
-        settings = self.services.kept.change(language=code)
+        settings = self.services.choose(language=code)
         return join(
             self.conversations.listed(search, code),
             {self.top.actions: self.top.linked(conversation, code)},

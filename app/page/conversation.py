@@ -1,13 +1,15 @@
 """The conversation: what was asked and answered, how to begin, and notices."""
 
-from dataclasses import dataclass
+import json
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import gradio as gr
 
-from app.chat import Typed
+from app.chat import Typed, View
 from app.history import Entry
 from app.i18n import Say
+from app.page.updates import Updates
 from app.page.words import Words
 from maya_core.assets import asset_path
 from maya_core.errors import MayaError
@@ -24,9 +26,44 @@ class Told:
 NOTHING = Told()
 
 
+@dataclass(frozen=True, kw_only=True)
+class Seen:
+    """What a page shows at this moment, which other pages may have changed since: the conversation's id, as of which
+    revision, and each shown entry's turn; said: the places among them of what the person said."""
+
+    conversation: str | None = None
+    revision: str = ""
+    turns: tuple[int, ...] = ()
+    said: tuple[int, ...] = ()
+
+    @classmethod
+    def of(cls, view: View) -> "Seen":
+        said = tuple(number for number, entry in enumerate(view.shown) if entry["role"] == "user")
+        return cls(conversation=view.conversation, revision=view.revision, turns=view.turns, said=said)
+
+    @classmethod
+    def read(cls, text: str) -> "Seen":
+        """As the page gives it back; nothing before there is anything."""
+        fields = json.loads(text) if text else {}
+        values: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()
+        }
+        return cls(**values)
+
+    def turn(self, index: int) -> int | None:
+        """The turn of the shown entry `index`, or of the last where there are fewer."""
+        return self.turns[min(index, len(self.turns) - 1)] if self.turns else None
+
+    def turn_said(self, number: int) -> int | None:
+        """The turn of what the person said, by its number among all that is shown of them; None where there is none."""
+        return self.turns[self.said[number]] if 0 <= number < len(self.said) else None
+
+
 class Conversation:
     """current: the id of the conversation that is shown, of each open page; None before the first question. told: what is
-    said of it, to say it again in another language."""
+    said of it, to say it again in another language. seen: `Seen`, for the page's script and back from it. unfinished: below
+    an answer that can be gone on with. follow: pressed by the script when another page has changed the conversation.
+    shown: the components of `showing`."""
 
     def __init__(self, words: Words) -> None:
         self.current, self.told = gr.State(None), gr.State(NOTHING)
@@ -50,7 +87,24 @@ class Conversation:
         # A question in other words, from the page's script, which knows pictures beside words; gradio's own editor does not.
         self.edited = gr.JSON(visible="hidden")
         self.edit = gr.Button(visible="hidden", elem_id="maya-edit")
+        self.seen = gr.Textbox(visible="hidden", elem_id="maya-seen")
+        self.follow = gr.Button(visible="hidden", elem_id="maya-follow")
+        with gr.Row(elem_id="maya-unfinished", visible=False) as self.unfinished:
+            words.add(gr.Markdown(), lambda say, _: {"value": say("This answer is not finished.")})
+            self.go_on = words.add(
+                gr.Button(elem_id="maya-go-on", size="sm", min_width=0, scale=0), lambda say, _: {"value": say("Go on")}
+            )
         self.notice = gr.Markdown(elem_id="maya-notice")
+        self.shown = [self.chatbot, self.seen, self.unfinished, self.current]
+
+    def showing(self, view: View, *, is_busy: bool = False) -> Updates:
+        """A conversation; is_busy: one whose answer is being made."""
+        return {
+            self.chatbot: view.shown,
+            self.seen: json.dumps(asdict(Seen.of(view))),
+            self.unfinished: gr.update(visible=view.half and not is_busy),
+            self.current: view.conversation,
+        }
 
     def take_example(self, code: str, chosen: gr.SelectData) -> Typed:
         """What an example asks."""

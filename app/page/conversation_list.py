@@ -12,8 +12,8 @@ from pathlib import Path
 
 import gradio as gr
 
-from app.history import Conversation
-from app.i18n import Say, format_moment, format_time, group_of_days
+from app.history import Conversation, HistoryUnavailable
+from app.i18n import Say, describe_error, format_moment, format_time, group_of_days
 from app.page.services import Services
 from app.page.updates import Updates
 from app.page.words import Words
@@ -45,8 +45,11 @@ class ConversationList:
     def listed(self, search: str, code: str) -> Updates:
         """The list, and what stands there where it is empty."""
         say, native = Say(code), self.services.kept.load().native_digits
-        found = self.services.history.conversations(search)
-        pictures = self.services.history.first_pictures([one.id for one in found])
+        try:
+            found = self.services.history.conversations(search)
+            pictures = self.services.history.first_pictures([one.id for one in found])
+        except HistoryUnavailable as error:
+            return {self.list: gr.skip(), self.none: gr.update(value=describe_error(error, code), visible=True)}
         nothing = "" if found else say("Nothing found.") if search.strip() else say("No conversations yet.")
         return {
             self.list: gr.update(value=_drawn(found, pictures, say, native=native), visible=bool(found)),

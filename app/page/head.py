@@ -9,7 +9,8 @@ from maya_core.languages import CODES
 
 THEME = Path(__file__).parents[1] / "theme"
 STYLES = ("scale", "style", "print")
-SCRIPTS = ("page", "browsing", "pictures", "keys")
+SCRIPTS = ("page", "browsing", "pictures", "keys", "following")
+MOST_MEGABYTES = 1024  # of a file that is uploaded: an export is larger than any picture of it
 BASE = '<base href="/">'  # from which everything is fetched, whichever conversation the address names
 APPLY = "(code, theme) => { window.mayaSetLanguage(code); window.mayaSetTheme(theme); }"
 OPEN_MENU = "() => window.mayaMenu(true)"
@@ -31,7 +32,10 @@ def page_head() -> str:
     style = "".join((THEME / f"{name}.css").read_text("utf-8") for name in STYLES)
     script = "".join((THEME / f"{name}.js").read_text("utf-8") for name in SCRIPTS)
     labels: Mapping[str, Mapping[str, str]] = {
-        code: {label: Say(code)(sentence) for label, sentence in LABELS.items()} for code in CODES
+        code: {
+            label: Say(code)(sentence).replace("{megabytes}", str(MOST_MEGABYTES)) for label, sentence in LABELS.items()
+        }
+        for code in CODES
     }
     data = json.dumps(labels, ensure_ascii=False).replace("<", "\\u003c")
     return f"{BASE}<style>{style}</style><script>window.mayaLabels = {data};</script><script>{script}</script>"

@@ -129,7 +129,7 @@ class ModelPanel:
             self.services.models.use(model)
         except MayaError as error:
             return {self.now: self._told(say, now), self.notice: describe_error(error, code)}
-        return {self.now: self._told(say, self.services.kept.change(model=model)), self.notice: ""}
+        return {self.now: self._told(say, self.services.choose(model=model)), self.notice: ""}
 
     def follow_fetch(self, accepted: bool, token: str, code: str) -> Iterator[Updates]:
         """Begin or go on, and tell how far it is until it ends."""

@@ -11,6 +11,9 @@ from app.page.head import ADD_PHOTO
 from app.page.services import Services
 from app.page.words import Words
 
+LONGEST_TEXT = (
+    10**9
+)  # gradio would make a file of what is longer; whether it is too long for a question, is told when asked
 IDLE = {"submit_btn": True, "stop_btn": False}  # the question box while no answer is made
 BUSY = {"submit_btn": False, "stop_btn": True}
 
@@ -27,7 +30,7 @@ class QuestionBox:
                 show_label=False,
                 file_count="multiple",
                 sources=["upload"],
-                max_plain_text_length=8000,
+                max_plain_text_length=LONGEST_TEXT,
                 autofocus=True,
                 stop_btn=False,
             ),

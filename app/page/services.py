@@ -1,14 +1,18 @@
 """What stands behind the page."""
 
 from dataclasses import dataclass, field
+from typing import Any
+
+import gradio as gr
 
 from app.answers import Answers
 from app.chat import Chat
 from app.engine import Engine
 from app.guard import Listening
 from app.history import History
+from app.i18n import SOURCE, describe_error
 from app.models import Models
-from app.settings import SettingsFile
+from app.settings import Settings, SettingsFile, SettingsUnsaved
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,6 +26,14 @@ class Services:
     listening: Listening
     language: str | None = None
     answers: Answers = field(default_factory=Answers)
+
+    def choose(self, **changes: Any) -> Settings:
+        """What is chosen from now on. Where that cannot be saved, it is told beside whatever else the event does."""
+        try:
+            return self.kept.change(**changes)
+        except SettingsUnsaved as error:
+            gr.Warning(describe_error(error, self.kept.load().language or self.language or SOURCE), title="Maya")
+            return self.kept.load()
 
     def chat(self, interface: str | None = None) -> Chat:
         """With what is chosen at this moment. interface: the language that the page speaks."""

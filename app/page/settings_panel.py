@@ -71,9 +71,9 @@ class SettingsPanel:
         """A handler that keeps what was chosen as the setting `name`."""
 
         def keep(value: Any) -> None:
-            self.services.kept.change(**{name: value})
+            self.services.choose(**{name: value})
 
         return keep
 
     def keep_answer_language(self, code: str) -> None:
-        self.services.kept.change(answer_language=code if code in CODES else None)
+        self.services.choose(answer_language=code if code in CODES else None)

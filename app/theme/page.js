@@ -45,6 +45,9 @@
     const labels = window.mayaLabels[document.documentElement.lang] ?? {};
     const [, named] = english.match(/^(?:number input|range slider) for (.*)$/s) ?? [];
     if (named) return named;
+    const [, number, asks] = english.match(/^Select example (\d+): (.*)$/s) ?? [];
+    if (number) return `${labels.example} ${number}: ${asks}`;
+    if (/^\d+\.png$/.test(english)) return labels.picture; // the examples' files
     const [, who, rest] = english.match(/^(user|bot)'s message: (.*)$/s) ?? [];
     if (!who) return labels[english];
     const said = rest.startsWith("a component of type") ? labels.picture : who === "user" ? typedOf(rest) : rest;
@@ -78,7 +81,7 @@
     document.querySelectorAll("#maya-conversation [data-testid][aria-label]:not([role])").forEach((one) => { one.role = "group"; });
     document.querySelectorAll("#maya-conversation button:has(img):not([aria-label])").forEach((one) => { one.ariaLabel = "Fullscreen"; });
     for (const id of ["maya-menu", "maya-close"]) document.getElementById(id)?.setAttribute("aria-label", worded(id) ?? "");
-    for (const name of ["aria-label", "title"]) document.querySelectorAll(`[${name}]`).forEach((one) => label(one, name));
+    for (const name of ["aria-label", "title", "alt"]) document.querySelectorAll(`[${name}]`).forEach((one) => label(one, name));
     const texts = document.querySelector("#maya-camera");
     if (!texts) return;
     const walker = document.createTreeWalker(texts, NodeFilter.SHOW_TEXT);
@@ -161,11 +164,14 @@
     for (let number = typed.files.length; number > 0; number -= 1) removers[number - 1]?.click(); // from the last: each knows its place
     return { text: one.text, files: typed.files };
   };
-  // -> the box, and what is still to be given back. What the person has begun to type since then stays.
+  // -> the box, and what is still to be given back. What the person has begun to type since then stays; what comes back waits
+  // until that has been asked.
+  const waits = [];
   window.mayaGiveBack = (typed, returned) => {
     isAsking = false;
-    if (isEmpty(returned)) return [UNCHANGED, UNCHANGED];
-    return [isEmpty(typed) ? returned : UNCHANGED, window.mayaEmpty()];
+    if (!isEmpty(returned)) waits.push(returned);
+    const given = isEmpty(typed) ? waits.shift() : undefined;
+    return [given ?? UNCHANGED, isEmpty(returned) ? UNCHANGED : window.mayaEmpty()];
   };
   // -> the box, and the camera
   window.mayaAddPhoto = (typed, photo) => {

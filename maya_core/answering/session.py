@@ -24,7 +24,7 @@ from maya_core.answering.decoder import Decoder
 from maya_core.answering.footprint import Plan, best_plan
 from maya_core.answering.generation import Reading, drawn, text_pieces, without_leading_space
 from maya_core.assets import EMBEDDED, asset_path
-from maya_core.errors import GenerationError, PromptError, PromptTooLong
+from maya_core.errors import GenerationError, PromptError, PromptTooLong, TooManyPictures
 from maya_core.hardware import inspect_machine
 from maya_core.model.config import GenerationOptions
 from maya_core.model.maya import MayaForConditionalGeneration
@@ -86,8 +86,10 @@ class ChatSession:
         prompt, left_out = self._prompt(messages, options)
         with closing(self._tokens(prompt, options)) as tokens:
             uncancelled = takewhile(lambda _: cancel is None or not cancel.is_set(), tokens)
-            # a maya-v1 answer starts with the space that parts it from `ASSISTANT:`
-            pieces = without_leading_space(text_pieces(uncancelled, self._tokenizer))
+            pieces = text_pieces(uncancelled, self._tokenizer)
+            if not self._messages(messages)[-1].is_half:
+                # a maya-v1 answer starts with the space that parts it from `ASSISTANT:`
+                pieces = without_leading_space(pieces)
             for number, text in enumerate(pieces, start=1):
                 yield Delta(text, number, left_out)
 
@@ -136,7 +138,7 @@ class ChatSession:
     def _prompt(self, conversation: Conversation, options: GenerationOptions) -> tuple[Encoded, int]:
         """The prompt, and how many of the oldest turns had to go so that it and an answer fit.
 
-        Raises PromptTooLong where the last question alone does not.
+        Raises PromptTooLong where the last question alone does not, TooManyPictures where that is for its pictures.
         """
         messages = self._messages(conversation)
         context = self.model.config.text.max_position_embeddings
@@ -151,9 +153,16 @@ class ChatSession:
                 continue
             if len(prompt.input_ids) + room <= context:
                 return prompt, left_out
+        self._check_pictures(messages[starts[-1] if starts else 0].images, context - room)
         raise PromptTooLong(
             f"The last question alone leaves fewer than {room} of the model's {context} tokens for an answer; shorten it."
         )
+
+    def _check_pictures(self, pictures: Sequence[Picture], room: int) -> None:
+        """Raises TooManyPictures where a question's pictures alone take more than `room` tokens."""
+        most = room // self.processor.image_slots
+        if len(pictures) > most:
+            raise TooManyPictures(f"There are {len(pictures)} pictures; the model takes at most {most}.", most)
 
     def _messages(self, conversation: Conversation) -> Sequence[Message]:
         """The messages of a conversation as it may be given; PromptError for what is none."""

@@ -15,7 +15,7 @@ from typing import Literal
 
 from PIL import Image
 
-from maya_core.errors import ImageCountMismatch, PromptEmpty, PromptError, PromptTooLong
+from maya_core.errors import ImageCountMismatch, PromptEmpty, PromptError, TextTooLong
 from maya_core.languages import get_language
 
 Role = Literal["system", "user", "assistant"]
@@ -48,12 +48,14 @@ class Message:
     images: RGB pictures from `images.open_image`, or files, which are opened when their pixels are needed.
     places: how many characters of the text stand before each picture; none given: pictures before the words, as in
         training.
+    is_half: of the assistant's last turn: it was stopped, and what is answered next goes on with it.
     """
 
     role: Role
     text: str
     images: tuple[Picture, ...] = ()
     places: tuple[int, ...] = ()
+    is_half: bool = False
 
     def __post_init__(self) -> None:
         if not isinstance(self.text, str) or not isinstance(self.images, tuple | list):
@@ -87,7 +89,8 @@ def answered_in(message: Message, language: str) -> Message:
 def prompt_pieces(messages: Sequence[Message], prompt_format: PromptFormat, *, answer_next: bool) -> tuple[Piece, ...]:
     """The pieces of a conversation, neighbouring text joined where both are learnt or both are not.
 
-    answer_next: end where the assistant is to speak. Raises PromptError where turns are out of order.
+    answer_next: end where the assistant is to speak, or to go on with its half answer. Raises PromptError where turns are
+    out of order.
     """
     _check_turns(messages, answer_next=answer_next)
     pieces = {"maya-v1": _maya_v1, "chat": _chat, "caption": _caption}[prompt_format](messages, answer_next)
@@ -105,7 +108,8 @@ def _maya_v1(messages: Sequence[Message], answer_next: bool) -> Iterator[Piece]:
             yield Piece(kind="text", text=ANSWERS)
         elif message.role == "assistant":
             yield Piece(kind="text", text=f" {message.text}", learnt=True)
-            yield Piece(kind="control", text=END_OF_TURN, learnt=True)
+            if not message.is_half:
+                yield Piece(kind="control", text=END_OF_TURN, learnt=True)
 
 
 def _chat(messages: Sequence[Message], answer_next: bool) -> Iterator[Piece]:
@@ -114,8 +118,9 @@ def _chat(messages: Sequence[Message], answer_next: bool) -> Iterator[Piece]:
         learnt = message.role == "assistant"
         yield from _turn_start(message.role)
         yield from _said(message, learnt=learnt)
-        yield Piece(kind="control", text=END_OF_TURN, learnt=learnt)
-    if answer_next:
+        if not message.is_half:
+            yield Piece(kind="control", text=END_OF_TURN, learnt=learnt)
+    if answer_next and not messages[-1].is_half:
         yield from _turn_start("assistant")
 
 
@@ -125,7 +130,7 @@ def _caption(messages: Sequence[Message], answer_next: bool) -> Iterator[Piece]:
         if message.role == "user":
             yield from (Piece(kind="image") for _ in message.images)
         elif message.role == "assistant":
-            yield Piece(kind="text", text=f"{message.text}\n", learnt=True)
+            yield Piece(kind="text", text=message.text if message.is_half else f"{message.text}\n", learnt=True)
 
 
 def _turn_start(role: Role) -> Iterator[Piece]:
@@ -174,7 +179,9 @@ def _check_turns(messages: Sequence[Message], *, answer_next: bool) -> None:
             )
     if shows := [message.role for message in messages if message.images and message.role != "user"]:
         raise PromptError(f"There are pictures in a turn of the {shows[0]}; only a user shows pictures.")
-    last = "user" if answer_next else "assistant"
+    if any(message.is_half for message in turns[:-1]) or (turns[-1].is_half and not answer_next):
+        raise PromptError("A half answer can only be the last turn, and be gone on with.")
+    last = "user" if answer_next and not turns[-1].is_half else "assistant"
     if turns[-1].role != last:
         raise PromptError(f"The conversation ends with the {turns[-1].role}; it should end with the {last}.")
 
@@ -195,12 +202,12 @@ def clean_text(text: str) -> str:
     """A user's text as it enters a prompt: NFC (never NFKC, which would make control tokens out of full-width
     letters), line ends as \\n, invisible and illegal characters removed, bidi controls closed.
 
-    Idempotent. Raises PromptEmpty where nothing is left and PromptTooLong above MAX_CHARACTERS.
+    Idempotent. Raises PromptEmpty where nothing is left and TextTooLong above MAX_CHARACTERS.
     """
     if not isinstance(text, str):
         raise PromptError(f"The question is a {type(text).__name__}; give it as a str.")
     if len(text) > MAX_CHARACTERS:
-        raise PromptTooLong(f"The text has {len(text)} characters, more than {MAX_CHARACTERS}; shorten it.")
+        raise TextTooLong(f"The text has {len(text)} characters, more than {MAX_CHARACTERS}; shorten it.")
     text = _UNWANTED.sub("", text.replace("\r\n", "\n").replace("\r", "\n"))
     text = _closed_bidi(unicodedata.normalize("NFC", text)).strip()
     if all(letter.isspace() or unicodedata.category(letter) == "Cf" for letter in text):

@@ -59,9 +59,9 @@ class HubMemory:
         parts: dict[str, dict[str, Any]] = {"commits": {}, "models": {}, "checked": {}}
         try:
             kept = json.loads(self.file.read_text("utf-8"))
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             return parts
-        return {name: kept[name] if isinstance(kept.get(name), dict) else {} for name in parts}
+        return {name: _sound(kept, name) for name in parts}
 
     def _write(self, part: str, name: str, value: Any) -> None:
         with self._change:
@@ -76,3 +76,19 @@ class HubMemory:
 def _state(path: Path) -> list[int]:
     seen = path.stat()
     return [seen.st_size, seen.st_mtime_ns]
+
+
+def _sound(kept: Any, part: str) -> dict[str, Any]:
+    """What of a part can be what was written there."""
+    found = kept.get(part) if isinstance(kept, dict) else None
+    if not isinstance(found, dict):
+        return {}
+    fits = {"commits": lambda value: isinstance(value, str), "models": _are_files}.get(part, lambda _: True)
+    return {name: value for name, value in found.items() if fits(value)}
+
+
+def _are_files(value: Any) -> bool:
+    return isinstance(value, dict) and all(
+        isinstance(pair, list) and len(pair) == 2 and isinstance(pair[0], int) and isinstance(pair[1], str)
+        for pair in value.values()
+    )

@@ -1,13 +1,14 @@
 """What the page shows and what the model reads."""
 
 import html
+import sqlite3
 from dataclasses import replace
 
 import pytest
 
 from app.chat import EMPTY, Chat, answer_languages, to_messages
 from app.engine import OneAtATime
-from app.history import Entry, History
+from app.history import Entry, History, HistoryLocked, PictureGone, TurnGone
 from app.i18n import tell, translate
 from app.settings import Settings
 from maya_core.errors import GenerationError
@@ -140,13 +141,13 @@ def test_trouble_is_told_and_nothing_is_lost(photo, tmp_path, history, language)
     cases = [
         ({"text": "What?", "files": [str(damaged)]}, unreadable),
         ({"text": "  ", "files": [photo]}, "Type a question first."),
-        ({"text": "x" * 8001, "files": [photo]}, "This question is too long. Shorten it."),
+        ({"text": "x" * 8001, "files": [photo]}, "This question is too long. Shorten it to {characters} characters."),
         ({"text": "What?", "files": []}, "Add a picture first."),
     ]
     for typed, sentence in cases:
         [view] = chat(ScriptedEngine(), history).ask(None, typed)
         assert (view.typed, view.shown, view.conversation) == (typed, [], None)
-        assert tell(view.notice, language) == translate(sentence, language)
+        assert tell(view.notice, language) == translate(sentence, language).replace("{characters}", "8000")
     assert history.conversations() == []
 
 
@@ -207,17 +208,98 @@ def test_a_question_can_be_asked_again_and_in_other_words(photo, history):
     talk = chat(engine, history)
     key = list(talk.ask(None, {"text": "first", "files": [photo]}))[-1].conversation
     list(talk.ask(key, {"text": "second", "files": []}))
-    shown = talk.shown(key)  # picture, first, first!, second, second!
-    assert [talk.question_of(key, index) for index in range(len(shown))] == [0, 0, 0, 2, 2]
-    list(talk.ask_again(key, 2))
+    seen = talk.view(key)  # picture, first, first!, second, second!
+    first, second = seen.turns[0], seen.turns[3]
+    assert [talk.question_of(key, turn) for turn in seen.turns] == [first, first, first, second, second]
+    list(talk.ask_again(key, second))
     assert [entry.text for entry in history.entries(key)] == ["first", "first!", "second", "second!"]
-    view = list(talk.ask_again(key, 0, "other"))[-1]
+    view = list(talk.ask_again(key, first, "other"))[-1]
     assert [entry.text for entry in history.entries(key)] == ["other", "other!"]
     assert asked(engine.asked) == [("user", "other", 1)]
     assert view.typed == EMPTY
-    [refused] = talk.ask_again(key, 0, "  ")
+    [refused] = talk.ask_again(key, view.turns[0], "  ")
     assert tell(refused.notice, "en") == "Type a question first."
+    [gone] = talk.ask_again(key, second, "third")
+    assert isinstance(gone.notice, TurnGone)
+    assert gone.typed["text"] == "third"
     assert [entry.text for entry in history.entries(key)] == ["other", "other!"]
+
+
+@pytest.mark.parametrize("text", [None, "Other words"], ids=["again", "edited"])
+def test_an_answer_stays_until_another_has_a_word(photo, history, text):
+    talk = chat(ScriptedEngine("A dog."), history)
+    key = list(talk.ask(None, {"text": "What?", "files": [photo]}))[-1].conversation
+    failing = chat(ScriptedEngine(trouble=GenerationError("NaN")), history)
+    *_, view = failing.ask_again(key, talk.view(key).turns[0], text)
+    assert [entry.text for entry in history.entries(key)] == ["What?", "A dog."]
+    assert view.typed["text"] == (text or "")
+    views = talk.ask_again(key, talk.view(key).turns[0], text)
+    next(views)
+    views.close()
+    assert [entry.text for entry in history.entries(key)] == ["What?", "A dog.", *([text] if text else [])]
+
+
+def test_a_failed_first_question_leaves_no_conversation_and_comes_back_or_stays_where_nobody_takes_it(photo, history):
+    typed = {"text": "What?", "files": [photo]}
+    failing = chat(ScriptedEngine(trouble=GenerationError("NaN")), history)
+    *_, view = failing.ask(None, typed)
+    assert (view.conversation, view.typed, history.conversations()) == (None, typed, [])
+    *_, view = replace(failing, is_heard=lambda: False).ask(None, typed)
+    assert (view.typed, view.half, len(view.shown)) == (EMPTY, True, 2)
+    *_, view = chat(ScriptedEngine("A dog."), history).go_on(view.conversation)
+    assert [entry.text for entry in history.entries(view.conversation)] == ["What?", "A dog."]
+
+
+def test_a_half_answer_is_marked_and_gone_on_with(photo, history):
+    engine = ScriptedEngine("one ", "two ", "three")
+    talk = chat(engine, history)
+    views = talk.ask(None, {"text": "What?", "files": [photo]})
+    key = [next(views) for _ in range(3)][-1].conversation
+    views.close()
+    assert talk.view(key).half
+    assert [entry.half for entry in History(history.folder).entries(key)] == [False, True]
+    more = chat(ScriptedEngine("three ", "four"), history)
+    *_, view = more.go_on(key)
+    question, half = more.engine.asked
+    assert (question.role, half.role, half.text, half.is_half) == ("user", "assistant", "one two ", True)
+    assert [entry.text for entry in history.entries(key)] == ["What?", "one two three four"]
+    assert (view.half, view.answer.tokens) == (False, 4)
+    [same] = more.go_on(key)
+    assert same.shown == view.shown
+
+
+def test_an_answer_that_filled_its_length_can_be_gone_on_with(photo, history):
+    talk = chat(ScriptedEngine(*["word "] * 32), history, most_tokens=32)
+    *_, view = talk.ask(None, {"text": "What?", "files": [photo]})
+    assert view.half
+
+
+def test_an_answer_that_cannot_be_kept_stays_on_the_page(photo, history, monkeypatch):
+    monkeypatch.setattr("app.history.LOCKED_SECONDS", 0.05)
+    views = chat(ScriptedEngine("A ", "dog."), history).ask(None, {"text": "What?", "files": [photo]})
+    key = [next(views) for _ in range(2)][-1].conversation
+    other = sqlite3.connect(history.folder / "history.sqlite")
+    other.execute("BEGIN EXCLUSIVE")
+    *_, view = views
+    assert isinstance(view.notice, HistoryLocked)
+    assert view.shown[-1]["content"] == "A dog."
+    other.close()
+    history.save()
+    assert [entry.text for entry in History(history.folder).entries(key)] == ["What?", "A dog."]
+
+
+def test_a_picture_that_was_deleted_by_hand_is_told_and_a_new_one_goes_on(photo, history):
+    talk = chat(ScriptedEngine("A dog."), history)
+    key = list(talk.ask(None, {"text": "What?", "files": [photo]}))[-1].conversation
+    history.entries(key)[0].pictures[0].unlink()
+    view = talk.view(key)
+    assert isinstance(view.notice, PictureGone)
+    assert "path" not in str(view.shown[0])
+    *_, view = talk.ask(key, {"text": "And now?", "files": []})
+    assert isinstance(view.notice, PictureGone)
+    assert view.typed["text"] == "And now?"
+    *_, view = talk.ask(key, {"text": "And now?", "files": [photo]})
+    assert view.shown[-1]["content"] == "A dog."
 
 
 @pytest.mark.parametrize("language", CODES)

@@ -1,5 +1,6 @@
 """Conversations are kept, found, changed, deleted, brought back, exported and imported; nothing else stays."""
 
+import errno
 import json
 import os
 import signal
@@ -10,7 +11,7 @@ import sys
 import threading
 import time
 import unicodedata
-from contextlib import suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,20 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from app.chat import to_messages
-from app.history import Entry, History, HistoryUnavailable, NotAConversation, shortened
+from app.exports import to_zip
+from app.history import (
+    ConversationGone,
+    Entry,
+    History,
+    HistoryDamaged,
+    HistoryForbidden,
+    HistoryFull,
+    HistoryLocked,
+    HistoryUnavailable,
+    NotAConversation,
+    TurnGone,
+    shortened,
+)
 from maya_core.errors import ImageUnreadable
 from maya_core.model.images import open_image
 from maya_core.model.prompt import prompt_pieces
@@ -330,13 +344,182 @@ def test_a_title_ends_in_whole_letters(line, most, cut):
     assert shortened(line, most) == cut
 
 
-def test_a_question_is_put_in_the_place_of_another_or_nothing_changes(history):
+def said(history, key):
+    return [entry.text for entry in history.entries(key)]
+
+
+def ids(history, key):
+    return [entry.id for entry in history.entries(key)]
+
+
+def test_a_question_in_the_place_of_another_hides_it_until_it_has_an_answer(history):
     key = talk(history, "one", "two", "three", "four")
+    turns = ids(history, key)
     with pytest.raises(HistoryUnavailable):
-        history.append(key, Entry(role=None, text="five"), keep=2)
-    assert [entry.text for entry in history.entries(key)] == ["one", "two", "three", "four"]
-    history.append(key, Entry(role="user", text="five"), keep=2)
-    assert [entry.text for entry in history.entries(key)] == ["one", "two", "five"]
+        history.append(key, Entry(role=None, text="five"), instead_of=turns[2], seen=turns)
+    assert said(history, key) == ["one", "two", "three", "four"]
+    five = history.append(key, Entry(role="user", text="five"), instead_of=turns[2], seen=turns)
+    assert said(history, key) == ["one", "two", "five"]
+    assert history.take_back(key, five)
+    assert said(history, key) == ["one", "two", "three", "four"]
+    five = history.append(key, Entry(role="user", text="five"), instead_of=turns[2], seen=turns)
+    history.keep_answer(key, five, Entry(role="assistant", text="six"))
+    assert said(history, key) == ["one", "two", "five", "six"]
+    assert said(History(history.folder), key) == ["one", "two", "five", "six"]
+
+
+def test_a_question_that_got_no_answer_leaves_what_was_there_before_it(history):
+    key = talk(history, "one", "two")
+    turns = ids(history, key)
+    same = history.append(key, Entry(role="user", text="one"), instead_of=turns[0], seen=turns)
+    history.leave_unanswered(key, same)
+    assert said(history, key) == ["one", "two"]
+    history.append(key, Entry(role="user", text="other"), instead_of=turns[0], seen=turns)
+    assert said(history, key) == ["other"]
+    assert said(History(history.folder), key) == ["one", "two", "other"]  # Maya was killed meanwhile
+
+
+def test_a_turn_that_was_not_seen_is_never_hidden(history):
+    key = talk(history, "one", "two")
+    seen = ids(history, key)
+    history.append(key, Entry(role="user", text="three"))
+    with pytest.raises(TurnGone):
+        history.append(key, Entry(role="user", text="other"), instead_of=seen[0], seen=seen)
+    with pytest.raises(TurnGone):
+        history.append(key, Entry(role="user", text="other"), instead_of=10**6, seen=seen)
+    assert said(history, key) == ["one", "two", "three"]
+
+
+def test_an_answer_stands_after_its_question_whenever_it_comes(history):
+    key = history.create("Talk")
+    first, second = (history.append(key, Entry(role="user", text=text)) for text in ("one", "two"))
+    history.keep_answer(key, second, Entry(role="assistant", text="to two"))
+    history.keep_answer(key, first, Entry(role="assistant", text="to o", half=True))
+    assert said(history, key) == ["one", "to o", "two", "to two"]
+    history.keep_answer(key, first, Entry(role="assistant", text="to one"))
+    assert said(history, key) == ["one", "to one", "two", "to two"]
+
+
+def test_a_question_brings_its_conversation_back_and_one_that_is_gone_is_told(history):
+    key = talk(history, "one", "two")
+    history.delete(key)
+    history.append(key, Entry(role="user", text="three"))
+    assert [one.id for one in history.conversations()] == [key]
+    history.delete(key)
+    history.purge()
+    with pytest.raises(ConversationGone):
+        history.append(key, Entry(role="user", text="four"))
+
+
+def test_the_first_question_taken_back_leaves_no_conversation(history):
+    key = history.create("one")
+    question = history.append(key, Entry(role="user", text="one"))
+    assert not history.take_back(key, question)
+    assert history.title(key) == ""
+
+
+def test_a_revision_changes_with_all_that_is_shown(history):
+    key = talk(history, "one", "two")
+    seen = [history.revision(key)]
+    history.rename(key, "Title")
+    seen.append(history.revision(key))
+    turns = ids(history, key)
+    question = history.append(key, Entry(role="user", text="one"), instead_of=turns[0], seen=turns)
+    seen.append(history.revision(key))
+    history.keep_answer(key, question, Entry(role="assistant", text="three"))
+    seen += [history.revision(key), history.revision(key)]
+    assert len(set(seen)) == 4
+    assert seen[-1] == seen[-2]
+    history.delete(key)
+    assert history.revision(key) == history.revision("none") == ""
+
+
+@contextmanager
+def held(history, how="EXCLUSIVE"):
+    """Another program's lock."""
+    other = sqlite3.connect(history.folder / "history.sqlite")
+    try:
+        other.execute(f"BEGIN {how}")
+        yield
+    finally:
+        other.close()
+
+
+def test_an_answer_that_cannot_be_kept_is_shown_and_kept_as_soon_as_it_can(history, monkeypatch):
+    monkeypatch.setattr("app.history.LOCKED_SECONDS", 0.05)
+    monkeypatch.setattr("app.history.SAVE_AGAIN_SECONDS", 0.05)
+    key = history.create("one")
+    question = history.append(key, Entry(role="user", text="one"))
+    with held(history):
+        with pytest.raises(HistoryLocked):
+            history.keep_answer(key, question, Entry(role="assistant", text="two"))
+        assert said(history, key) == ["one", "two"]
+    with closing(sqlite3.connect(history.folder / "history.sqlite")) as database:
+        while database.execute("SELECT count(*) FROM messages").fetchone() != (2,):
+            time.sleep(0.01)
+    assert said(History(history.folder), key) == said(history, key) == ["one", "two"]
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (OSError(errno.ENOSPC, "full"), HistoryFull),
+        (OSError(errno.EACCES, "no"), HistoryForbidden),
+        (OSError(errno.EROFS, "no"), HistoryForbidden),
+        (OSError(errno.EIO, "broken"), HistoryUnavailable),
+        ("database or disk is full", HistoryFull),
+        ("attempt to write a readonly database", HistoryForbidden),
+    ],
+    ids=str,
+)
+def test_each_cause_has_its_own_trouble(history, monkeypatch, error, kind):
+    if isinstance(error, str):
+        code = {"database": sqlite3.SQLITE_FULL, "attempt": sqlite3.SQLITE_READONLY}[error.split()[0]]
+        error = sqlite3.OperationalError(error)
+        error.sqlite_errorcode = code
+
+    def connect(*_, **__):
+        raise error
+
+    monkeypatch.setattr("app.history.sqlite3.connect", connect)
+    with pytest.raises(kind) as told:
+        history.create("one")
+    assert type(told.value) is kind
+
+
+def test_a_full_disk_is_told_and_leaves_what_was_there(history):
+    key = talk(history, "one", "two")
+    with sqlite3.connect(history.folder / "history.sqlite") as database:
+        pages = database.execute("PRAGMA page_count").fetchone()[0]
+    database.close()
+    connect = sqlite3.connect
+
+    def small(*arguments, **named):
+        opened = connect(*arguments, **named)
+        opened.execute(f"PRAGMA max_page_count = {pages}")
+        return opened
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("app.history.sqlite3.connect", small)
+        with pytest.raises(HistoryFull):
+            history.append(key, Entry(role="user", text="three " * 100_000))
+    assert said(history, key) == ["one", "two"]
+
+
+def test_a_conversation_whose_picture_was_deleted_by_hand_is_listed_exported_and_imported(history, photo):
+    key = talk(history, "What?", "A dog.", photo=photo)
+    history.entries(key)[0].pictures[0].unlink()
+    again = history.from_json(history.to_json(key))
+    assert said(history, again) == ["What?", "A dog."]
+    assert to_zip(history, key, {"user": "You", "assistant": "Maya"})
+
+
+def test_a_half_answer_is_still_half_after_export_and_import(history):
+    key = history.create("one")
+    question = history.append(key, Entry(role="user", text="one"))
+    history.keep_answer(key, question, Entry(role="assistant", text="tw", half=True))
+    again = history.from_json(history.to_json(key))
+    assert [entry.half for entry in history.entries(again)] == [False, True]
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
@@ -344,11 +527,12 @@ def test_a_damaged_or_locked_store_is_told(tmp_path):
     folder = tmp_path / "damaged"
     folder.mkdir()
     (folder / "history.sqlite").write_bytes(b"this is no database" * 1000)
-    with pytest.raises(HistoryUnavailable, match="free space"):
+    with pytest.raises(HistoryDamaged, match="damaged"):
         History(folder)
+    assert (folder / "history.sqlite").read_bytes().startswith(b"this is no database")
     file = tmp_path / "file"
     file.write_text("in the way")
-    with pytest.raises(HistoryUnavailable):
+    with pytest.raises(HistoryForbidden, match="free space"):
         History(file / "data")
 
 
@@ -374,6 +558,7 @@ WRITER = """
 import sys
 from pathlib import Path
 from app.chat import to_messages
+from app.exports import to_zip
 from app.history import Entry, History
 history = History(Path(sys.argv[1]))
 key = history.create("killed")

@@ -103,16 +103,16 @@ def test_who_comes_when_all_places_are_taken_is_told_and_is_answered_later(site)
         assert any(BUSY in str(message) for message in listen(client, late))
         for stream in streams:
             stream.close()
-        freed(site, 5)
-        site.engine.rate, site.engine.answer = None, lambda messages: ["word "] * 60
+        site.engine.rate, site.engine.answer = None, lambda messages: ["word "] * 60  # the answers go on: to their end
+        freed(site, 60)
         again = join(client, ask, [question("late", path), None, "en"])
         assert any("word " in str(message) for message in listen(client, again))
 
 
 @pytest.mark.parametrize("how", ["close", "reset"])
-def test_a_slot_is_free_within_a_second_after_its_listener_has_gone(site, how):
+def test_an_answer_goes_on_after_its_listener_has_gone_and_is_kept_whole(site, how):
     site.engine.rate = 50
-    site.engine.answer = lambda messages: ["word "] * 10_000
+    site.engine.answer = lambda messages: ["word "] * 60
     ask = events_of(site)["ask"]
     with visit(site) as client:
         path = upload(client, PHOTO)
@@ -126,25 +126,25 @@ def test_a_slot_is_free_within_a_second_after_its_listener_has_gone(site, how):
     while received.count(b"word ") < 3:
         received += raw.recv(65536)
     raw.close()
-    left = time.monotonic()
-    assert site.engine.closed.wait(1.0)
-    freed(site, 1.0)
-    print(f"free {time.monotonic() - left:.2f} s after a listener has gone ({how})")
-    [conversation] = site.history.conversations()
-    while len(site.history.entries(conversation.id)) < 2:  # kept a moment after the engine has ended
+    assert kept(site) == ["talk", "word " * 60]
+    freed(site, 30)
+
+
+def kept(site):
+    """What was said in the only conversation, as soon as it has an answer."""
+    for _ in range(6000):
+        said = [entry.text for one in site.history.conversations() for entry in site.history.entries(one.id)]
+        if len(said) == 2:
+            return said
         time.sleep(0.01)
-    assert site.history.entries(conversation.id)[1].text.startswith("word word")
+    raise AssertionError("there is no answer")
 
 
-def test_who_joins_without_listening_loses_the_slot(site):
-    assert asking.DEAF_SECONDS < 5  # and a view comes with each token
-    site.engine.rate = 50
-    site.engine.answer = lambda messages: ["word "] * 10_000
+def test_who_joins_without_listening_finds_the_answer_later(site):
     with visit(site) as client:
         join(client, events_of(site)["ask"], [question("talk", upload(client, PHOTO)), None, "en"])
-        # The answer would take 200 s. On a very slow computer it is given up before its first word.
-        assert site.engine.closed.wait(60) or not site.engine.asked
-        freed(site, 5)
+    assert kept(site) == ["talk", "An answer."]
+    freed(site, 30)
 
 
 def test_an_engine_that_dies_is_told_and_the_next_question_is_answered(site):
@@ -336,7 +336,7 @@ def test_a_port_that_is_taken_is_told(tmp_path):
         port = taken.getsockname()[1]
         process = start(tmp_path, "--port", str(port))
         said, _ = process.communicate(timeout=60)
-    assert process.returncode != 0
+    assert process.returncode == 2
     assert (
         said.strip().splitlines()[-1]
         == f"Port {port} is taken. Close what uses it, or choose another: maya-app --port 0."
@@ -349,7 +349,7 @@ def test_folders_that_cannot_be_written_are_told(tmp_path):
     for changes in ({"XDG_CACHE_HOME": str(tmp_path / "file")}, {"XDG_DATA_HOME": str(tmp_path / "file")}):
         process = start(tmp_path, "--port", "0", **changes)
         said, _ = process.communicate(timeout=60)
-        assert process.returncode == 1
+        assert process.returncode == 2
         assert "Traceback" not in said
         assert "look for free space and for the right to write" in said.strip().splitlines()[-1]
 

@@ -1,50 +1,59 @@
 """What the page's panels owe to each other: that they do not know of each other, and that no event leaves a part undone."""
 
+import asyncio
 import sys
 import threading
 from types import SimpleNamespace
 
 import gradio as gr
 import pytest
+from gradio.state_holder import SessionState
 
 from app.engine import Loading
 from app.guard import Listening
-from app.history import Entry, History
-from app.i18n import format_minutes, format_share, translate
+from app.history import Entry, History, HistoryDamaged, HistoryFull, TurnGone
+from app.i18n import SENTENCES, Unexpected, describe_error, format_minutes, format_share, translate
 from app.models import Models
 from app.page.conversation import NOTHING, Told
 from app.page.services import Services
+from app.page.sheltered import Sheltered
 from app.page.updates import join
-from app.settings import SettingsFile
-from maya_core.errors import PromptEmpty
+from app.settings import SettingsFile, SettingsUnsaved
+from maya_core.errors import GenerationError, PromptEmpty
 from tests.app.conftest import COMPUTER, in_a_loop
 from tests.app.scripted import ScriptedEngine
 from tests.test_layering import ROOT, imported
 from tests.tiny import picture
 
 pytestmark = pytest.mark.filterwarnings("default")  # what gradio warns about is its own
-FOUNDATIONS = {"head", "services", "updates", "words"}
+UNEXPECTED = SENTENCES[Unexpected]
+FOUNDATIONS = {"head", "services", "sheltered", "updates", "words"}
 ACROSS = {"__init__", "asking", "browsing", "build"}
 REQUEST = SimpleNamespace(session_hash="visit", headers={"accept-language": "ur"})
 
 
-@pytest.fixture
-def built(tmp_path):
+def build(folder, engine):
     """The page, the gradio blocks that it is made of, and the history behind it."""
     from app.page.build import Page
 
-    history, kept = History(tmp_path / "data"), SettingsFile(tmp_path / "settings.json")
+    history, kept = History(folder / "data"), SettingsFile(folder / "settings.json")
     models = Models(lambda model: None, look=lambda: COMPUTER, command=[sys.executable, "-c", ""])
-    engine = ScriptedEngine("An ", "answer.")
     services = Services(engine=engine, models=models, history=history, kept=kept, listening=Listening())
+    services.listening.starts(REQUEST.session_hash)
 
-    def build():
-        with gr.Blocks(analytics_enabled=False) as blocks:
+    def built():
+        with Sheltered(analytics_enabled=False) as blocks:
             page = Page(services)
             page.wire(blocks)
+        page.shelter(blocks)
         return page, blocks, history
 
-    return in_a_loop(build)
+    return in_a_loop(built)
+
+
+@pytest.fixture
+def built(tmp_path):
+    return build(tmp_path, ScriptedEngine("An ", "answer."))
 
 
 @pytest.fixture
@@ -161,17 +170,20 @@ def test_a_conversation_that_was_gone_to_is_shown_once_more_when_the_answer_that
 
 def test_a_question_that_comes_while_an_answer_goes_on_comes_back(built, photo):
     page, _, _ = built
+    page.services.engine.rate = 1  # it is still being made when the second comes
     views = page.asking.ask({"text": "first", "files": [photo]}, None, "en", REQUEST)
     next(views)
     second = {"text": "second", "files": [photo]}
     [refused] = page.asking.ask(second, None, "en", REQUEST)
     assert refused[page.question_box.returned] == second
-    views.close()
+    page.services.answers.stop(REQUEST.session_hash)
+    list(views)
 
 
 def test_an_answer_and_what_is_told_of_it_go_on_in_another_language(built, photo):
     page, _, _ = built
     box, spoken = page.question_box, "ur"
+    page.services.engine.rate = 2
     views = page.asking.ask({"text": "?", "files": [photo]}, None, "en", REQUEST)
     first = next(views)
     assert first[box.statistics] == "Thinking…"
@@ -209,3 +221,129 @@ def test_the_page_tells_how_far_the_model_is_loaded(built, monkeypatch):
     assert loading == f"Le modèle se charge : {format_share(0.45, 'fr')} est là."
     assert f"environ {format_minutes(640.0, 'fr')} sur" in slowly
     assert "Cet ordinateur" in there
+
+
+def test_no_event_ends_in_gradios_error_box(built, monkeypatch):
+    """Whatever fails: what comes from the browser, the handler, or what it gives."""
+    page, blocks, _ = built
+    told = []
+    monkeypatch.setattr(blocks._queue, "log_message", lambda event, log, **named: told.append((log, named["title"])))
+    page.services.kept.change(language="ur")
+    events = [event for event in blocks.fns.values() if event.fn]
+    assert len(events) > 20
+    troubles = {
+        RuntimeError("SECRET"): "Something went wrong. Try again, or load the page anew.",
+        HistoryFull("SECRET"): "The disk is full. Make room; what is shown here is kept as soon as that can be.",
+    }
+    nothing = [None]
+
+    async def fail_all(error, sentence, garbage):
+        for event in events:
+
+            def fail(*_):
+                raise error
+
+            monkeypatch.setattr(event, "fn", fail)
+            inputs = garbage * len(event.inputs)
+            told.clear()
+            done = await blocks.process_api(event, inputs, SessionState(blocks), event_id="event")
+            assert len(done["data"]) == len(event.outputs), event.name
+            [(said, title)] = told
+            assert title == "Maya"
+            assert garbage != nothing or said in (translate(sentence, "ur"), translate(UNEXPECTED, "ur")), event.name
+
+    for error, sentence in troubles.items():
+        asyncio.run(fail_all(error, sentence, nothing))
+    asyncio.run(fail_all(RuntimeError("SECRET"), UNEXPECTED, [{"not": "known"}]))
+
+
+def test_a_question_whose_event_fails_comes_back(built, monkeypatch, photo):
+    page, blocks, _ = built
+    monkeypatch.setattr(blocks._queue, "log_message", lambda *_, **__: None)
+    monkeypatch.setattr(type(page.services.kept), "load", lambda _: 1 / 0)
+    monkeypatch.setattr(type(blocks), "_spoken", lambda *_: "en")
+    [event] = [one for one in blocks.fns.values() if one.name == "ask"][:1]
+    sent = {"text": "What?", "files": []}
+    done = asyncio.run(
+        blocks.process_api(event, [sent, None, "en"], SessionState(blocks), event_id="event", request=REQUEST)
+    )
+    places = {component: number for number, component in enumerate(event.outputs)}
+    assert done["data"][places[page.question_box.returned]]["text"] == "What?"
+    assert done["data"][places[page.question_box.question]]["submit_btn"] is True
+
+
+def test_settings_that_cannot_be_written_hold_and_are_told(built, monkeypatch):
+    page, _, _ = built
+    warned = []
+    monkeypatch.setattr("app.page.services.gr.Warning", lambda text, title: warned.append(text))
+
+    def fail(*_):
+        raise PermissionError(13, "no")
+
+    monkeypatch.setattr("app.settings.os.replace", fail)
+    monkeypatch.setattr("app.settings.time.sleep", lambda _: None)
+    spoken = page.speak("ur", "", None, NOTHING, None, REQUEST)
+    assert spoken[page.conversations.new]["value"] == translate("New conversation", "ur")
+    page.settings.keeps("theme")("dark")
+    assert page.services.kept.load().theme == "dark"
+    assert page.services.kept.load().language == "ur"
+    assert warned == [describe_error(SettingsUnsaved(""), "ur")] * 2
+
+
+def test_a_page_opens_also_where_conversations_cannot_be_read(built, monkeypatch):
+    page, _, _ = built
+
+    def fail(*_, **__):
+        raise HistoryDamaged("damaged")
+
+    for name in ("conversations", "purge"):
+        monkeypatch.setattr(History, name, fail)
+    greeted = page.greet("", REQUEST)
+    assert greeted[page.conversations.none]["value"] == describe_error(HistoryDamaged(""), "ur")
+    assert greeted[page.conversations.new]["value"] == translate("New conversation", "ur")
+
+
+def test_a_page_that_has_not_seen_a_turn_does_not_ask_over_it(built, photo):
+    page, _, history = built
+    shown, seen = page.conversation.chatbot, page.conversation.seen
+    *_, view, _ = page.asking.ask({"text": "first", "files": [photo]}, None, "en", REQUEST)
+    key = view[page.conversation.current]
+    other = SimpleNamespace(session_hash="other", headers={})
+    page.services.listening.starts("other")
+    list(page.asking.ask({"text": "second", "files": []}, key, "en", other))
+    for again in (
+        page.asking.retry(view[seen], "en", SimpleNamespace(index=1), REQUEST),
+        page.asking.edit({"number": 1, "text": "third"}, view[seen], "en", REQUEST),
+    ):
+        *_, refused, _ = again
+        assert isinstance(refused[page.conversation.told].notice, TurnGone)
+        assert len(refused[shown]) == 5  # picture, first, its answer, second, its answer
+    assert refused[page.question_box.returned]["text"] == "third"
+    assert [entry.text for entry in history.entries(key)] == ["first", "An answer.", "second", "An answer."]
+    [now] = page.asking.follow(key, "en", REQUEST)
+    assert now[seen] == refused[seen]
+    *_, view, _ = page.asking.retry(now[seen], "en", SimpleNamespace(index=1), REQUEST)
+    assert [entry.text for entry in history.entries(key)] == ["first", "An answer."]
+
+
+def test_a_conversation_that_another_page_deleted_is_left(built, photo):
+    page, _, _ = built
+    *_, view, _ = page.asking.ask({"text": "first", "files": [photo]}, None, "en", REQUEST)
+    key = view[page.conversation.current]
+    page.browsing.remove(key, "", "en", SimpleNamespace(session_hash="other", headers={}))
+    [now] = page.asking.follow(key, "en", REQUEST)
+    assert (now[page.conversation.current], now[page.conversation.chatbot]) == (None, [])
+
+
+def test_a_half_answer_is_offered_to_be_gone_on_with_until_it_is_whole(built, photo):
+    page, _, history = built
+    engine, unfinished = page.services.engine, page.conversation.unfinished
+    engine.trouble = GenerationError("NaN")
+    *_, view, _ = page.asking.ask({"text": "first", "files": [photo]}, None, "en", REQUEST)
+    key = view[page.conversation.current]
+    assert view[unfinished]["visible"]
+    assert page.browsing.open(key, "en", REQUEST)[unfinished]["visible"]
+    engine.trouble = None
+    views = list(page.asking.go_on(key, "en", REQUEST))
+    assert not views[-2][unfinished]["visible"]
+    assert [entry.text for entry in history.entries(key)] == ["first", "An answer.An answer."]

@@ -9,7 +9,7 @@ from peft import LoraConfig, get_peft_model
 
 from maya_core.answering.generation import text_pieces, without_leading_space
 from maya_core.answering.session import load_session
-from maya_core.errors import GenerationError, PromptError, PromptTooLong
+from maya_core.errors import GenerationError, PromptError, PromptTooLong, TooManyPictures
 from maya_core.model.config import GenerationOptions
 from maya_core.model.prompt import Message
 from maya_core.weights.checkpoint import save_model
@@ -155,6 +155,25 @@ def test_a_full_context_says_so(session):
     words = "dog " * 2000
     with pytest.raises(PromptTooLong):
         session.answer(question(words))
+
+
+def test_more_pictures_than_fit_are_told_with_how_many_do(session):
+    with pytest.raises(TooManyPictures) as told:
+        session.answer(question("What?", *[picture()] * 300))
+    assert 0 < told.value.most < 300
+    assert str(told.value.most) in str(told.value)
+    with pytest.raises(PromptTooLong) as told:
+        session.answer(question("dog " * 2000, picture()))
+    assert type(told.value) is PromptTooLong
+
+
+def test_a_half_answer_is_gone_on_with_from_where_it_stopped(session):
+    """The next token is the one that the prompt with the half answer foretells, and no space of it is lost."""
+    half = [*question("What is this?", picture()), Message(role="assistant", text="A dog", is_half=True)]
+    prompt = session.processor.encode(half, answer_next=True)
+    assert session.processor.require_tokenizer().decode(prompt.input_ids[-2:]).strip().endswith("dog")
+    ids = session.token_ids(half, OPTIONS)
+    assert "".join(session.stream(half, OPTIONS)) == "".join(text_pieces(ids, session._tokenizer))
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import time
 import unicodedata
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -127,3 +128,15 @@ def test_a_question_can_ask_for_its_answer_in_any_language():
         "What is this?\nAnswer in English.",
         "What is this?\nاردو میں جواب دیں۔",
     ]
+
+
+@pytest.mark.parametrize("prompt_format", ["chat", "maya-v1", "caption"])
+def test_a_half_answer_ends_the_prompt_without_an_end_of_turn(prompt_format):
+    asked, answer = Message(role="user", text="What?"), Message(role="assistant", text="A dog")
+    half = [asked, replace(answer, is_half=True)]
+    pieces = written(prompt_pieces(half, prompt_format, answer_next=True))
+    assert pieces.endswith("A dog")
+    assert written(prompt_pieces([asked, answer], prompt_format, answer_next=False)).startswith(pieces)
+    for wrong, answer_next in ((half, False), ([*half, asked], True)):
+        with pytest.raises(PromptError, match="gone on with"):
+            prompt_pieces(wrong, prompt_format, answer_next=answer_next)

@@ -1,0 +1,82 @@
+// What becomes of the page while other pages, or nobody, answers: a conversation that another page has changed is shown anew,
+// a server that is gone is told, and what gradio tells by itself is said in the chosen language.
+(() => {
+  const LOOK_MILLISECONDS = 1000; // between two looks at whether the conversation has changed
+  const PATIENCE_MILLISECONDS = 30000; // until what has not come is asked for again
+  const MOST_MISSED = 3; // looks without an answer, until that is told
+  const labels = () => window.mayaLabels[document.documentElement.lang] ?? window.mayaLabels.en;
+  const element = (id) => document.getElementById(id);
+  let missed = 0;
+
+  // A live region of our own, for what no event of the server can tell any more.
+  function told() {
+    let region = element("maya-lost");
+    if (!region) {
+      region = Object.assign(document.createElement("div"), { id: "maya-lost", role: "alert" });
+      document.body.append(region);
+    }
+    return region;
+  }
+
+  function tellLost() {
+    const text = missed >= MOST_MISSED ? labels().lost : "";
+    if (!text && !element("maya-lost")) return;
+    if (told().textContent !== text) told().textContent = text;
+    told().hidden = !text;
+  }
+
+  // One look at the server's at a time: on a busy computer it takes its time to come.
+  let isAsked = false;
+  function follow() {
+    if (isAsked) return;
+    isAsked = true;
+    setTimeout(() => { isAsked = false; }, PATIENCE_MILLISECONDS);
+    element("maya-follow")?.click();
+  }
+  const giveBack = window.mayaGiveBack; // which comes after each
+  window.mayaGiveBack = (...given) => {
+    isAsked = false;
+    return giveBack(...given);
+  };
+
+  async function look() {
+    const shown = element("maya-seen")?.querySelector("textarea, input")?.value;
+    const seen = shown ? JSON.parse(shown) : {};
+    const isBusy = document.querySelector("#maya-question .stop-button");
+    if (document.hidden || (!seen.conversation && !missed)) return;
+    try {
+      const answer = await fetch(`/conversations/${seen.conversation ?? "none"}/revision`, { cache: "no-store" });
+      missed = 0;
+      const revision = await answer.text();
+      const isFollowed = isBusy && revision.endsWith("+"); // an answer is being made, and comes
+      if (answer.ok && seen.conversation && !isFollowed && revision !== seen.revision) follow();
+    } catch {
+      missed += 1;
+    }
+    tellLost();
+  }
+  const again = () => look().finally(() => setTimeout(again, LOOK_MILLISECONDS));
+  setTimeout(again, LOOK_MILLISECONDS);
+
+  // gradio's own notices.
+  function reword(toast) {
+    const [title, text] = [toast.querySelector(".toast-title"), toast.querySelector(".toast-text")];
+    if (toast.role !== "alert") toast.role = "alert";
+    if (!text || title?.textContent.trim().startsWith("Maya")) return; // ours
+    const english = (toast.mayaEnglish ??= text.textContent);
+    const isLarge = /exceed|too large|maximum/i.test(english);
+    const isLost = /connect|network|server|broken/i.test(english);
+    const said = labels()[isLarge ? "too large" : isLost ? "lost" : "failed"];
+    if (title && title.textContent !== "Maya") title.textContent = "Maya";
+    if (text.textContent !== said) text.textContent = said;
+  }
+
+  // What is told on the page is told to those who cannot see it.
+  const TOLD = "#maya-notice, #maya-undo, #maya-unfinished, #maya-model-notice";
+  const liven = (one) => { if (one.role !== "status") Object.assign(one, { role: "status", ariaLive: "polite" }); };
+
+  new MutationObserver(() => {
+    document.querySelectorAll(".toast-body").forEach(reword);
+    document.querySelectorAll(TOLD).forEach(liven);
+  }).observe(document.documentElement, { childList: true, subtree: true });
+})();
