@@ -19,7 +19,7 @@ from tests.app.test_browser import MESSAGES, ask, faults, settled
 
 SIZES = {"desk": (1200, 820), "telephone": (390, 800)}
 EXAMPLES = Path(__file__).parents[2] / "assets" / "examples"
-QUESTIONS = ("What is this?", "What colour is the background?")
+QUESTIONS = {"What is this?": "1.png", "What colour is the background?": "3.png"}
 
 
 def named(code: str, size: str, dark: bool) -> str:
@@ -27,7 +27,7 @@ def named(code: str, size: str, dark: bool) -> str:
 
 
 def draw(site: Site, browser: Any, code: str, *, size: str, dark: bool, out: Path) -> list[str]:
-    """A new page, a conversation about the first example, and its picture; the requests that left the machine."""
+    """A new page, a conversation about two of the examples, and its picture; the requests that left the machine."""
     site.settings.change(language=None)
     width, height = SIZES[size]
     context = browser.new_context(
@@ -39,8 +39,8 @@ def draw(site: Site, browser: Any, code: str, *, size: str, dark: bool, out: Pat
     page.set_default_timeout(LONGEST)
     page.goto(site.address)
     page.wait_for_function(READY)
-    for number, question in enumerate(QUESTIONS):
-        ask(page, Say(code)(question), *([] if number else [EXAMPLES / "1.png"]))
+    for question, picture in QUESTIONS.items():
+        ask(page, Say(code)(question), EXAMPLES / picture)
     page.locator(MESSAGES.format("bot")).last.scroll_into_view_if_needed()
     settled(page)
     name = named(code, size, dark)

@@ -54,7 +54,8 @@ WRONG = """([part, least]) => {
         if (isCovered(hit)) wrong.push(`covered: ${named(one)}`);
         if (!one.matches("input:not([type=radio], [type=checkbox], [type=range]), textarea")) continue;
         if (isUnderArrow(one)) wrong.push(`under its arrow: ${named(one)}`);
-        if (one.scrollWidth > one.clientWidth + 1) wrong.push(`cut off: ${named(one)}`);
+        const isCutBelow = one.matches("textarea:placeholder-shown") && one.scrollHeight > one.clientHeight + 1;
+        if (isCutBelow || one.scrollWidth > one.clientWidth + 1) wrong.push(`cut off: ${named(one)}`);
     }
     const walker = document.createTreeWalker(root, NodeFilter.SHOW_TEXT), range = document.createRange();
     while (walker.nextNode()) {
