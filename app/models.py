@@ -21,6 +21,7 @@ from maya_core.assets import PUBLISHED, PUBLISHED_TOKENIZER
 from maya_core.errors import CheckpointNotFound, DownloadError, HubBusy, MayaError, RepositoryGated
 
 if TYPE_CHECKING:
+    from maya_core.answering.engines import Why
     from maya_core.hardware import Device  # with torch, which takes seconds to import
 
 GIB = 1024**3
@@ -142,6 +143,18 @@ class Models:
             load_config(local_folder(Path(model)))
         self._use(place_of(model))
         self.model = model
+
+    def engine(self) -> "Why | None":
+        """What computes the answers of the model in use, and why; None where it is not in a folder."""
+        folder = Path(self.model or "").expanduser()
+        if self.model is None or self.model == PUBLISHED or not folder.exists():
+            return None
+        with IMPORTING:
+            from maya_core.answering.engines import engine_for
+            from maya_core.hardware import inspect_machine
+            from maya_core.weights.hub import local_folder
+
+        return engine_for(local_folder(folder), inspect_machine()).why
 
     @property
     def download(self) -> Progress:

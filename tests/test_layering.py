@@ -12,14 +12,15 @@ ROOT = Path(__file__).parents[1]
 # Floors from the ground up: a file imports only from rooms below its own, and of its own room only what stands before it.
 # Rooms on one floor never meet. An empty name is `maya_core` itself.
 FLOORS: tuple[dict[str, tuple[str, ...]], ...] = (
-    {"": ("errors", "languages", "hardware", "assets", "reviews")},
+    {"": ("errors", "languages", "hardware", "assets", "reviews", "llama")},
     {"model": ("config", "picture_file", "colour", "images", "towers", "prompt", "turns", "layout", "processor", "attention",
                "decoder_layer", "connectors", "maya")},
     {"weights": ("durable", "destination", "gguf_file", "files", "fingerprint", "hub_errors", "account", "transfer",
                  "hub_memory", "hub", "adapters", "runs", "quantization", "published", "checkpoint", "export",
                  "gguf_export", "card", "push")},
     {
-        "answering": ("language", "decoder", "sampling", "step_graph", "generation", "footprint", "session"),
+        "answering": ("language", "decoder", "sampling", "step_graph", "generation", "llama_decoder", "engines", "footprint",
+                      "session"),
         "learning": ("metrics", "losses", "optim", "record_index", "data", "data_languages", "formats", "records", "tables",
                      "column_files", "conversation_files", "features", "held_out", "objective", "recorder",
                      "checkpoints", "stop_signals", "train"),

@@ -24,6 +24,9 @@ ELSEWHERE = {
     ".venv/bin/pip install -c constraints.txt -e .": "a fresh machine",
     ".venv/bin/maya-app": "tests/app/test_load.py, which starts it as a program",
     ".venv/bin/maya chat": "tests/app/test_command.py, with what is typed",
+    "pip install -c constraints.txt -e '.[llamacpp]'": "tests/maya_core/answering/test_engines.py, where it is installed",
+    "maya export maya-multimodal/maya maya-8b-gguf --format gguf --numbers q4_0": "tests/maya_core/weights/test_gguf.py",
+    'maya ask assets/examples/1.png "यह क्या है?" --model maya-8b-gguf': "tests/maya_core/answering/test_engines.py",
     "python -m training.embedded --caltech caltech101 --coco coco128": "hours; tests/training/embedded, a step a stage",
     "python -m training.photo_vqa evaluate --caltech caltech101 --coco coco128": "tests/training/photo_vqa, on others",
 }

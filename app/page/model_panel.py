@@ -175,7 +175,7 @@ class ModelPanel:
         elif model == PUBLISHED:
             answers = say("Answers come from Maya 8B.")
         else:
-            answers = say("Answers come from the model in your folder.")
+            answers = " ".join(filter(None, (say("Answers come from the model in your folder."), self._computed(say))))
         least = format_memory(ADVISED_MEMORY, code, native_digits=now.native_digits)
         could = {
             "fast": say("Maya 8B knows far more, and this computer can run it."),
@@ -183,6 +183,26 @@ class ModelPanel:
             None: say("Maya 8B knows far more. It needs a graphics processor with {memory} of memory.", memory=least),
         }[computer.pace]
         return "\n\n".join((has, answers) if model == PUBLISHED else (has, answers, could))
+
+    def _computed(self, say: Say) -> str:
+        """Which engine computes answers with a GGUF file, and why."""
+        why = self.services.models.engine()
+        own = say("Maya's own engine computes the answers, because it is the faster on this computer.")
+        return {
+            None: "",
+            "plain": "",
+            "nvidia": own,
+            "kernel": own,
+            "llama": say("llama.cpp computes the answers, because it is the faster on this computer."),
+            "absent": say(
+                "Maya's own engine computes the answers. llama.cpp would be faster on this computer, but it is not"
+                " installed."
+            ),
+            "unsound": say(
+                "Maya's own engine computes the answers. llama.cpp is installed, but does not compute rightly on this"
+                " computer."
+            ),
+        }[why]
 
     def _must_ask(self, computer: Computer) -> bool:
         """Whether fetching has not begun, or failed by what the person can do at the hub."""

@@ -7,7 +7,7 @@ Cohere's attention and feed-forward part read the same input, so a layer is thre
 piece of memory that is kept between turns. The model's modules share the joined weights and go on working.
 
 Shape letters: B rows, T new positions, S columns of the cache, E width, H heads, K key-value heads, G = H / K, D head
-width, X all that a layer's first product gives, V vocabulary.
+width, X all that a layer's first product gives, V vocabulary. Of pictures: I pictures, N visual tokens, D vision width.
 """
 
 from collections.abc import Callable, Sequence
@@ -65,6 +65,8 @@ class KeyValues:
 class Decoder:
     """The language model of `model`, as a plain loop over its layers. Build it again where weights were replaced."""
 
+    reads_rows = True  # several conversations at once
+
     def __init__(self, model: MayaForConditionalGeneration) -> None:
         decoder: Any = model.get_decoder()
         self.model = model
@@ -89,6 +91,24 @@ class Decoder:
 
     def new_cache(self, rows: int) -> KeyValues:
         return KeyValues(self.config, rows, dtype=self.model.dtype, device=self.model.device)
+
+    def read(
+        self,
+        ids_BT: Tensor,
+        features_IND: Tensor | None,
+        cache: KeyValues,
+        *,
+        may_look_BS: Tensor | None = None,
+    ) -> Tensor:
+        """New ids with the pictures in them -> scores (B, V) of what comes next. may_look_BS: as in a call."""
+        start, end = cache.length, cache.length + ids_BT.shape[1]
+        if may_look_BS is None:
+            position_BT = torch.arange(start, end, device=ids_BT.device)[None]
+        else:
+            position_BT = (may_look_BS.cumsum(-1) - 1).clamp(min=0)[:, start:]
+        inputs = self.model.decoder_inputs(ids_BT, features_IND, cache)
+        embeds_BTE = inputs.pop("inputs_embeds")
+        return self(embeds_BTE, position_BT, cache, may_look_BS=may_look_BS, beside=inputs)
 
     def __call__(
         self,

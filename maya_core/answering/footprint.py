@@ -2,6 +2,7 @@
 
 import time
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -10,8 +11,10 @@ from maya_core.answering.decoder import BUCKET, HELD_TWICE, packs_on
 from maya_core.answering.step_graph import CHAT
 from maya_core.errors import ModelTooLarge
 from maya_core.hardware import GIB, Machine
+from maya_core.llama import AT_ONCE
 from maya_core.model.config import MayaConfig
-from maya_core.model.maya import MayaForConditionalGeneration
+from maya_core.model.maya import MayaForConditionalGeneration, parameter_counts
+from maya_core.weights.gguf_file import LANGUAGE_MODEL
 from maya_core.weights.quantization import (
     BLOCK,
     NESTED_BLOCK,
@@ -62,8 +65,32 @@ def best_plan(config: MayaConfig, machine: Machine, *, is_quantized: bool = Fals
             return Plan(
                 device=machine.device, dtype=dtype, quantization=quantization, needed=needed, to_quantize=to_quantize
             )
-    raise ModelTooLarge(
+    raise _too_large(needed, machine)
+
+
+def require_memory(needed: int, machine: Machine) -> None:
+    """Raise ModelTooLarge unless so many bytes fit."""
+    if needed > machine.memory * (1 - SPARE):
+        raise _too_large(needed, machine)
+
+
+def _too_large(needed: int, machine: Machine) -> ModelTooLarge:
+    return ModelTooLarge(
         f"The model needs {needed / GIB:.1f} GiB, and {machine.name} has {machine.memory / GIB:.1f}; choose a smaller one."
+    )
+
+
+def llama_footprint(folder: Path, config: MayaConfig) -> int:
+    """Bytes that a GGUF model takes in llama.cpp's hands with a conversation: the file, which it maps or copies in an order
+    of its own; keys and values in 16 bits; what it computes in; and the tower and the connector in 32 bits."""
+    text = config.text
+    beside = 4 * sum(count for part, count in parameter_counts(config).items() if part != "language_model")
+    computing: int = AT_ONCE * (3 * text.intermediate_size + 4 * text.hidden_size) * 4
+    return (
+        (folder / LANGUAGE_MODEL).stat().st_size
+        + _cache_bytes(config, min(CONVERSATION, text.max_position_embeddings), torch.float16)
+        + computing
+        + beside
     )
 
 
@@ -79,12 +106,9 @@ def footprint(
     once on a GPU, and some turns elsewhere."""
     if columns is None:
         columns = min(CHAT if device == "cuda" else CONVERSATION, config.text.max_position_embeddings)
-    sizes, text = _Sizes.of(config), config.text
-    head_dim = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
-    columns = -(-columns // BUCKET) * BUCKET
-    cache = 2 * text.num_hidden_layers * text.num_key_value_heads * head_dim * columns * dtype.itemsize
+    sizes, cache = _Sizes.of(config), _cache_bytes(config, columns, dtype)
     plain = sizes.linear + sizes.head  # what is plain and read for each token
-    needed = cache + sizes.all * dtype.itemsize
+    needed: float = cache + sizes.all * dtype.itemsize
     if quantization == "nf4":
         plain = sizes.head
         scales = sizes.linear / BLOCK
@@ -111,6 +135,15 @@ def seconds_to_quantize(plan: Plan) -> float:
     started = time.monotonic()
     quantized([some], plan.device)
     return (time.monotonic() - started) * plan.to_quantize / SAMPLE
+
+
+def _cache_bytes(config: MayaConfig, columns: int, dtype: torch.dtype) -> int:
+    """Of the keys and values of so many columns."""
+    text = config.text
+    head_dim = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
+    columns = -(-columns // BUCKET) * BUCKET
+    size: int = 2 * text.num_hidden_layers * text.num_key_value_heads * head_dim * columns * dtype.itemsize
+    return size
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,6 +4,7 @@ Shape letters: B batch, T positions, S columns of the cache, I pictures, N visua
 """
 
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Protocol
 
 import torch
 from tokenizers import Tokenizer
@@ -14,15 +15,43 @@ from maya_core.answering.decoder import Decoder, KeyValues
 from maya_core.answering.sampling import Sampler
 from maya_core.answering.step_graph import drawn_by_graph
 from maya_core.model.config import GenerationOptions
+from maya_core.model.maya import MayaForConditionalGeneration
+
+
+class Memory(Protocol):
+    """What a decoder keeps of what it has read. length: columns; made less, those behind are forgotten."""
+
+    length: int
+
+
+class TextDecoder(Protocol):
+    """A language model as it answers: ours (`decoder`), or another engine's (`llama_decoder`).
+
+    model: whose tower and connector see for it. reads_rows: whether several conversations at once.
+    """
+
+    model: MayaForConditionalGeneration
+    reads_rows: bool
+
+    def new_cache(self, rows: int) -> Any:
+        """An empty Memory."""
+
+    def read(
+        self, ids_BT: Tensor, features_IND: Tensor | None, cache: Any, *, may_look_BS: Tensor | None = None
+    ) -> Tensor:
+        """New ids with the pictures in them -> scores (B, V) of what comes next; the Memory grows by T columns.
+
+        may_look_BS: false at columns of padding, where there are any.
+        """
 
 
 class Reading:
     """What a decoder has read: its cache, and for each column of a single conversation what stands there."""
 
-    def __init__(self, decoder: Decoder, *, rows: int = 1, may_look_BS: Tensor | None = None) -> None:
+    def __init__(self, decoder: TextDecoder, *, rows: int = 1, may_look_BS: Tensor | None = None) -> None:
         """may_look_BS: false at columns of padding."""
         self.decoder = decoder
-        self.cache: KeyValues = decoder.new_cache(rows)
+        self.cache: Memory = decoder.new_cache(rows)
         self.signs: list[int] = []
         self.may_look_BS = may_look_BS
 
@@ -37,17 +66,11 @@ class Reading:
 
     def on(self, ids_BT: Tensor, features_IND: Tensor | None = None, signs: Sequence[int] = ()) -> Tensor:
         """Read further ids, with the pictures in them, and give the scores (B, V) of what comes next."""
-        start, new = self.cache.length, ids_BT.shape[1]
         self.signs += signs
-        if self.may_look_BS is None:
-            position_BT = torch.arange(start, start + new, device=ids_BT.device)[None]
-        else:
-            more = start + new - self.may_look_BS.shape[1]
+        if self.may_look_BS is not None:
+            more = self.cache.length + ids_BT.shape[1] - self.may_look_BS.shape[1]
             self.may_look_BS = torch.nn.functional.pad(self.may_look_BS, (0, more), value=True)
-            position_BT = (self.may_look_BS.cumsum(-1) - 1).clamp(min=0)[:, start:]
-        inputs = self.decoder.model.decoder_inputs(ids_BT, features_IND, self.cache)
-        embeds_BTE = inputs.pop("inputs_embeds")
-        return self.decoder(embeds_BTE, position_BT, self.cache, may_look_BS=self.may_look_BS, beside=inputs)
+        return self.decoder.read(ids_BT, features_IND, self.cache, may_look_BS=self.may_look_BS)
 
 
 def drawn(read: Reading, scores_BV: Tensor, options: GenerationOptions) -> Iterator[Tensor]:
@@ -57,8 +80,10 @@ def drawn(read: Reading, scores_BV: Tensor, options: GenerationOptions) -> Itera
     """
     config = read.decoder.model.config
     room = min(options.max_new_tokens, config.text.max_position_embeddings - read.cache.length)
-    if len(scores_BV) == 1 and scores_BV.is_cuda and not read.decoder.looks:
-        for token_B in drawn_by_graph(read.decoder, read.cache, scores_BV, options, room):
+    decoder, cache = read.decoder, read.cache
+    if len(scores_BV) == 1 and scores_BV.is_cuda and isinstance(decoder, Decoder) and not decoder.looks:
+        assert isinstance(cache, KeyValues)
+        for token_B in drawn_by_graph(decoder, cache, scores_BV, options, room):
             read.signs += token_B.tolist()
             yield token_B
         return

@@ -21,17 +21,21 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from maya_core.answering.decoder import Decoder
-from maya_core.answering.footprint import Plan, best_plan
-from maya_core.answering.generation import Reading, drawn, text_pieces, without_leading_space
+from maya_core.answering.engines import OWN, Engine, engine_for
+from maya_core.answering.footprint import Plan, best_plan, llama_footprint, require_memory
+from maya_core.answering.generation import Reading, TextDecoder, drawn, text_pieces, without_leading_space
+from maya_core.answering.llama_decoder import LlamaDecoder
 from maya_core.assets import EMBEDDED, asset_path
 from maya_core.errors import GenerationError, PromptError, PromptTooLong, TooManyPictures
-from maya_core.hardware import inspect_machine
+from maya_core.hardware import Machine, inspect_machine
+from maya_core.llama import LlamaModel
 from maya_core.model.config import GenerationOptions
 from maya_core.model.maya import MayaForConditionalGeneration
 from maya_core.model.processor import Encoded, MayaProcessor
 from maya_core.model.prompt import Message, Picture
-from maya_core.weights.checkpoint import is_quantized, load_config, load_model, load_processor
+from maya_core.weights.checkpoint import is_quantized, load_beside, load_config, load_model, load_processor
 from maya_core.weights.files import sound_values
+from maya_core.weights.gguf_file import LANGUAGE_MODEL
 from maya_core.weights.hub import local_folder
 from maya_core.weights.quantization import Quantization
 
@@ -54,10 +58,20 @@ class Delta(NamedTuple):
 class ChatSession:
     """A model with its processor, ready to answer. The model's weights must not change while its session is in use."""
 
-    def __init__(self, model: MayaForConditionalGeneration, processor: MayaProcessor) -> None:
+    def __init__(
+        self,
+        model: MayaForConditionalGeneration,
+        processor: MayaProcessor,
+        decoder: TextDecoder | None = None,
+        *,
+        engine: Engine = OWN,
+    ) -> None:
+        """decoder: what answers in the place of the model's own language model, which then needs no weights. engine:
+        which that is, and why."""
         self.model = model
         self.processor = processor
-        self._decoder: Decoder | None = None
+        self.engine = engine
+        self._decoder = decoder
         self._seen = _Seen(model)
         self._read: Reading | None = None
 
@@ -108,6 +122,8 @@ class ChatSession:
             raise PromptError(f"Conversations are given as {type(conversations).__name__}; give a list of them.")
         if not conversations:
             return []
+        if not self.decoder.reads_rows:
+            return [self.answer(conversation, options) for conversation in conversations]
         prompts = [self._prompt(conversation, options)[0] for conversation in conversations]
         batch = self.processor.padded(prompts, padding_side="left")
         ids_BT, may_look_BS = (batch[name].to(self.model.device) for name in ("input_ids", "attention_mask"))
@@ -122,7 +138,7 @@ class ChatSession:
     # --- the parts of an answer ---
 
     @property
-    def decoder(self) -> Decoder:
+    def decoder(self) -> TextDecoder:
         """The language model as it answers, made when it is first asked."""
         if self._decoder is None:
             # outside inference mode: the model shares the weights that are joined here, and may learn again
@@ -269,10 +285,25 @@ def load_best(
 
     Raises ModelTooLarge where the model does not fit in any.
     """
-    folder = local_folder(asset_path(EMBEDDED) if path_or_repo is None else path_or_repo)
+    folder, machine = local_folder(asset_path(EMBEDDED) if path_or_repo is None else path_or_repo), inspect_machine()
+    engine = engine_for(folder, machine)
+    if engine.is_llama:
+        return _llama_session(folder, machine, engine, on_progress)
     with sound_values(folder):
-        plan = best_plan(load_config(folder), inspect_machine(), is_quantized=is_quantized(folder))
+        plan = best_plan(load_config(folder), machine, is_quantized=is_quantized(folder))
     on_plan(plan)
-    return load_session(
+    session = load_session(
         folder, dtype=plan.dtype, device=plan.device, quantization=plan.quantization, on_progress=on_progress
     )
+    session.engine = engine
+    return session
+
+
+def _llama_session(folder: Path, machine: Machine, engine: Engine, on_progress: Callable[[float], None]) -> ChatSession:
+    """The tower and the connector on the CPU, where they take little; the language model in llama.cpp's hands."""
+    require_memory(llama_footprint(folder, load_config(folder)), machine)
+    processor = load_processor(folder)
+    processor.require_tokenizer()
+    model = load_beside(folder)
+    decoder = LlamaDecoder(model, LlamaModel(folder / LANGUAGE_MODEL, on_progress=on_progress))
+    return ChatSession(model, processor, decoder, engine=engine)

@@ -51,6 +51,7 @@ def doctor() -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from maya_core.answering.engines import engine_of_gguf
     from maya_core.answering.footprint import best_plan
     from maya_core.errors import ModelTooLarge
     from maya_core.hardware import GIB, in_words, inspect_machine
@@ -73,6 +74,7 @@ def doctor() -> None:
         "device": f"{machine.device}: {machine.name}, {machine.memory / GIB:.0f} GiB, {machine.cores} CPU cores",
         "embedded Maya": f"{form(load_config(here(None)))}; used unless --model says otherwise",
         "Maya 8B": f"{form(MayaConfig.published())}; use it with --model FOLDER",
+        "models in GGUF": str(engine_of_gguf(machine)),
         "network": "not used, unless --model names a repository on the hub",
     }
     table = Table(show_header=False)

@@ -45,4 +45,7 @@ def open_session(folder: Path, tell: Tell) -> "ChatSession":
                 file=sys.stderr,
             )
 
-    return load_best(folder, on_plan=begin, on_progress=lambda share: tell(doing, share))
+    session = load_best(folder, on_plan=begin, on_progress=lambda share: tell(doing, share))
+    if session.engine.falls_back:
+        print(session.engine, file=sys.stderr)
+    return session

@@ -6,9 +6,12 @@ over rounds. Weights are random: speed does not depend on them.
 
 import copy
 import statistics
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from typing import Annotated, Any
 
 import torch
@@ -18,11 +21,14 @@ from PIL import Image
 from torch import Tensor
 from transformers import LogitsProcessor, LogitsProcessorList
 
+from maya_core.answering.llama_decoder import LlamaDecoder
 from maya_core.answering.session import ChatSession
+from maya_core.llama import PACKAGE, VERSION, LlamaModel, is_installed
 from maya_core.model.config import GenerationOptions, MayaConfig
 from maya_core.model.maya import MayaForConditionalGeneration
 from maya_core.model.processor import ImagePreparation, MayaProcessor
 from maya_core.model.prompt import Message
+from maya_core.weights.gguf_file import write_language_model
 from maya_core.weights.quantization import FourBitHead, quantize
 from tests.speed.report import Row, record
 from training.embedded.tokenizer import train_tokenizer
@@ -42,7 +48,7 @@ class Options:
     """Compare our answers with transformers' generate."""
 
     rounds: Annotated[int, tyro.conf.arg(help="times that each is measured, interleaved")] = 7
-    only: Annotated[tuple[str, ...], tyro.conf.arg(help="of: host, decode, turns, four_bit")] = ()
+    only: Annotated[tuple[str, ...], tyro.conf.arg(help="of: host, decode, turns, four_bit, llama")] = ()
     record: Annotated[bool, tyro.conf.arg(help="keep what is printed, and write README's table")] = False
 
 
@@ -325,14 +331,76 @@ def _published_shapes(layers: int, tokenizer: Any) -> tuple[ChatSession, Any]:
     return ChatSession(model, MayaProcessor(config, ImagePreparation(size=256), tokenizer)), stock
 
 
-COMPARISONS = {"host": host, "decode": decode, "turns": turns, "four_bit": four_bit}
+def llama(options: Options, tokenizer: Any) -> list[Row]:
+    """The layers of the published shapes in four bits, ours in NF4 and llama.cpp's in Q4_0, one and two extrapolated to 32:
+    a token, and a prompt. The table of words is small, and the head is not in it."""
+    if not is_installed():
+        raise SystemExit(f"llama.cpp is not here: pip install {PACKAGE}=={VERSION}")
+    tokens, prompts = [], []
+    for layers in (1, 2):
+        ours, theirs = _in_both_engines(layers, tokenizer)
+        messages, short = [Message(role="user", text=(WORDS * 6)[:PROMPT])], [Message(role="user", text="?")]
+        ids_1T = ours.processor.prompts([messages])["input_ids"]
+        readers = [partial(_read_seconds, session, ids_1T) for session in (ours, theirs)]
+        writers = [partial(our_token_seconds, session, short, 9) for session in (ours, theirs)]
+        tokens.append(medians(options.rounds, *writers))
+        prompts.append(medians(options.rounds, *readers))
+    rows = []
+    for what, (one, two) in (("a token", tokens), (f"a prompt of {ids_1T.shape[1]}", prompts)):
+        mine, other = (PUBLISHED_LAYERS * (after - before) for before, after in zip(one, two, strict=True))
+        row = Row(
+            what=f"{what}, 8B in four bits, layers alone", peer=f"llama.cpp, Q4_0 ({PACKAGE} {VERSION})",
+            ours=milliseconds(mine), theirs=milliseconds(other), ratio=other / mine,
+            agreement=_near_in_both_engines(tokenizer),
+        )  # fmt: skip
+        rows.append(row)
+    return rows
+
+
+def _read_seconds(session: ChatSession, ids_1T: Tensor) -> float:
+    """Seconds to read a prompt."""
+    with torch.inference_mode():
+        return thread_seconds(lambda: session.decoder.read(ids_1T, None, session.decoder.new_cache(1)))
+
+
+def _in_both_engines(layers: int, tokenizer: Any) -> tuple[ChatSession, ChatSession]:
+    """The published widths with few words, in our four bits and in llama.cpp's."""
+    text = {
+        "vocab_size": 512, "hidden_size": 4096, "intermediate_size": 14336, "num_hidden_layers": layers,
+        "num_attention_heads": 32, "num_key_value_heads": 8,
+    }  # fmt: skip
+    model, processor = new_model(tokenizer=tokenizer, tower=SMALL_TOWER, text=text, spread=0.02)
+    with tempfile.TemporaryDirectory() as place:
+        file = Path(place) / "model.gguf"
+        write_language_model(model.state_dict(), model.config.text, None, file, numbers="q4_0", name="speed")
+        theirs = ChatSession(model, processor, LlamaDecoder(model, LlamaModel(file)))
+    quantize(model.bfloat16(), device="cpu")
+    return ChatSession(model, processor), theirs
+
+
+def _near_in_both_engines(tokenizer: Any) -> str:
+    """Both round differently; on the same weights in 16 bits they are compared."""
+    model, processor = thin_model(tokenizer)
+    with tempfile.TemporaryDirectory() as place:
+        file = Path(place) / "model.gguf"
+        write_language_model(model.state_dict(), model.config.text, None, file, numbers="f16", name="speed")
+        theirs = ChatSession(model, processor, LlamaDecoder(model, LlamaModel(file)))
+    messages = [Message(role="user", text=WORDS)]
+    mine, other = (
+        session.token_ids(messages, GenerationOptions(max_new_tokens=25))
+        for session in (ChatSession(model, processor), theirs)
+    )
+    return f"in 16 bits {agreement_of(mine, other)}"
+
+
+COMPARISONS = {"host": host, "decode": decode, "turns": turns, "four_bit": four_bit, "llama": llama}
 
 
 def main() -> None:
     options = tyro.cli(Options, description=__doc__)
     torch.set_num_threads(1)
     tokenizer = train_tokenizer(290, texts=[WORDS])  # a token is a letter or two, so that sentences have a usual length
-    names = options.only or tuple(COMPARISONS)
+    names = options.only or tuple(name for name in COMPARISONS if name != "llama" or is_installed())
     for name in names:
         rows = COMPARISONS[name](options, tokenizer)
         command = f"python -m tests.speed.inference --only {name} --rounds {options.rounds} --record"
