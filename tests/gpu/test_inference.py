@@ -8,6 +8,7 @@ from maya_core.answering.decoder import Decoder
 from maya_core.model.config import GenerationOptions
 from maya_core.weights.quantization import quantize
 from tests.gpu import inference
+from tests.speed.report import Row
 from tests.tiny import tiny_model
 
 WIDE = {"hidden_size": 128, "intermediate_size": 256, "num_attention_heads": 4, "num_key_value_heads": 2}
@@ -19,6 +20,20 @@ def test_the_benchmark_runs_at_toy_size(capsys):
         "tokens a second, NF4", "first token, with a picture, NF4", "tokens a second, NF4", "loading in NF4",
     ]  # fmt: skip
     assert "GB/s" in capsys.readouterr().out
+
+
+def test_a_part_that_fails_is_told_and_the_others_are_measured(capsys):
+    def breaks(bench):
+        raise RuntimeError("no memory")
+
+    def measured(bench):
+        return [Row(what="tokens", peer="a peer", ours="2", theirs="1", ratio=2.0, agreement="the same")]
+
+    with pytest.raises(SystemExit, match="failed, as told above: first"):
+        inference.run("inference", {"first": breaks, "second": measured}, None, ["--toy"])
+    told = capsys.readouterr()
+    assert "RuntimeError: no memory" in told.err
+    assert "a peer" in told.out
 
 
 @pytest.mark.gpu
