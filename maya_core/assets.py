@@ -6,6 +6,7 @@ from pathlib import Path
 EMBEDDED = "maya-tiny"  # the small model that comes along
 PUBLISHED = "maya-multimodal/maya"  # the 8B model's repository on the hub
 PUBLISHED_TOKENIZER = "CohereLabs/aya-23-8B"  # that of its language model, which its own does not hold
+LANGUAGE_MODEL = "language_model.gguf"  # in a model's folder, where its language model is in GGUF
 
 
 def asset_path(name: str) -> Path:

@@ -9,12 +9,12 @@ from torch import nn
 
 from maya_core.answering.decoder import BUCKET, HELD_TWICE, packs_on
 from maya_core.answering.step_graph import CHAT
+from maya_core.assets import LANGUAGE_MODEL
 from maya_core.errors import ModelTooLarge
 from maya_core.hardware import GIB, Machine
 from maya_core.llama import AT_ONCE
 from maya_core.model.config import MayaConfig
 from maya_core.model.maya import MayaForConditionalGeneration, parameter_counts
-from maya_core.weights.gguf_file import LANGUAGE_MODEL
 from maya_core.weights.quantization import (
     BLOCK,
     NESTED_BLOCK,

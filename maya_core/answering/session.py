@@ -25,7 +25,7 @@ from maya_core.answering.engines import OWN, Engine, engine_for
 from maya_core.answering.footprint import Plan, best_plan, llama_footprint, require_memory
 from maya_core.answering.generation import Reading, TextDecoder, drawn, text_pieces, without_leading_space
 from maya_core.answering.llama_decoder import LlamaDecoder
-from maya_core.assets import EMBEDDED, asset_path
+from maya_core.assets import EMBEDDED, LANGUAGE_MODEL, asset_path
 from maya_core.errors import GenerationError, PromptError, PromptTooLong, TooManyPictures
 from maya_core.hardware import Machine, inspect_machine
 from maya_core.llama import LlamaModel
@@ -35,7 +35,6 @@ from maya_core.model.processor import Encoded, MayaProcessor
 from maya_core.model.prompt import Message, Picture
 from maya_core.weights.checkpoint import is_quantized, load_beside, load_config, load_model, load_processor
 from maya_core.weights.files import sound_values
-from maya_core.weights.gguf_file import LANGUAGE_MODEL
 from maya_core.weights.hub import local_folder
 from maya_core.weights.quantization import Quantization
 

@@ -14,10 +14,11 @@ def info(model: Model = None) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from maya_core.assets import LANGUAGE_MODEL
     from maya_core.model.maya import parameter_counts
     from maya_core.weights.checkpoint import is_quantized, load_config, load_processor, require_whole, stored_dtype
     from maya_core.weights.files import is_gguf
-    from maya_core.weights.gguf_file import LANGUAGE_MODEL, numbers_in
+    from maya_core.weights.gguf_file import numbers_in
 
     folder = here(model)
     config = load_config(folder)

@@ -11,9 +11,10 @@ from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from maya_core.assets import LANGUAGE_MODEL
 from maya_core.errors import CheckpointMismatch, CheckpointNotFound, CheckpointUnsafe
 from maya_core.weights.destination import is_half_written
-from maya_core.weights.gguf_file import LANGUAGE_MODEL, language_tensors, stored_in
+from maya_core.weights.gguf_file import language_tensors, stored_in
 
 Tensors = Iterator[tuple[str, Tensor]]
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"

@@ -5,9 +5,10 @@ import json
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from maya_core.assets import LANGUAGE_MODEL
 from maya_core.weights.destination import CONFIGS
 from maya_core.weights.files import PROJECTOR, header_of, is_gguf, read_json, weight_files
-from maya_core.weights.gguf_file import LANGUAGE_MODEL, stored_in
+from maya_core.weights.gguf_file import stored_in
 
 SEEN = 4096  # bytes of each tensor that are read: training moves all of it
 # In a configuration, what says nothing of the weights.

@@ -3,6 +3,7 @@ it, which other programs that read GGUF do not need."""
 
 from pathlib import Path
 
+from maya_core.assets import LANGUAGE_MODEL
 from maya_core.errors import CheckpointError
 from maya_core.weights.checkpoint import (
     bytes_on_disk,
@@ -18,7 +19,7 @@ from maya_core.weights.checkpoint import (
 )
 from maya_core.weights.destination import claim, written
 from maya_core.weights.export import chat_template
-from maya_core.weights.gguf_file import LANGUAGE_MODEL, Numbers, file_bytes, what_gguf_lacks, write_language_model
+from maya_core.weights.gguf_file import Numbers, file_bytes, what_gguf_lacks, write_language_model
 from maya_core.weights.hub import local_folder
 
 

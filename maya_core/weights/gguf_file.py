@@ -22,7 +22,6 @@ from transformers import CohereConfig, PreTrainedTokenizerFast
 
 from maya_core.errors import CheckpointError, CheckpointMismatch
 
-LANGUAGE_MODEL = "language_model.gguf"  # its name beside the tower and the connector
 ARCHITECTURE = "command-r"
 Numbers = Literal["f16", "q8_0", "q4_0"]
 ROWS = 4096  # that are brought to their numbers at a time: of the largest table 64 MiB

@@ -22,9 +22,8 @@ from huggingface_hub import HfApi, constants, get_hf_file_metadata
 from huggingface_hub.errors import GatedRepoError
 from huggingface_hub.file_download import repo_folder_name
 
-from maya_core.assets import PUBLISHED, PUBLISHED_TOKENIZER
+from maya_core.assets import LANGUAGE_MODEL, PUBLISHED, PUBLISHED_TOKENIZER
 from maya_core.errors import CheckpointNotFound, CheckpointUnsafe, TokenizerMissing
-from maya_core.weights.gguf_file import LANGUAGE_MODEL
 from maya_core.weights.hub_errors import is_passing, not_the_hub, refused, told
 from maya_core.weights.hub_memory import HubMemory
 from maya_core.weights.transfer import RemoteFile, Report, bring, wait_after

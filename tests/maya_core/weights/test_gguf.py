@@ -12,6 +12,7 @@ from gguf.quants import dequantize
 
 import maya_core.cli as cli
 from maya_core.answering.session import ChatSession, load_session
+from maya_core.assets import LANGUAGE_MODEL
 from maya_core.errors import CheckpointError, CheckpointMismatch, CheckpointNotFound
 from maya_core.model.config import GenerationOptions
 from maya_core.weights import gguf_file
@@ -19,7 +20,7 @@ from maya_core.weights.checkpoint import load_config, load_model, require_whole,
 from maya_core.weights.export import convert, quantize_checkpoint
 from maya_core.weights.fingerprint import fingerprint
 from maya_core.weights.gguf_export import export_gguf
-from maya_core.weights.gguf_file import LANGUAGE_MODEL, stored_in
+from maya_core.weights.gguf_file import stored_in
 from maya_core.weights.hub import local_folder
 from tests.tiny import picture, tiny_config, tiny_session
 
