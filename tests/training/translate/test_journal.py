@@ -27,7 +27,8 @@ from training.translate.texts import cut
 
 ROOT = Path(__file__).parents[3]
 KILLED = """
-import json, os, random, signal, sys, time
+import json, os, random, signal, sqlite3, sys, time
+from contextlib import closing
 from pathlib import Path
 from rich.console import Console
 from maya_core.answering.language import answer_language
@@ -36,7 +37,7 @@ from training.translate.journal import Journal
 from training.translate.run import opened, take_in
 
 source, folder, url = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
-kills, concurrency = map(int, sys.argv[4:])
+kills, concurrency, share = map(int, sys.argv[4:])
 answer_language("la lumière du soir", conversation="fr")  # loaded before the clock runs
 
 def translate():
@@ -44,14 +45,24 @@ def translate():
         take_in(journal, source, ("fr", "hi"), (0, 1), Console(quiet=True))
         work(journal, url, plan(("fr", "hi"), concurrency=concurrency))
 
+def done():
+    try:  # it may be about to be made
+        with closing(sqlite3.connect(f"file:{folder / 'journal.sqlite3'}?mode=ro", uri=True)) as journal:
+            return journal.execute("SELECT count(*) FROM jobs WHERE state = 'done'").fetchone()[0]
+    except sqlite3.OperationalError:
+        return 0
+
 generator = random.Random(7)
 for kill in range(kills + 1):
+    before = done()
     child = os.fork()
     if not child:
         translate()
         os._exit(0)
-    if kill < kills:
-        time.sleep(generator.uniform(0.05, 0.5))
+    if kill < kills:  # when it has done so much, or nothing yet
+        until = before + generator.randint(0, share)
+        while done() < until and not os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT):
+            time.sleep(generator.uniform(0.0, 0.02))
         os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
     if (folder / "journal.sqlite3").is_file():
@@ -68,7 +79,8 @@ CONCURRENCY = 4
 def test_kills_at_any_moment_lose_nothing_and_pay_little_twice(tmp_path, count, kills):
     source = write(tmp_path / "in.json", records(count))
     with fake_endpoint(slowly) as server:
-        arguments = [str(source), str(tmp_path / "job"), server.url, str(kills), str(CONCURRENCY)]
+        share = 2 * count // (kills + 2)  # of the texts, at most, between two kills
+        arguments = [str(source), str(tmp_path / "job"), server.url, str(kills), str(CONCURRENCY), str(share)]
         done = subprocess.run([sys.executable, "-c", KILLED, *arguments], cwd=ROOT, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
     texts = count + 2
