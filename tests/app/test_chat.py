@@ -118,7 +118,7 @@ def test_a_question_in_none_of_the_ten_is_answered_in_the_interface_s_and_that_i
     views = list(talk.ask(None, typed))
     assert engine.asked[0].text == f"Was ist das?\n{get_language(code).request}"
     assert {tell(view.notice, code) for view in views[1:]} == {get_language(code).unknown}
-    *_, again = talk.ask_again(views[-1].conversation, 0, "What is this?")
+    *_, again = talk.ask_again(views[-1].conversation, views[-1].turns[0], "What is this?")
     assert (again.notice, engine.asked[0].text) == ("", "What is this?")
     chosen = Chat(engine=engine, history=history, settings=Settings(answer_language="ru"), interface=code)
     assert not any(view.notice for view in chosen.ask(None, typed))
