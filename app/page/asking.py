@@ -123,8 +123,10 @@ class Asking:
         following = conversation and self.services.answers.follow(request.session_hash, code, conversation)
         if following:
             yield from self._show(following, request.session_hash)
-        elif not conversation or self.services.answers.speak(request.session_hash, code):
+        elif not conversation:
             yield self._unchanged
+        elif self.services.answers.speak(request.session_hash, code):
+            yield self._unchanged | {self.question_box.question: gr.update(**BUSY)}
         else:
             view = self.services.chat(code).view(conversation)
             is_there = self.services.history.revision(conversation)
@@ -206,16 +208,19 @@ class Asking:
         finally:
             self.services.answers.done(session, following)
         # gradio sends the last values once more as the stream ends: they must not bring back a conversation that was left
-        # since. Of two dictionaries on their way at once it may show the second alone, so these two stay as they are.
-        kept = (self.question_box.question, self.question_box.returned)
-        yield self._unchanged | {component: seen[component] for component in kept}
+        # since. Of two dictionaries on their way at once it may show the second alone, so these two stay as they are; but
+        # that another question is being answered by now.
+        box, is_busy = self.question_box, self.services.answers.speak(session, following.language)
+        kept = {box.question: gr.update(**BUSY) if is_busy else seen[box.question], box.returned: seen[box.returned]}
+        yield self._unchanged | kept
 
     def _seen(self, view: View, buttons: Mapping[str, bool], code: str) -> Updates:
         told = Told(notice=view.notice, answer=view.answer)
         return {
             self.answered: view.conversation,
             self.question_box.question: gr.update(**buttons),
-            self.question_box.returned: view.typed,
+            # what another answer of the page gives back stays, until the page's script has taken it
+            self.question_box.returned: gr.skip() if view.typed == EMPTY else view.typed,
             **self.conversation.showing(view),
             self.conversation.told: told,
             **self._tell(told, code, busy=buttons is BUSY),

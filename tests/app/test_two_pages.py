@@ -70,7 +70,7 @@ class Tab:
             self.session = uuid.uuid4().hex
             self.page.services.listening.starts(self.session)
             self.request = SimpleNamespace(session_hash=self.session, headers={})
-            self.current, self.seen, self.box, self.pending, self.is_busy = None, "", [], [], False
+            self.current, self.seen, self.returned, self.box, self.is_busy = None, "", "", [], False
             self.streams = self.streams or [None]
 
     def show(self, updates, session):
@@ -86,12 +86,12 @@ class Tab:
             if "stop_btn" in (state := updates.get(box.question, {})):
                 self.is_busy = state["stop_btn"] == BUSY["stop_btn"]
             returned = updates.get(box.returned, gr.skip())
-            if not is_skip(returned) and returned["text"]:
+            if not is_skip(returned):
                 self.returned = returned["text"]
 
     def run(self, updates):
         """An event that gives several updates, in a thread as gradio's."""
-        session, self.returned = self.session, ""
+        session = self.session
 
         def follow():
             for one in updates:
@@ -252,10 +252,12 @@ class TwoPages(RuleBasedStateMachine):
             running.thread.join(LONG)
         if self.deleted:
             self.history.undelete(self.deleted)
-        self.check()
-        for one in self.history.conversations(most=10_000):
-            self.history.delete(one.id)
-        self.history.purge()
+        try:
+            self.check()
+        finally:
+            for one in self.history.conversations(most=10_000):
+                self.history.delete(one.id)
+            self.history.purge()
 
     def check(self):
         conversations = [self.history.entries(one.id) for one in self.history.conversations(most=10_000)]
