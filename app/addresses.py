@@ -6,11 +6,12 @@ from functools import lru_cache
 from io import BytesIO
 from pathlib import Path
 
-from PIL import Image
 from starlette.requests import Request
 from starlette.responses import Response
 
 from app.guard import App, Receive, Scope, Send
+from maya_core.errors import ImageError
+from maya_core.model.images import open_image
 
 CONVERSATION = re.compile(r"/c/[0-9a-f]{32}")
 PICTURE = re.compile(r"[0-9a-f]{32}\.(?:png|jpg)")
@@ -36,7 +37,11 @@ def thumbnails(pictures: Path) -> Callable[[Request], Response]:
         file = pictures / request.path_params["file"]
         if not PICTURE.fullmatch(file.name) or not file.is_file():
             return Response(status_code=404)
-        return Response(_small(file), media_type="image/jpeg", headers={"cache-control": "no-store"})
+        try:
+            small = _small(file)
+        except ImageError:
+            return Response(status_code=404)
+        return Response(small, media_type="image/jpeg", headers={"cache-control": "no-store"})
 
     return thumbnail
 
@@ -44,8 +49,7 @@ def thumbnails(pictures: Path) -> Callable[[Request], Response]:
 @lru_cache(maxsize=1024)
 def _small(file: Path) -> bytes:
     made = BytesIO()
-    with Image.open(file) as picture:
-        picture.draft("RGB", (SIDE, SIDE))
-        picture.thumbnail((SIDE, SIDE))
-        picture.convert("RGB").save(made, "JPEG", quality=80)
+    picture = open_image(file)
+    picture.thumbnail((SIDE, SIDE))
+    picture.save(made, "JPEG", quality=80)
     return made.getvalue()

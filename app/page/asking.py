@@ -130,6 +130,8 @@ class Asking:
         else:
             view = self.services.chat(code).view(conversation)
             is_there = self.services.history.revision(conversation)
+            last = self.services.history.entries(conversation)[-1:]
+            view = replace(view, answer=next((entry for entry in last if entry.role == "assistant"), None))
             yield self._seen(view if is_there else View(conversation=None), IDLE, code)
 
     def _begin(
