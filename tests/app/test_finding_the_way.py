@@ -20,7 +20,7 @@ pytestmark = [
 EXAMPLES = Path(__file__).parents[2] / "assets" / "examples"
 DAY = 24 * 60 * 60
 ADDRESS = "address => location.pathname === address"
-SHOWS = "text => document.querySelector('#maya-conversation').innerText.includes(text)"
+SHOWS = "text => document.querySelector('#maya-conversation')?.innerText.includes(text)"
 # A file given to an event of the whole page, as what is dropped or pasted there.
 GIVE = """async kind => {
     const canvas = document.createElement("canvas"); canvas.width = canvas.height = 40;
@@ -67,7 +67,7 @@ def test_a_conversation_has_an_address_and_its_place_in_it_survives_a_reload(ope
     page.wait_for_function(ADDRESS, arg=f"/c/{long}")
     assert page.locator("#maya-title :is(input, textarea)").input_value() == "Long"
     page.wait_for_function(
-        f"Math.abs(document.querySelector('#maya-conversation .bubble-wrap').scrollTop - {place}) < 40"
+        f"Math.abs(document.querySelector('#maya-conversation .bubble-wrap')?.scrollTop - {place}) < 40"
     )
     assert page.locator("#maya-list input:checked").get_attribute("value") == long
     page.goto(f"{site.address}c/{old}")
