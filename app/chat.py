@@ -212,6 +212,15 @@ class Chat:
         revision = self.history.revision(conversation)  # first: what changes in between is seen as a change
         return replace(self._view(conversation, self.history.entries(conversation)), revision=revision)
 
+    def changed_view(self, conversation: str) -> View:
+        """As `view`, of one that has changed behind the page: with its last answer's figures; empty where it is gone."""
+        revision = self.history.revision(conversation)  # first, as there
+        if not revision:
+            return View(conversation=None)
+        entries = self.history.entries(conversation)
+        answer = next((entry for entry in entries[-1:] if entry.role == "assistant"), None)
+        return replace(self._view(conversation, entries), revision=revision, answer=answer)
+
     def _view(self, conversation: str | None, entries: Sequence[Entry]) -> View:
         shown = list(_with_turns(entries))
         gone = any(len(there(entry)) < len(entry.pictures) for entry in entries)

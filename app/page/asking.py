@@ -128,11 +128,7 @@ class Asking:
         elif self.services.answers.speak(request.session_hash, code):
             yield self._unchanged | {self.question_box.question: gr.update(**BUSY)}
         else:
-            view = self.services.chat(code).view(conversation)
-            is_there = self.services.history.revision(conversation)
-            last = self.services.history.entries(conversation)[-1:]
-            view = replace(view, answer=next((entry for entry in last if entry.role == "assistant"), None))
-            yield self._seen(view if is_there else View(conversation=None), IDLE, code)
+            yield self._seen(self.services.chat(code).changed_view(conversation), IDLE, code)
 
     def _begin(
         self,

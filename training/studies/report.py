@@ -53,7 +53,7 @@ def _table(arms: Sequence[str], by_arm: Mapping[str, Sequence[Entry]]) -> list[s
         of = by_arm[arm]
         first = all_rights[arms[0]]
         less = "" if arm == arms[0] else _points(difference(all_rights[arm], first))
-        by_language = [f"{share(rights(of, [code])[arm]).value:.1f}" for code in CODES]
+        by_language = [f"{100 * rights(of, [code])[arm].mean():.1f}" for code in CODES]
         rows.append(
             [
                 arm,
