@@ -370,7 +370,7 @@ def test_marks_that_turn_text_around_stay_inside_it(open_page, site, code):
     ask(page, "\u202eabc \u2066xyz", ROOT / "assets" / "examples" / "1.png")
     finished(page)
     assert around(page) == before
-    isolation = page.locator("#maya-list label span").first.evaluate("one => getComputedStyle(one).unicodeBidi")
+    isolation = page.locator("#maya-list span > span").first.evaluate("one => getComputedStyle(one).unicodeBidi")
     assert isolation in ("plaintext", "isolate", "isolate-override")
     [conversation] = site.history.conversations()
     asked = site.history.entries(conversation.id)[0].text
