@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Sequence
-from itertools import product
 
 LETTERS = "ABCDEFGHIJ"
 
@@ -12,16 +11,18 @@ _DIGITS = {
     "seven": "7", "eight": "8", "nine": "9", "ten": "10",
 }  # fmt: skip
 _ARTICLES = ("a", "an", "the")
+# As VQA's own evaluation has them: not all that English has.
 _SHORTENED = (
     "ain't", "aren't", "can't", "could've", "couldn't", "couldn't've", "didn't", "doesn't", "don't", "hadn't",
-    "hadn't've", "hasn't", "haven't", "he'd", "he'd've", "he's", "how'd", "how'll", "how's", "i'd've", "i'm",
-    "i've", "isn't", "it'd", "it'd've", "it'll", "let's", "ma'am", "might've", "mightn't", "mightn't've", "must've",
-    "mustn't", "needn't", "not've", "o'clock", "oughtn't", "shan't", "she'd've", "she's", "should've", "shouldn't",
-    "shouldn't've", "somebody's", "someone's", "something's", "that's", "there'd", "there're", "there's", "they'd",
-    "they'd've", "they'll", "they're", "they've", "wasn't", "we'd've", "we've", "weren't", "what'll", "what're",
-    "what's", "what've", "when's", "where'd", "where's", "where've", "who'd", "who'll", "who's", "who've", "why'll",
-    "why're", "why's", "won't", "would've", "wouldn't", "wouldn't've", "y'all", "you'd", "you'd've", "you'll",
-    "you're", "you've",
+    "hadn't've", "hasn't", "haven't", "he'd", "he'd've", "he's", "how'd", "how'll", "how's", "isn't", "it'd",
+    "it'd've", "it'll", "ma'am", "might've", "mightn't", "mightn't've", "must've", "mustn't", "needn't", "not've",
+    "o'clock", "oughtn't", "'ow's'at", "shan't", "she'd've", "should've", "shouldn't", "shouldn't've", "somebody'd've",
+    "somebody'll", "somebody's", "someone'd", "someone'd've", "someone'll", "someone's", "something'd",
+    "something'd've", "something'll", "that's", "there'd", "there'd've", "there're", "there's", "they'd", "they'd've",
+    "they'll", "they're", "they've", "'twas", "wasn't", "we'd've", "we've", "weren't", "what'll", "what're", "what's",
+    "what've", "when's", "where'd", "where's", "where've", "who'd", "who'd've", "who'll", "who's", "who've", "why'll",
+    "why're", "why's", "won't", "would've", "wouldn't", "wouldn't've", "y'all", "y'all'd've", "y'all'll", "you'd",
+    "you'd've", "you'll", "you're", "you've",
 )  # fmt: skip
 _PUNCTUATION = ';/[]"{}()=+\\_-><@`,?!'
 _COMMA_IN_NUMBER = re.compile(r"(?<=\d),(?=\d)")
@@ -29,13 +30,11 @@ _FULL_STOP = re.compile(r"\.(?!\d)")
 
 
 def _spellings(word: str) -> list[str]:
-    """A shortened word without some of its apostrophes."""
-    parts = word.split("'")
-    marks = product(("", "'"), repeat=len(parts) - 1)
-    return [parts[0] + "".join(mark + part for mark, part in zip(chosen, parts[1:], strict=True)) for chosen in marks]
+    """A shortened word without one of its apostrophes."""
+    return [word[:place] + word[place + 1 :] for place, letter in enumerate(word) if letter == "'"]
 
 
-_WHOLE = {spelling: word for word in _SHORTENED for spelling in _spellings(word)}
+_WHOLE = {spelling: word for word in _SHORTENED for spelling in _spellings(word)} | {"somebody'd": "somebodyd"}
 
 
 def says_yes(answer: str) -> bool:
@@ -85,11 +84,13 @@ def lettered(options: Sequence[str]) -> str:
 
 
 def vqa_normal(answer: str) -> str:
-    """An English answer as VQA compares it: punctuation, articles, number words and apostrophes made the same."""
-    text = " ".join(answer.split())
-    has_comma = bool(_COMMA_IN_NUMBER.search(text))
+    """An English answer as VQA's own evaluation compares it, to the letter: punctuation, articles, number words and
+    apostrophes made the same."""
+    given = " ".join(answer.split())
+    has_comma = bool(_COMMA_IN_NUMBER.search(given))
+    text = given
     for mark in _PUNCTUATION:
-        is_at_edge = f"{mark} " in text or f" {mark}" in text or has_comma
+        is_at_edge = f"{mark} " in given or f" {mark}" in given or has_comma
         text = text.replace(mark, "" if is_at_edge else " ")
     words = [_DIGITS.get(word, word) for word in _FULL_STOP.sub("", text).lower().split()]
     return " ".join(_WHOLE.get(word, word) for word in words if word not in _ARTICLES)

@@ -1,10 +1,15 @@
 """GQA, and xGQA, which asks its questions in other languages and is answered in English."""
 
+import unicodedata
+from collections.abc import Sequence
 from pathlib import Path
 
-from training.benchmarks.base import SHORT, Answered, Benchmark, Item
+from training.benchmarks.base import SHORT, Answered, Benchmark, Counts, Item
 from training.benchmarks.files import field, one_of, picture_in, read_json
 from training.benchmarks.marking import plain
+
+# As PangeaBench (arXiv 2410.16153) asks; without the last words models answer in the question's language, which is wrong.
+SHORT_IN_ENGLISH = f"{SHORT.removesuffix('.')} in English."
 
 
 class Gqa(Benchmark):
@@ -20,17 +25,33 @@ class Gqa(Benchmark):
 
 
 class XGqa(Gqa):
-    """Layout: testdev_balanced_questions_LANGUAGE.json, images."""
+    """Right in percent: the same but for case and punctuation. `relaxed`: those too that begin or end with what is wanted.
+    Layout: testdev_balanced_questions_LANGUAGE.json, images."""
 
     name = "xgqa"
 
     def items(self, folder: Path) -> list[Item]:
         one_of(folder, "testdev_balanced_questions_*.json")
         files = sorted(folder.glob("testdev_balanced_questions_*.json"))
-        return [item for file in files for item in _items(file, folder, file.stem.rsplit("_", 1)[1])]
+        return [item for file in files for item in _items(file, folder, file.stem.rsplit("_", 1)[1], SHORT_IN_ENGLISH)]
+
+    def credit(self, answered: Answered) -> float:
+        return float(_words(answered.answer) == _words(answered.item.reference))
+
+    def counts(self, rows: Sequence[Answered]) -> Counts:
+        [row] = rows
+        given, wanted = _words(row.answer), _words(row.item.reference)
+        is_within = wanted in (given[: len(wanted)], given[len(given) - len(wanted) :])
+        return {**super().counts(rows), ("relaxed", "right"): is_within, ("relaxed", "asked"): 1}
 
 
-def _items(file: Path, folder: Path, language: str) -> list[Item]:
+def _words(answer: str) -> list[str]:
+    """In lower case, without punctuation."""
+    kept = (letter for letter in answer.casefold() if unicodedata.category(letter)[0] not in "PS")
+    return "".join(kept).split()
+
+
+def _items(file: Path, folder: Path, language: str, request: str = SHORT) -> list[Item]:
     items = []
     for identity, record in read_json(file).items():
         kind = record.get("types", {}).get("structural", "")
@@ -39,7 +60,7 @@ def _items(file: Path, folder: Path, language: str) -> list[Item]:
                 id=identity,
                 language=language,
                 prompt=field(record, "question", file),
-                request=SHORT,
+                request=request,
                 picture=picture_in(folder, f"{field(record, 'imageId', file)}.jpg", "images"),
                 reference=field(record, "answer", file),
                 groups=(kind,) if kind else (),

@@ -7,7 +7,7 @@ import pytest
 from training.benchmarks.base import Answered, Item
 from training.benchmarks.bootstrap import figures_of
 from training.benchmarks.marking import chosen_option, says_yes, vqa_accuracy, vqa_normal, yes_or_no
-from training.benchmarks.tasks.gqa import Gqa
+from training.benchmarks.tasks.gqa import SHORT_IN_ENGLISH, Gqa, XGqa
 from training.benchmarks.tasks.mm_vet import MmVet, read_grade
 from training.benchmarks.tasks.mmbench import MmBench
 from training.benchmarks.tasks.mme import Mme
@@ -95,6 +95,8 @@ def test_vqa_leaves_each_person_out_in_turn():
         ("Yes!", "yes"),
         ("ten\ncats", "10 cats"),
         ("couldnt've", "couldn't've"),
+        ("t-shirt/-hat", "t shirt hat"),  # what stands beside a mark counts as it came
+        ("lets see what somebodyll do", "lets see what somebody'll do"),
     ],
 )
 def test_vqa_normaliser(answer, normal):
@@ -127,6 +129,16 @@ def test_an_option_is_chosen_by_letter_or_text(answer, letter):
 def test_gqa_is_exact_but_for_case_and_a_full_stop():
     rows = [(item(1, reference="dog"), "Dog."), (item(2, reference="dog"), "a dog")]
     assert answered(Gqa(), rows)["all"] == 50
+
+
+def test_xgqa_is_exact_but_for_case_and_punctuation_and_tells_of_answers_within_sentences():
+    said = ("“Dog!”", "T-Shirt", "This is a dog.", "Dogs.", "Un perro")
+    wanted = ("dog", "tshirt", "dog", "dog", "dog")
+    rows = [(item(n, reference=word), answer) for n, (word, answer) in enumerate(zip(wanted, said, strict=True))]
+    figures = answered(XGqa(), rows)
+    assert figures["all"] == 40
+    assert figures["relaxed"] == 60  # the third too
+    assert SHORT_IN_ENGLISH == "Answer the question using a single word or phrase in English."
 
 
 @pytest.mark.parametrize(
