@@ -1,4 +1,5 @@
-"""Evaluate a model: `python -m training.evaluate --benchmark pope --data DIR --model MODEL`.
+"""Evaluate a model: `python -m training.evaluate --benchmark pope --data DIR --model MODEL`; on `--benchmark all` of those
+whose folders lie in DIR.
 
 Writes one JSON a run into --out; what a model or a judge replied is kept beside it, so that a run which was cut off goes on
 where it stopped, and nothing is paid for twice.
@@ -6,22 +7,25 @@ where it stopped, and nothing is paid for twice.
 
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from maya_core.assets import EMBEDDED, asset_path
-from maya_core.errors import MayaError
-from training.benchmarks.registry import BenchmarkName
+from maya_core.errors import DataError
+from training.benchmarks.registry import NAMES, BenchmarkName
+from training.command import ended
 
 if TYPE_CHECKING:
-    from training.benchmarks.asking import Asker
+    from training.benchmarks.asking import Asker, ReplyStore
+    from training.benchmarks.base import Benchmark
 
 REPLIES = "replies.sqlite"
 OnReply = Callable[[str, int, int], None]  # what is done, how many more, of how many
@@ -32,8 +36,11 @@ class EvaluateOptions:
     """Ask a model a benchmark's questions, have a judge judge the answers where that is how they are scored, and write the
     figures with their intervals. Exit status 2 where that cannot be done."""
 
-    benchmark: Annotated[BenchmarkName, tyro.conf.arg(help="which benchmark")]
-    data: Annotated[Path, tyro.conf.arg(help="its folder, in its original layout")]
+    benchmark: Annotated[BenchmarkName | Literal["all"], tyro.conf.arg(help="which benchmark")]
+    data: Annotated[
+        Path,
+        tyro.conf.arg(help="its folder, in its original layout; of all benchmarks one that holds a folder of each"),
+    ]
     model: Annotated[
         str | None,
         tyro.conf.arg(help="folder or repository, or the name at --endpoint; the embedded Maya if not given"),
@@ -74,53 +81,108 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit status."""
     options = tyro.cli(EvaluateOptions, args=arguments, prog="python -m training.evaluate")
     console = Console(width=int(os.environ["COLUMNS"]) if "COLUMNS" in os.environ else None)
-    try:
-        print(evaluate(options, console))
-    except MayaError as error:
-        print(error, file=sys.stderr)
-        return 2
-    return 0
+
+    def run() -> None:
+        for told in evaluate(options, console):
+            print(told, flush=True)
+
+    return ended(run, "Stopped; what was replied is kept, and the same command goes on.")
 
 
-def evaluate(options: EvaluateOptions, console: Console) -> str:
-    """The file of the run, which is complete; or what it would take."""
+def evaluate(options: EvaluateOptions, console: Console) -> Iterator[str]:
+    """The file of each run, which is complete; or what it would take. Of all benchmarks, one that cannot be run is told and
+    the others go on; EvaluationError at the end."""
     from training.benchmarks.asking import EvaluationError, open_store
     from training.benchmarks.registry import get_benchmark
-    from training.benchmarks.report import markdown
-    from training.benchmarks.run import estimate, require_judge, write_run
-    from training.benchmarks.run import evaluate as run
     from training.benchmarks.tasks.palo import Palo
 
     for name in ("limit", "estimate", "batch", "concurrency"):
         number = getattr(options, name)
         if number is not None and number < 1:
             raise EvaluationError(f"--{name} is {number}; give at least 1.")
-    benchmark = get_benchmark(options.benchmark)
+    comparing = None
     if options.judge_prompt is not None:
-        if options.benchmark != Palo.name:
+        if options.benchmark not in (Palo.name, "all"):
             raise EvaluationError(f"--judge-prompt is for {Palo.name}; {options.benchmark} has no such prompt.")
-        benchmark = Palo(_read_prompt(options.judge_prompt))
-    which: dict[str, Any] = {
-        "languages": options.languages,
-        "limit": options.limit,
-        "requested": options.request,
-        "seed": options.seed,
-    }
-    if options.estimate is not None:
-        model = _asker(options, options.model, options.endpoint, options.key_variable)
-        with open_store(options.out / REPLIES) as store:
-            return str(estimate(benchmark, options.data, model, store, sample=options.estimate, **which))
-    require_judge(benchmark, options.judge)
-    judge = None
-    if benchmark.is_judged:
-        judge = _asker(options, options.judge, options.judge_endpoint, options.judge_key_variable)
-    model = _asker(options, options.model, options.endpoint, options.key_variable)
-    with open_store(options.out / REPLIES) as store, _progress(console) as on_reply:
-        done = run(benchmark, options.data, model, store, judge=judge, on_reply=on_reply, **which)
-    file = options.out / f"{options.benchmark}-{_file_name(model.name)}.json"
-    write_run(done, file)
-    console.print(markdown([done]), markup=False, highlight=False, soft_wrap=True)
-    return str(file)
+        comparing = _read_prompt(options.judge_prompt)
+    folders = _folders(options)
+    if options.benchmark == "all" and options.judge is None and options.estimate is None:
+        judged = [name for name in folders if get_benchmark(name).is_judged]
+        if judged:
+            print(f"Left out for want of a judge: {', '.join(judged)}; --judge names one.", file=sys.stderr)
+        folders = {name: folder for name, folder in folders.items() if name not in judged}
+    failed = []
+    with open_store(options.out / REPLIES) as store:
+        examine = _Examination(options, store, console)
+        for name, folder in folders.items():
+            benchmark = Palo(comparing) if name == Palo.name and comparing else get_benchmark(name)
+            try:
+                yield examine(benchmark, folder)
+            except (DataError, EvaluationError) as error:
+                if len(folders) == 1:
+                    raise
+                failed.append(name)
+                print(f"{name}: {error}", file=sys.stderr)
+    if failed:
+        raise EvaluationError(f"{len(failed)} of {len(folders)} benchmarks could not be run: {', '.join(failed)}.")
+
+
+def _folders(options: EvaluateOptions) -> Mapping[BenchmarkName, Path]:
+    """Where each benchmark that is asked for lies. Raises EvaluationError."""
+    from training.benchmarks.asking import EvaluationError
+
+    if not options.data.is_dir():
+        raise EvaluationError(f"There is no folder {options.data}; check --data.")
+    if options.benchmark != "all":
+        return {options.benchmark: options.data}
+    found = {name: options.data / name for name in NAMES if (options.data / name).is_dir()}
+    if not found:
+        raise EvaluationError(
+            f"{options.data.resolve().name} holds no benchmark's folder, which would be called {NAMES[1]}, {NAMES[2]}, ...; check "
+            "--data."
+        )
+    return found
+
+
+class _Examination:
+    """Of one model by one judge, each opened when it is needed, and once."""
+
+    def __init__(self, options: EvaluateOptions, store: "ReplyStore", console: Console) -> None:
+        self.options, self.store, self.console = options, store, console
+
+    def __call__(self, benchmark: "Benchmark", folder: Path) -> str:
+        """The file of a run, or what it would take. Raises DataError, EvaluationError, and what the models do."""
+        from training.benchmarks.report import markdown
+        from training.benchmarks.run import estimate, evaluate, require_judge, write_run
+
+        options = self.options
+        which: dict[str, Any] = {
+            "languages": options.languages,
+            "limit": options.limit,
+            "requested": options.request,
+            "seed": options.seed,
+        }
+        if options.estimate is not None:
+            told = estimate(benchmark, folder, self.model, self.store, sample=options.estimate, **which)
+            return f"{benchmark.name}: {told}"
+        require_judge(benchmark, options.judge)
+        judge = self.judge if benchmark.is_judged else None
+        model = self.model
+        with _progress(self.console) as on_reply:
+            done = evaluate(benchmark, folder, model, self.store, judge=judge, on_reply=on_reply, **which)
+        file = options.out / f"{benchmark.name}-{_file_name(model.name)}.json"
+        write_run(done, file)
+        self.console.print(markdown([done]), markup=False, highlight=False, soft_wrap=True)
+        return str(file)
+
+    @cached_property
+    def judge(self) -> "Asker":
+        options = self.options
+        return _asker(options, options.judge, options.judge_endpoint, options.judge_key_variable)
+
+    @cached_property
+    def model(self) -> "Asker":
+        return _asker(self.options, self.options.model, self.options.endpoint, self.options.key_variable)
 
 
 def _asker(options: EvaluateOptions, name: str | None, endpoint: str | None, key_variable: str | None) -> "Asker":

@@ -1,4 +1,5 @@
-"""Benchmarks from the command line: `python -m training.benchmarks {examples,validate,report,compare,reviews,grades}`."""
+"""Benchmarks from the command line: `python -m training.benchmarks COMMAND`: examples, validate, report, compare,
+published, reviews, grades."""
 
 import json
 import os
@@ -11,6 +12,7 @@ import tyro
 
 from maya_core.errors import MayaError
 from training.benchmarks.registry import NAMES, BenchmarkName
+from training.command import ended
 
 app = tyro.extras.SubcommandApp()
 
@@ -72,27 +74,50 @@ def report(
     out: Path | None = None,
     figure: str | None = None,
 ) -> None:
-    """Show runs on one benchmark beside what has been reported, as Markdown; with --out also as a file, and as bars.
+    """Show runs beside what has been reported, as Markdown; with --out also as a file, and as bars.
 
     Args:
-        runs: files that training.evaluate wrote
-        out: a file NAME.md to write; the bars go to NAME.png
+        runs: files that training.evaluate wrote, or folders of them; those on one benchmark stand together
+        out: a file NAME.md to write; the bars go to NAME.png, of several benchmarks to NAME-BENCHMARK.png
         figure: of the benchmark; those that have been reported if not given
     """
     from training.benchmarks.registry import get_benchmark
     from training.benchmarks.report import draw_bars, markdown, series_of
-    from training.benchmarks.run import read_run
+    from training.benchmarks.run import Run, read_run
 
-    read = [read_run(file) for file in runs]
-    if not read:
+    by_name: dict[str, list[Run]] = {}
+    for file in (file for place in runs for file in (sorted(place.glob("*.json")) if place.is_dir() else [place])):
+        run = read_run(file)
+        by_name.setdefault(run.benchmark, []).append(run)
+    if not by_name:
         raise MayaError("No run is named; give the files that training.evaluate wrote.")
-    text = markdown(read, figure)
+    if figure and len(by_name) > 1:
+        raise MayaError(f"The runs are on {', '.join(by_name)}; --figure names a figure of one benchmark.")
+    parts = []
+    for name in sorted(by_name, key=lambda name: NAMES.index(name)):
+        part = markdown(by_name[name], figure)
+        if out:
+            shown = figure or get_benchmark(name).headline  # type: ignore[arg-type]
+            bars = out.with_suffix(".png") if len(by_name) == 1 else out.with_name(f"{out.stem}-{name}.png")
+            draw_bars(series_of(by_name[name], shown), f"{name}: {shown}", bars)
+            part += f"\n![{shown}]({bars.name})\n"
+        parts.append(part)
+    text = "\n".join(parts)
     print(text)
     if out:
-        shown = figure or get_benchmark(read[0].benchmark).headline  # type: ignore[arg-type]
-        out.parent.mkdir(parents=True, exist_ok=True)
         out.write_text(text, "utf-8")
-        draw_bars(series_of(read, shown), f"{read[0].benchmark}: {shown}", out.with_suffix(".png"))
+
+
+@app.command
+def published(model: str = "Maya 8B") -> None:
+    """Show what is published of a model, and what comes out where the counts behind a figure are published too.
+
+    Args:
+        model: as published.toml calls it
+    """
+    from training.benchmarks.published import as_markdown
+
+    print(as_markdown(model))
 
 
 @app.command
@@ -164,11 +189,7 @@ def grades(file: tyro.conf.Positional[Path], data: Folder, out: Path, model: str
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns its exit status."""
-    try:
-        return app.cli(prog="python -m training.benchmarks", description=__doc__, args=arguments) or 0
-    except MayaError as error:
-        print(error, file=sys.stderr)
-        return 2
+    return ended(lambda: app.cli(prog="python -m training.benchmarks", description=__doc__, args=arguments))
 
 
 if __name__ == "__main__":

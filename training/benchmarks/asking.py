@@ -64,19 +64,35 @@ class ReplyStore:
         return found
 
     def put(self, key: str, text: str) -> None:
-        self._connection.execute("INSERT OR REPLACE INTO replies VALUES (?, ?)", (key, text))
-        self._connection.commit()
+        """Raises EvaluationError where there is no room."""
+        try:
+            self._connection.execute("INSERT OR REPLACE INTO replies VALUES (?, ?)", (key, text))
+            self._connection.commit()
+        except sqlite3.OperationalError as error:
+            raise EvaluationError(
+                f"A reply cannot be kept ({error}); look for free space and the right to write. What was kept before is "
+                "there, and the same command goes on."
+            ) from None
 
 
 @contextmanager
 def open_store(file: Path) -> Iterator[ReplyStore]:
-    """The store in a file, which is made where there is none. Raises EvaluationError where it is something else."""
+    """The store in a file, which is made where there is none. Raises EvaluationError where it is something else, or cannot
+    be made."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    with closing(sqlite3.connect(file, timeout=60)) as connection:
+    try:
+        connection = sqlite3.connect(file, timeout=60)
+    except sqlite3.OperationalError as error:
+        raise EvaluationError(f"{file} cannot be opened ({error}); look for the right to write there.") from None
+    with closing(connection):
         try:
             connection.execute("PRAGMA journal_mode=WAL")
             connection.execute("PRAGMA synchronous=NORMAL")
             connection.execute("CREATE TABLE IF NOT EXISTS replies (key TEXT PRIMARY KEY, text TEXT NOT NULL)")
+        except sqlite3.OperationalError as error:
+            raise EvaluationError(
+                f"{file} cannot be written ({error}); look for free space and the right to write."
+            ) from None
         except sqlite3.DatabaseError:
             raise EvaluationError(f"{file.name} is damaged or something else; move it away.") from None
         yield ReplyStore(connection)

@@ -8,7 +8,8 @@ from typing import Annotated
 
 import tyro
 
-from maya_core.errors import DataError, MayaError
+from maya_core.errors import DataError
+from training.command import ended
 from training.toxicity.classifiers import IMAGE_MODEL, TEXT_MODEL
 from training.toxicity.removal import OfUnknown
 
@@ -105,12 +106,7 @@ def remove(
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit status."""
-    try:
-        app.cli(description=__doc__, args=arguments, prog="python -m training.toxicity")
-    except MayaError as error:
-        print(error, file=sys.stderr)
-        return 2
-    return 0
+    return ended(lambda: app.cli(description=__doc__, args=arguments, prog="python -m training.toxicity"))
 
 
 if __name__ == "__main__":

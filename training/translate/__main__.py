@@ -7,7 +7,7 @@ from typing import Annotated
 
 import tyro
 
-from maya_core.errors import MayaError
+from training.command import ended
 from training.translate.run import OTHERS, EngineOptions
 
 Languages = Annotated[tuple[str, ...], tyro.conf.arg(help="codes of the languages to translate into")]
@@ -196,15 +196,7 @@ def search(
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit status."""
-    try:
-        app.cli(description=__doc__, args=arguments, prog="python -m training.translate")
-    except MayaError as error:
-        print(error, file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("Stopped; what is done is kept, and the same command goes on.", file=sys.stderr)
-        return 130
-    return 0
+    return ended(lambda: app.cli(description=__doc__, args=arguments, prog="python -m training.translate"))
 
 
 if __name__ == "__main__":

@@ -136,6 +136,19 @@ def test_a_file_that_is_no_store_is_said(tmp_path):
 # --- here ---
 
 
+def test_a_store_that_is_full_or_cannot_be_made_is_said(tmp_path):
+    with open_store(tmp_path / "replies.sqlite") as store:
+        store.put("before", "kept")
+        store._connection.execute("PRAGMA max_page_count = 1")
+        with pytest.raises(EvaluationError, match="look for free space .* What was kept before is there"):
+            for number in range(200):
+                store.put(str(number), "x" * 1000)
+        assert store.get(["before"]) == {"before": "kept"}
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(EvaluationError, match="cannot be opened"), open_store(tmp_path / "folder"):
+        pass
+
+
 def test_a_model_here_answers_as_alone_and_what_cannot_be_asked_fails_alone(tmp_path):
     picture().save(tmp_path / "red.png")
     (tmp_path / "broken.png").write_bytes(b"\x89PNG nothing")

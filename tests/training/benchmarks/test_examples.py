@@ -90,6 +90,19 @@ def test_asked_as_it_learnt_to_be_the_embedded_model_sees_what_is_there(examine)
     assert "no form requested" in told.out
 
 
+def test_of_all_benchmarks_one_that_cannot_be_run_does_not_keep_the_others(examine, data, tmp_path):
+    folder = tmp_path / "some"
+    for name in ("gqa", "pope", "mm-vet"):
+        shutil.copytree(data / name, folder / name)
+    (folder / "gqa" / "testdev_balanced_questions.json").unlink()
+    status, _, told = examine("all", "--data", str(folder), "--limit", "1")
+    assert status == 2
+    assert "Left out for want of a judge: mm-vet" in told.err
+    assert "gqa: There is no testdev_balanced_questions.json" in told.err
+    assert told.err.endswith("1 of 2 benchmarks could not be run: gqa.\n")
+    assert read_run(tmp_path / f"pope-{EMBEDDED}.json").benchmark == "pope"
+
+
 def test_a_run_that_is_done_again_asks_nothing(examine, embedded, monkeypatch):
     _, first, _ = examine("gqa", "--limit", "2")
     monkeypatch.setattr(local.LocalModel, "ask", lambda self, requests: iter(range(len(requests))))
@@ -104,7 +117,8 @@ def test_a_run_that_is_done_again_asks_nothing(examine, embedded, monkeypatch):
         ("gqa", ["--limit", "0"], "--limit is 0; give at least 1."),
         ("gqa", ["--languages", "de"], "There is nothing in de; the data is in en."),
         ("gqa", ["--endpoint", "http://127.0.0.1:1/v1"], "An endpoint serves models by name; give --model"),
-        ("gqa", ["--data", "nowhere"], "There is no testdev_balanced_questions.json"),
+        ("gqa", ["--data", "nowhere"], "There is no folder nowhere; check --data."),
+        ("all", ["--data", "."], "holds no benchmark's folder, which would be called pope"),
         ("gqa", ["--judge-prompt", "nowhere.txt"], "--judge-prompt is for palo; gqa has no such prompt."),
         ("palo", ["--judge-prompt", "nowhere.txt"], "There is no file nowhere.txt with a judge's prompt."),
     ],

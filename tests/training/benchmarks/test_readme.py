@@ -3,6 +3,7 @@
 import json
 import re
 import shlex
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from tests.training.benchmarks.endpoint import scripted_endpoint, text_of
 from tests.training.benchmarks.test_examples import judge
 from training import evaluate
 from training.benchmarks import __main__ as benchmarks
-from training.benchmarks.published import reported
+from training.benchmarks.registry import NAMES
 
 ROOT = Path(__file__).parents[3]
 ENDPOINT = "http://127.0.0.1:8000/v1"
@@ -37,6 +38,12 @@ def reply(body):
     return judge(body) if body["model"] == "JUDGE" else f"A cat. {len(text_of(body))}"
 
 
+def _replaced(command: str, changes: Mapping[str, str]) -> str:
+    for before, after in changes.items():
+        command = command.replace(before, after)
+    return command
+
+
 def typed(command: str, capsys) -> str:
     """What a command prints; in this process, because importing torch ten times would take most of the time."""
     python, flag, module, *arguments = shlex.split(command)
@@ -55,14 +62,19 @@ def test_evaluating_as_written(tmp_path, capsys, monkeypatch):
     for name in ("en.jsonl", "hi.jsonl"):
         review = {"question_id": 1, "category": "llava_bench_conv", "content": "8 6", "tuple": [8.0, 6.0]}
         (tmp_path / name).write_text(json.dumps(review) + "\n")
+    quicker = {"--benchmark all": "--benchmark all --limit 1 --languages en ur"}
     with scripted_endpoint(reply) as server:
-        told = {command: typed(command.replace(ENDPOINT, server.url), capsys) for command in commands()}
-    assert len(told) == 10
+        quicker[ENDPOINT] = server.url
+        told = {command: typed(_replaced(command, quicker), capsys) for command in commands()}
+    assert len(told) == 13
     assert {file.name for file in (tmp_path / "evaluation").glob("*.json")} == {
         f"pope-{EMBEDDED}.json", f"maxm-{EMBEDDED}.json", f"palo-{EMBEDDED}.json", "palo-PEER.json", "old.json",
     }  # fmt: skip
     [estimated] = [text for command, text in told.items() if "--estimate" in command]
     assert re.search(r"30 questions, 8 of them answered; .* The judge is asked 60 times", estimated)
+    of_all = (tmp_path / "embedded" / "report.md").read_text("utf-8")
+    assert re.findall("^# (.*)$", of_all, re.M) == [name for name in NAMES if name not in ("palo", "mm-vet")]
+    assert all((tmp_path / "embedded" / file).is_file() for file in re.findall(r"!\[.*\]\((.*)\)", of_all))
     [compared] = [text for command, text in told.items() if " compare " in command]
     assert "PEER less maya-tiny" in compared
     assert "Maya 8B" in (tmp_path / "report.md").read_text("utf-8")
@@ -70,8 +82,11 @@ def test_evaluating_as_written(tmp_path, capsys, monkeypatch):
         assert picture.size[1] > 1000
 
 
-def test_the_published_figures_are_those_that_reports_show():
-    rows = re.search(r"<!-- published -->\n(.*?)\n<!-- /published -->", section(), re.S)
-    written = [[cell.strip() for cell in row.strip("|").split("|")][:3] for row in rows[1].split("\n")[2:]]
-    ours = [one for one in reported() if one.model == "Maya 8B" and one.benchmark != "palo"]
-    assert written == [[one.benchmark, one.figure, str(one.mean or one.values["en"])] for one in ours]
+def test_the_published_figures_are_those_that_the_command_shows(capsys):
+    """The command computes them anew of the published counts."""
+    table = re.search(r"<!-- published -->\n(.*?\n)<!-- /published -->", section(), re.S)
+    assert table[1] == typed("python -m training.benchmarks published", capsys)
+    rows = [row.split(" | ") for row in table[1].splitlines()[2:]]
+    again = {(row[0], row[1]): (float(row[2]), float(row[3])) for row in rows if row[3] != "-"}
+    assert len(again) == 4
+    assert all(published == computed for published, computed in again.values())

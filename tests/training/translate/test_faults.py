@@ -11,6 +11,7 @@ from email.utils import formatdate
 
 import pytest
 
+from tests.training.faults import missing
 from tests.training.translate.conftest import HASTY, plan, records, work, write
 from tests.training.translate.fake_endpoint import FAULTS, Reply, Request, fake_endpoint, faults
 from training.endpoint import Endpoint
@@ -277,3 +278,7 @@ def test_no_more_requests_are_out_than_agreed(begun, tmp_path, concurrency):
     with fake_endpoint(script) as server:
         work(journal, server, plan(concurrency=concurrency))
     assert server.most_at_once == concurrency
+
+
+def test_the_table_of_faults_names_tests_that_are_there():
+    assert not missing()

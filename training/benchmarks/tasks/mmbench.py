@@ -46,7 +46,7 @@ class MmBench(Benchmark):
 
     def figures(self, sums: Sums) -> Figures:
         circular = {group: 100 * sums[group, "right"] / sums[group, "asked"] for group in groups_of(sums, "asked")}
-        return {ALL: circular.pop(ALL), "plain": 100 * sums["plain", "right rows"] / sums["plain", "rows"]} | circular
+        return {**circular, "plain": 100 * sums["plain", "right rows"] / sums["plain", "rows"]}
 
 
 def _options(row: Row) -> list[str]:

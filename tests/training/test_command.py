@@ -1,0 +1,40 @@
+"""A command ends with a sentence and a status, whatever a person or a disk has done."""
+
+import errno
+import os
+
+import pytest
+
+from maya_core.errors import DataError
+from training.command import ended
+
+
+def failing(error):
+    def command():
+        raise error
+
+    return command
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "said"),
+    [
+        (DataError("The file is empty."), 2, "The file is empty."),
+        (OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), 2, "A file cannot be written (No space left on device)"),
+        (PermissionError(errno.EACCES, os.strerror(errno.EACCES), "out.md"), 2, "out.md cannot be used (Permission"),
+        (KeyboardInterrupt(), 130, "Stopped; what is done is kept, and the same command goes on."),
+    ],
+)
+def test_what_ends_a_command_is_said_in_a_line(capsys, error, status, said):
+    assert ended(failing(error)) == status
+    told = capsys.readouterr().err
+    assert told.startswith(said)
+    assert told.count("\n") == 1
+
+
+def test_what_nobody_can_mend_is_not_hidden(capsys):
+    for error in (RuntimeError("ours"), OSError("a library's own")):
+        with pytest.raises(type(error)):
+            ended(failing(error))
+    assert ended(lambda: None) == 0
+    assert ended(lambda: 1) == 1

@@ -1,0 +1,29 @@
+"""How a command ends: with a status, and with a sentence for whatever a person or a disk has done."""
+
+import sys
+from collections.abc import Callable
+
+from maya_core.errors import MayaError
+
+STOPPED = "Stopped; what is done is kept, and the same command goes on."
+
+
+def ended(command: Callable[[], int | None], stopped: str = STOPPED) -> int:
+    """Run a command; its exit status: 2 where it cannot be done, 130 where Ctrl-C ended it. stopped: what is said then."""
+    try:
+        return command() or 0
+    except MayaError as error:
+        print(error, file=sys.stderr)
+        return 2
+    except OSError as error:
+        if error.strerror is None:  # some library's own, which says more than we could
+            raise
+        place = f"{error.filename} cannot be used" if error.filename else "A file cannot be written"
+        print(
+            f"{place} ({error.strerror}); look for free space, the name and the right to write. What is done is kept.",
+            file=sys.stderr,
+        )
+        return 2
+    except KeyboardInterrupt:
+        print(stopped, file=sys.stderr)
+        return 130
