@@ -138,8 +138,8 @@ def _folders(options: EvaluateOptions) -> Mapping[BenchmarkName, Path]:
     found = {name: options.data / name for name in NAMES if (options.data / name).is_dir()}
     if not found:
         raise EvaluationError(
-            f"{options.data.resolve().name} holds no benchmark's folder, which would be called {NAMES[1]}, {NAMES[2]}, ...; check "
-            "--data."
+            f"{options.data.resolve().name} holds no benchmark's folder, which would be called {NAMES[1]}, {NAMES[2]}, ...; "
+            "check --data."
         )
     return found
 
