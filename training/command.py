@@ -5,15 +5,24 @@ from collections.abc import Callable
 
 from maya_core.errors import MayaError
 
+OURS = ("", "app", "maya_core", "training")  # a name that is missing in these is our own mistake
+EXTRAS = {"ray": "cluster"}  # modules that few need
 STOPPED = "Stopped; what is done is kept, and the same command goes on."
 
 
-def ended(command: Callable[[], int | None], stopped: str = STOPPED) -> int:
-    """Run a command; its exit status: 2 where it cannot be done, 130 where Ctrl-C ended it. stopped: what is said then."""
+def ended(command: Callable[[], int | None], stopped: str = STOPPED, *, extra: str) -> int:
+    """Run a command; its exit status: 2 where it cannot be done, 130 where Ctrl-C ended it. stopped: what is said then.
+    extra: what the command needs beside Maya, as pip calls it."""
     try:
         return command() or 0
     except MayaError as error:
         print(error, file=sys.stderr)
+        return 2
+    except ModuleNotFoundError as error:
+        name = (error.name or "").partition(".")[0]
+        if name in OURS:
+            raise
+        print(f"{name} is not installed; pip install -e '.[{EXTRAS.get(name, extra)}]' brings it.", file=sys.stderr)
         return 2
     except OSError as error:
         if error.strerror is None:  # some library's own, which says more than we could

@@ -86,7 +86,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for told in evaluate(options, console):
             print(told, flush=True)
 
-    return ended(run, "Stopped; what was replied is kept, and the same command goes on.")
+    return ended(run, "Stopped; what was replied is kept, and the same command goes on.", extra="evaluate")
 
 
 def evaluate(options: EvaluateOptions, console: Console) -> Iterator[str]:

@@ -22,19 +22,21 @@ def failing(error):
         (DataError("The file is empty."), 2, "The file is empty."),
         (OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), 2, "A file cannot be written (No space left on device)"),
         (PermissionError(errno.EACCES, os.strerror(errno.EACCES), "out.md"), 2, "out.md cannot be used (Permission"),
+        (ModuleNotFoundError("x", name="httpx2"), 2, "httpx2 is not installed; pip install -e '.[data]' brings it."),
+        (ModuleNotFoundError("x", name="ray.data"), 2, "ray is not installed; pip install -e '.[cluster]' brings it."),
         (KeyboardInterrupt(), 130, "Stopped; what is done is kept, and the same command goes on."),
     ],
 )
 def test_what_ends_a_command_is_said_in_a_line(capsys, error, status, said):
-    assert ended(failing(error)) == status
+    assert ended(failing(error), extra="data") == status
     told = capsys.readouterr().err
     assert told.startswith(said)
     assert told.count("\n") == 1
 
 
 def test_what_nobody_can_mend_is_not_hidden(capsys):
-    for error in (RuntimeError("ours"), OSError("a library's own")):
+    for error in (RuntimeError("ours"), OSError("a library's own"), ModuleNotFoundError("x", name="training.x")):
         with pytest.raises(type(error)):
-            ended(failing(error))
-    assert ended(lambda: None) == 0
-    assert ended(lambda: 1) == 1
+            ended(failing(error), extra="data")
+    assert ended(lambda: None, extra="data") == 0
+    assert ended(lambda: 1, extra="data") == 1

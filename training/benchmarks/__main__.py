@@ -189,7 +189,9 @@ def grades(file: tyro.conf.Positional[Path], data: Folder, out: Path, model: str
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns its exit status."""
-    return ended(lambda: app.cli(prog="python -m training.benchmarks", description=__doc__, args=arguments))
+    return ended(
+        lambda: app.cli(prog="python -m training.benchmarks", description=__doc__, args=arguments), extra="evaluate"
+    )
 
 
 if __name__ == "__main__":

@@ -106,7 +106,7 @@ def remove(
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit status."""
-    return ended(lambda: app.cli(description=__doc__, args=arguments, prog="python -m training.toxicity"))
+    return ended(lambda: app.cli(description=__doc__, args=arguments, prog="python -m training.toxicity"), extra="data")
 
 
 if __name__ == "__main__":

@@ -196,7 +196,9 @@ def search(
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit status."""
-    return ended(lambda: app.cli(description=__doc__, args=arguments, prog="python -m training.translate"))
+    return ended(
+        lambda: app.cli(description=__doc__, args=arguments, prog="python -m training.translate"), extra="data"
+    )
 
 
 if __name__ == "__main__":

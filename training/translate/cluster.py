@@ -1,6 +1,7 @@
 """The bulk run on a cluster: Ray Data brings prompts to models of transformers, one a worker; this process alone keeps the
 journal, so a worker or a machine that is lost costs its prompts another turn and nothing else."""
 
+import logging
 import os
 from collections.abc import Mapping
 from itertools import islice
@@ -8,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from training.engine import EngineUnavailable, ReplyUnusable
+from training.engine import EngineRefused, EngineUnavailable, ReplyUnusable
 from training.translate.bulk import WARMTH, OnState, Plan, most_output, results_of
 from training.translate.journal import Claim, Journal, Result, Tokens
 
@@ -23,7 +24,12 @@ class Worker:
     """A model on a machine of the cluster. A batch has columns call, prompt, most_tokens and temperature."""
 
     def __init__(self, model: str) -> None:
-        self._model = self.load(model)
+        """A model that cannot be loaded is told with the first batch: Ray starts a worker that raises again and again."""
+        self._refused = ""
+        try:
+            self._model = self.load(model)
+        except EngineRefused as trouble:
+            self._refused = str(trouble)
 
     def load(self, model: str) -> "LocalModel":
         from training.translate.local_model import LocalModel
@@ -31,10 +37,11 @@ class Worker:
         return LocalModel(model)
 
     def __call__(self, batch: Mapping[str, Any]) -> dict[str, Any]:
-        """Columns call, text, reason, input_tokens and output_tokens; a reason where there is no text."""
+        """Columns call, text, reason, input_tokens, output_tokens and refused; a reason where there is no text, and why the
+        worker has no model."""
         text, reason = (np.full(len(batch["call"]), "", dtype=object) for _ in range(2))
         tokens = np.zeros((2, len(text)), dtype=np.int64)
-        for temperature in np.unique(batch["temperature"]):
+        for temperature in np.unique(batch["temperature"]) if not self._refused else ():
             (places,) = np.nonzero(batch["temperature"] == temperature)
             prompts = [str(batch["prompt"][place]) for place in places]
             replies = self._model.generate(prompts, int(batch["most_tokens"][places].max()), float(temperature))
@@ -50,6 +57,7 @@ class Worker:
             "reason": reason,
             "input_tokens": tokens[0],
             "output_tokens": tokens[1],
+            "refused": np.full(len(text), self._refused, dtype=object),
         }
 
 
@@ -62,13 +70,18 @@ def translate(
     workers: int = 2,
     worker: type[Worker] = Worker,
 ) -> None:
-    """Work until nothing is pending, on the cluster that RAY_ADDRESS names, or else on this machine. Raises
-    EngineUnavailable where the cluster gives up."""
+    """Work until nothing is pending, on the cluster that RAY_ADDRESS names, or else on this machine. Raises EngineRefused
+    where the model cannot be loaded there, EngineUnavailable where the cluster gives up."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray would tell others that it runs
     import ray
 
     if not ray.is_initialized():
-        ray.init(include_dashboard=False, log_to_driver=False)
+        try:
+            ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+        except Exception as trouble:  # noqa: BLE001  # Ray raises nothing narrower where a node does not start
+            raise EngineUnavailable(f"There is no cluster: {trouble} What is done is kept; try again.") from None
+    ray.data.DataContext.get_current().enable_progress_bars = False  # what a run shows is its own
+    logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # what it would say of a failure is raised, too
     gpus = 1 if ray.cluster_resources().get("GPU") else 0
     journal.recover()
     while claims := _claims(journal, plan, ROUND * workers):
@@ -92,6 +105,8 @@ def translate(
         )
         try:
             for row in replies.iter_rows():
+                if row["refused"]:
+                    raise EngineRefused(str(row["refused"]))
                 _take(journal, claims.pop(int(row["call"])), row, on_state)
         except ray.exceptions.RayError as trouble:
             raise EngineUnavailable(

@@ -2,16 +2,21 @@
 
 import asyncio
 import os
+import sys
 import time
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 
 from tests.tiny import tiny_tokenizer
 from tests.training.translate.conftest import plan, record, records, write
 from tests.training.translate.fake_endpoint import translate as by_rote
-from training.engine import Completion, EngineRefused, ReplyUnusable
+from training.engine import Completion, EngineRefused, EngineUnavailable, ReplyUnusable
 from training.translate.bulk import most_output, translate
+from training.translate.cluster import Worker
+from training.translate.cluster import translate as translate_on_cluster
 from training.translate.local_model import LocalModel
 from training.translate.prompts import load_preambles, prompt
 
@@ -90,13 +95,28 @@ def test_a_model_that_is_none_is_told(tmp_path):
         LocalModel(str(tmp_path))
 
 
+def test_a_worker_whose_model_is_none_says_so_instead_of_dying(tmp_path):
+    asked = {"call": [1, 2], "prompt": ["a", "b"], "most_tokens": [9, 9], "temperature": [0.0, 0.3]}
+    told = Worker(str(tmp_path))({name: np.array(column) for name, column in asked.items()})
+    assert all("cannot be loaded" in refused for refused in told["refused"])
+    assert [len(column) for column in told.values()] == [2] * 6
+
+
+def test_a_cluster_that_does_not_start_is_told(begun, tmp_path, monkeypatch):
+    def start(**_):
+        raise Exception("The node timed out.")  # as Ray does
+
+    monkeypatch.setitem(sys.modules, "ray", SimpleNamespace(is_initialized=lambda: False, init=start))
+    journal = begun(write(tmp_path / "in.json", records(2)))
+    with pytest.raises(EngineUnavailable, match=r"no cluster: The node timed out\. What is done is kept"):
+        translate_on_cluster(journal, "any", plan())
+
+
 @pytest.mark.slow
 @pytest.mark.filterwarnings("default")  # of Ray's own
 def test_two_workers_of_a_cluster_translate_everything_once(begun, tmp_path, monkeypatch):
     """Takes half a minute: Ray starts its own processes."""
     ray = pytest.importorskip("ray")
-    from training.translate.cluster import Worker
-    from training.translate.cluster import translate as translate_on_cluster
 
     class Rote:
         def __init__(self):
@@ -122,6 +142,10 @@ def test_two_workers_of_a_cluster_translate_everything_once(begun, tmp_path, mon
     ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
     try:
         translate_on_cluster(journal, "rote", plan(), workers=2, worker=Translator)
+        lost = begun(source, folder="lost")
+        with pytest.raises(EngineRefused, match="cannot be loaded"):
+            translate_on_cluster(lost, str(tmp_path / "none"), plan(), workers=2)
+        assert lost.counts()["fr"]["pending"] == 202
     finally:
         ray.shutdown()
     assert journal.counts()["fr"]["done"] == 202
