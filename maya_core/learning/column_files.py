@@ -5,12 +5,9 @@ What has row groups too large to be read for a record is written into the cache 
 """
 
 import hashlib
-import json
 import os
-import re
 from bisect import bisect_right
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from itertools import accumulate
 from pathlib import Path
 from types import MappingProxyType
@@ -19,10 +16,9 @@ from typing import Any
 import numpy as np
 
 from maya_core.errors import DataError
-from maya_core.learning.formats import TURNS, sources
-from maya_core.learning.record_index import Records, cache_folder, index_of, unreadable_index
-from maya_core.learning.tables import described, named_columns, turned
-from maya_core.weights.durable import room_on_disk
+from maya_core.learning.formats import TURNS, turns_of
+from maya_core.learning.record_index import Records, cache_folder, index_of, made_in_cache, unreadable_index
+from maya_core.learning.tables import conversation_of, named_columns
 
 PARQUET, ARROW = ".parquet", ".arrow"
 COLUMNAR = (PARQUET, ARROW)
@@ -31,10 +27,6 @@ _AT_ONCE = 64  # rows of one that is large
 _LABELS_AT_ONCE = 1 << 16  # rows of a column of languages
 _BUFFER = 1 << 20  # bytes
 _BLOCKS = 1024  # of a file, which tell it from others
-_DATASET, _SPLITS = "state.json", "dataset_dict.json"  # in folders that `datasets` writes
-_ABOUT = (_DATASET, _SPLITS, "dataset_info.json", "dataset_infos.json")
-_SPLIT = re.compile(r"(train|valid|val|dev|test|eval)", re.I)
-_TRAIN = "train"
 
 
 class ColumnFile(Records):
@@ -82,7 +74,7 @@ class ColumnFile(Records):
                     f"{self.place(number)}: it cannot be read ({said}); get the file again.", kind="torn"
                 ) from None
         [row] = self._rows.slice(number - self._starts[group], 1).to_pylist()
-        return row if self._named is None else self._conversation(row, self._named)
+        return row if self._named is None else conversation_of(self.path, row, self._named)
 
     def mark(self) -> str:
         """By its size and blocks at even distances: such files are as large as their pictures."""
@@ -124,7 +116,9 @@ class ColumnFile(Records):
     def _columns_by_use(self) -> dict[str, str] | None:
         """Which column is for what; None where there are conversations."""
         names = self._schema.names
-        return None if set(names) & set(TURNS) else named_columns(self.path, names, self.columns)
+        lists: dict[str, list[Any]] = {name: [] for name in names if _is_list(self._schema.field(name).type)}
+        is_said = set(names) & set(TURNS) or turns_of(lists) is not None
+        return None if is_said else named_columns(self.path, names, self.columns)
 
     def _labels(self) -> tuple[list[str], Any, Any]:
         """The `language` fields there are ("" first), which one each record has, and which records are corrupt."""
@@ -153,68 +147,11 @@ class ColumnFile(Records):
             yield start, start + len(values), values
             start += len(values)
 
-    def _conversation(self, row: Mapping[str, Any], named: Mapping[str, str]) -> dict[str, Any]:
-        """Of several answers to a question, as VQA's, the one that was given most often."""
-        cells: dict[str, Any] = {use: row.get(column) for use, column in named.items()}
-        answer, image = cells.pop("answer"), cells.pop("image", None)
-        if isinstance(answer, list) and answer:
-            [(answer, _)] = Counter(map(str, answer)).most_common(1)
-        cells |= {"corrupt": True} if row.get("corrupt") else {}
-        return turned(sources(image), cells.pop("question", None) or described(self.path), answer, **cells)
-
     def __getstate__(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in ("path", "columns", "cache", "index", "_identity")} | {
             "_process": 0,
             "path": self.path.absolute(),
         }
-
-
-# --- folders ---
-
-
-def folder_of_columns(folder: Path) -> list[Path]:
-    """The files of a folder that `datasets` wrote (`save_to_disk`), or of a data set from the hub with Parquet in `data`; of
-    several splits the one to train on; none where it is neither.
-
-    Raises DataError where it has splits, and none to train on.
-    """
-    if (folder / _SPLITS).is_file():
-        splits = _json(folder / _SPLITS).get("splits", ())
-        if _TRAIN not in splits:
-            raise _no_split(folder, splits)
-        return folder_of_columns(folder / _TRAIN)
-    if (folder / _DATASET).is_file():
-        return [folder / one["filename"] for one in _json(folder / _DATASET).get("_data_files", ())]
-    found = sorted(folder.glob(f"*{PARQUET}")) or sorted((folder / "data").glob(f"*{PARQUET}"))
-    by_split: dict[str, list[Path]] = {}
-    for file in found:
-        match = _SPLIT.match(file.name)
-        by_split.setdefault(match[0].lower() if match else "", []).append(file)
-    if len(by_split) < 2:
-        return found
-    if _TRAIN not in by_split:
-        raise _no_split(folder, sorted(by_split))
-    return by_split[_TRAIN]
-
-
-def is_about_data(file: Path) -> bool:
-    """Whether a file only says what others hold."""
-    return file.name in _ABOUT
-
-
-def _json(file: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(file.read_text("utf-8"))
-    except (OSError, ValueError):
-        content = None
-    if not isinstance(content, dict):
-        raise DataError(f"{file.parent.name}/{file.name} cannot be read; get the folder again.", kind="file")
-    return content
-
-
-def _no_split(folder: Path, splits: Sequence[str]) -> DataError:
-    told = ", ".join(name or "others" for name in splits)
-    return DataError(f"{folder.name} has the splits {told}, and none called train; give the files of one.", kind="file")
 
 
 # --- pyarrow, which is not always there ---
@@ -234,6 +171,12 @@ def _arrow_errors(*others: type[Exception]) -> tuple[type[Exception], ...]:
     from pyarrow import ArrowException
 
     return (ArrowException, *others)
+
+
+def _is_list(kind: Any) -> bool:
+    from pyarrow import types
+
+    return bool(types.is_list(kind) or types.is_large_list(kind))
 
 
 def _parquet(path: Path) -> Any:
@@ -268,20 +211,14 @@ def _as_arrow(path: Path, identity: tuple[int, int], cache: Path | None) -> Path
     made = (cache or cache_folder()) / f"{seen}{ARROW}"
     if made.is_file():
         return made
-    made.parent.mkdir(parents=True, exist_ok=True)
-    fresh = made.with_suffix(f".{os.getpid()}")
     file = _parquet(path)
-    try:
-        with (
-            room_on_disk(made.parent),
-            pyarrow.OSFile(str(fresh), "wb") as sink,
-            pyarrow.ipc.new_stream(sink, file.schema_arrow) as stream,
-        ):
-            for batch in file.iter_batches(_AT_ONCE, use_threads=False):
-                stream.write_batch(batch)
-        os.replace(fresh, made)
-    finally:
-        fresh.unlink(missing_ok=True)
+    with (
+        made_in_cache(made, path) as fresh,
+        pyarrow.OSFile(str(fresh), "wb") as sink,
+        pyarrow.ipc.new_stream(sink, file.schema_arrow) as stream,
+    ):
+        for batch in file.iter_batches(_AT_ONCE, use_threads=False):
+            stream.write_batch(batch)
     return made
 
 

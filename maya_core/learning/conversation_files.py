@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from maya_core.errors import DataError
-from maya_core.learning.column_files import COLUMNAR, ColumnFile, folder_of_columns, is_about_data
+from maya_core.learning.column_files import COLUMNAR, ColumnFile
 from maya_core.learning.data_languages import UNKNOWN, file_language, language_label
 from maya_core.learning.formats import find_picture, in_llavas_form, sources
-from maya_core.learning.record_index import Offsets, Progress, RecordFile, Records, no_progress
+from maya_core.learning.record_index import Offsets, Progress, Records, no_progress
 from maya_core.learning.records import conversation
-from maya_core.learning.tables import TABLES, as_conversations
+from maya_core.learning.splits import TRAIN, Tell, files_in, no_tell
+from maya_core.learning.tables import TABLES, as_conversations, open_json
 from maya_core.weights.durable import digest
 
 if TYPE_CHECKING:
@@ -56,14 +57,19 @@ class DataSource:
 
 
 def data_files(
-    source: Path, *, columns: Mapping[str, str] = MappingProxyType({}), cache: Path | None = None
+    source: Path,
+    *,
+    columns: Mapping[str, str] = MappingProxyType({}),
+    splits: Sequence[str] = (TRAIN,),
+    cache: Path | None = None,
+    tell: Tell = no_tell,
 ) -> list[Path]:
     """Files of conversations: the file itself, or those in the folder by name, or what is made of them.
 
-    columns: see `tables.as_conversations`. Raises DataError where there are none.
+    columns: see `tables.as_conversations`. splits, tell: see `splits.files_in`. Raises DataError where there are none.
     """
-    found = [source] if source.is_file() else _in_folder(source)
-    made = [file for path in found if (file := as_conversations(path, columns=columns, cache=cache))]
+    found = [source] if source.is_file() else files_in(source, SUFFIXES, splits=splits, tell=tell)
+    made = [file for path in found if (file := _readable(path, columns, cache))]
     if not made:
         *most, last = SUFFIXES
         raise DataError(
@@ -72,10 +78,11 @@ def data_files(
     return made
 
 
-def _in_folder(folder: Path) -> list[Path]:
-    columnar = folder_of_columns(folder)
-    others = sorted(file for file in folder.glob("*") if file.suffix.lower() in SUFFIXES and not is_about_data(file))
-    return [*columnar, *(file for file in others if file.suffix.lower() not in COLUMNAR and file.is_file())]
+def _readable(path: Path, columns: Mapping[str, str], cache: Path | None) -> Path | None:
+    try:
+        return as_conversations(path, columns=columns, cache=cache)
+    except OSError as error:
+        raise DataError(f"{path.name} cannot be read ({type(error).__name__}); check the path.", kind="file") from None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,11 +142,13 @@ class ConversationFiles:
         captions: bool = False,
         add_markers: bool = False,
         columns: Mapping[str, str] = MappingProxyType({}),
+        splits: Sequence[str] = (TRAIN,),
         cache: Path | None = None,
         on_progress: Progress = no_progress,
+        tell: Tell = no_tell,
     ) -> None:
         """images: folder that the records' pictures are in. captions, add_markers: see `records.conversation`. columns: see
-        `tables.as_conversations`. cache, on_progress: see `RecordFile`.
+        `tables.as_conversations`. splits, tell: see `splits.files_in`. cache, on_progress: see `RecordFile`.
 
         Raises DataError where a file is damaged, names two languages, or nothing is left to train on.
         """
@@ -149,7 +158,9 @@ class ConversationFiles:
             )
         self.images, self.mixing, self.captions, self.add_markers = images, mixing, captions, add_markers
         self.sources = (DataSource(source),) if isinstance(source, Path) else tuple(source)
-        by_source = [data_files(one.path, columns=columns, cache=cache) for one in self.sources]
+        by_source = [
+            data_files(one.path, columns=columns, splits=splits, cache=cache, tell=tell) for one in self.sources
+        ]
         self._source_of = [number for number, paths in enumerate(by_source) for _ in paths]
         paths = [path for paths in by_source for path in paths]
         self.files = open_files(paths, columns=columns, cache=cache, on_progress=on_progress)
@@ -339,7 +350,7 @@ def open_files(
         if path.suffix.lower() in COLUMNAR:
             opened.append(ColumnFile(path, columns=columns, cache=cache))
         else:
-            opened.append(RecordFile(path, cache=cache, on_progress=in_all))
+            opened.append(open_json(path, columns=columns, cache=cache, on_progress=in_all))
         on_progress(before + sizes[number], sum(sizes))
     return opened
 

@@ -6,6 +6,7 @@ LLaVA, PALO, Maya, Pangea: `conversations` of `from` and `value`, pictures in `i
 The Cauldron, FineVision: `texts` of `user` and `assistant`, pictures in `images`.
 LLaMA-Factory: `messages` or `conversations`, pictures in `images`, perhaps a `system` text.
 OpenAI, Hugging Face: `messages` of `role` and `content`, which is text or a list of parts of text and pictures.
+TRL: the same in `prompt` and `completion`.
 
 A picture is a name, `{path, bytes}`, base64, or an address beginning with `data:` or `file:`.
 """
@@ -26,6 +27,12 @@ Record = Mapping[str, Any]
 Source = str | bytes  # of a picture: a name, or a file's content
 
 TURNS = ("conversations", "messages", "texts")  # keys under which the turns of a conversation are
+_PROMPT, _COMPLETION = "prompt", "completion"  # those in two halves
+# Under these names people keep pictures too; what is behind them is not known well enough to be read unasked.
+OTHER_PICTURES = ("image_path", "image_paths", "image_file", "image_files", "image_name", "image_url", "image_urls", "img",
+                  "img_path", "picture", "pictures", "photo", "photos")  # fmt: skip
+NO_PICTURES = ("video", "videos", "audio", "audios")
+CHOSEN, LABEL = "chosen", "label"  # of data in which answers are compared, or judged
 _SPEAKERS, _TEXTS = ("from", "role"), ("value", "content")
 _PICTURES = ("image", "images")
 _OF_TEXT = ("text", "input_text", "output_text")  # types of parts
@@ -42,7 +49,7 @@ def in_llavas_form(record: Record, *, add_markers: bool = False) -> Record:
 
     add_markers: where no question says that it shows the pictures, the first one does.
     """
-    turns = next((record[key] for key in TURNS if isinstance(record.get(key), list)), None)
+    turns = turns_of(record)
     if turns is None:
         return record
     listed = [source for key in _PICTURES for source in sources(record.get(key))]
@@ -61,6 +68,14 @@ def in_llavas_form(record: Record, *, add_markers: bool = False) -> Record:
     if add_markers and pictures and not any(IMAGE in _text(turn) for turn in written):
         _show(pictures, written)
     return {**record, "image": pictures, "conversations": written}
+
+
+def turns_of(record: Record) -> list[Any] | None:
+    """The turns of a conversation as they are written; None where there are none."""
+    halves = record.get(_PROMPT), record.get(_COMPLETION)
+    if all(isinstance(half, list) for half in halves):
+        return [turn for half in halves for turn in half or ()]
+    return next((record[key] for key in TURNS if isinstance(record.get(key), list)), None)
 
 
 _OWN = "\0"  # stands for a picture that is in its place already, until all texts are read

@@ -13,7 +13,8 @@ import re
 import tempfile
 from abc import ABC, abstractmethod
 from array import array
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -22,8 +23,8 @@ import numpy as np
 import platformdirs
 from numpy.typing import NDArray
 
-from maya_core.errors import DataError
-from maya_core.weights.durable import digest
+from maya_core.errors import DataError, DiskFull
+from maya_core.weights.durable import digest, is_full
 
 Offsets = NDArray[np.int64]
 Data = mmap.mmap | bytes  # of a whole file
@@ -38,7 +39,8 @@ _OPEN, _CLOSE = b"{}"  # with bit 5 set, "[" and "]" become these
 _BIT_5 = np.uint8(0x20)
 _SHORTEST = 64  # bytes; no record with a conversation is shorter, so only such lines can be blank
 # Keys that are wanted before a record is parsed. A quote right before and after makes it a key or a whole string.
-_CORRUPT, _LANGUAGE = b'"corrupt"', b'"language"'
+_CORRUPT = b'"corrupt"'
+LANGUAGE = "language"  # unless another key is named
 _AS_WRITTEN = b'"corrupt": false'
 _MAYBE_CORRUPT = re.compile(rb'"corrupt"(?!\s*:\s*(false|null))')
 _NOT_WHITESPACE = re.compile(rb"[^ \t\r\n]")
@@ -127,14 +129,16 @@ class RecordFile(Records):
         path: Path,
         *,
         cache: Path | None = None,
+        language: str = LANGUAGE,
         chunk_bytes: int = CHUNK,
         on_progress: Progress = no_progress,
     ) -> None:
-        """cache: folder for indexes; by default in the platform's folder for caches. Raises DataError where the file
-        cannot be read."""
+        """cache: folder for indexes; by default in the platform's folder for caches. language: the key under which a record
+        says its own. Raises DataError where the file cannot be read."""
         self.path = path
         self.cache = cache
-        self.index = open_index(path, cache=cache, chunk_bytes=chunk_bytes, on_progress=on_progress)
+        self.language = language
+        self.index = open_index(path, cache=cache, language=language, chunk_bytes=chunk_bytes, on_progress=on_progress)
         self._data: Data | None = None
 
     def __getitem__(self, number: int) -> dict[str, Any]:
@@ -165,13 +169,15 @@ class RecordFile(Records):
         return {
             "path": self.path.absolute(),
             "cache": self.cache,
+            "language": self.language,
             "facts": index.facts,
             "index": None if index.cached else index,
         }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.path, self.cache, self._data = state["path"], state["cache"], None
-        self.index = state["index"] or open_index(self.path, cache=self.cache)
+        self.language = state["language"]
+        self.index = state["index"] or open_index(self.path, cache=self.cache, language=self.language)
         if self.index.facts != state["facts"]:
             raise self._changed()
 
@@ -180,19 +186,24 @@ class RecordFile(Records):
 
 
 def open_index(
-    path: Path, *, cache: Path | None = None, chunk_bytes: int = CHUNK, on_progress: Progress = no_progress
+    path: Path,
+    *,
+    cache: Path | None = None,
+    language: str = LANGUAGE,
+    chunk_bytes: int = CHUNK,
+    on_progress: Progress = no_progress,
 ) -> RecordIndex:
     """The index of a file: from the cache where it is of the same path, size and time, else made and put there.
 
     Where the cache cannot be written, the index stays in memory. Raises DataError where the file cannot be read.
     """
-    kept = _cache_file(path, cache)
+    kept = _cache_file(path, cache, language)
     try:
         with path.open("rb") as file:
             size, mtime_ns = _identity(file)
             index = _load(kept, size, mtime_ns)
             if index is None:
-                index = build_index(file, chunk_bytes=chunk_bytes, on_progress=on_progress)
+                index = build_index(file, language=language, chunk_bytes=chunk_bytes, on_progress=on_progress)
                 if _store(kept, index):
                     index = _load(kept, size, mtime_ns) or index
     except OSError as error:
@@ -205,9 +216,34 @@ def cache_folder() -> Path:
     return Path(platformdirs.user_cache_dir("maya")) / "records"
 
 
-def _cache_file(path: Path, cache: Path | None) -> Path:
-    folder = cache or cache_folder()
-    return folder / f"{hashlib.sha256(os.fsencode(path.absolute())).hexdigest()[:32]}.index"
+@contextmanager
+def made_in_cache(made: Path, source: Path) -> Iterator[Path]:
+    """A file to write what is made of `source`, which becomes `made` where it is whole. Raises DiskFull, or DataError where
+    nothing can be written there."""
+    fresh = made.with_suffix(f".{os.getpid()}")
+    try:
+        made.parent.mkdir(parents=True, exist_ok=True)
+        fresh.touch()
+        yield fresh
+        os.replace(fresh, made)
+    except OSError as error:
+        if not is_full(error) and fresh.exists():
+            raise
+        folder, why = made.parent, "the disk is full" if is_full(error) else type(error).__name__
+        kind = DiskFull if is_full(error) else DataError
+        raise kind(
+            f"What is made of {source.name} cannot be kept in {folder} ({why}); make room for it there."
+        ) from None
+    finally:
+        with suppress(OSError):
+            fresh.unlink(missing_ok=True)
+
+
+def _cache_file(path: Path, cache: Path | None, language: str) -> Path:
+    folder, seen = cache or cache_folder(), os.fsencode(path.absolute())
+    if language != LANGUAGE:
+        seen += b"\0" + language.encode()
+    return folder / f"{hashlib.sha256(seen).hexdigest()[:32]}.index"
 
 
 def _identity(file: BinaryIO) -> tuple[int, int]:
@@ -257,8 +293,10 @@ def _store(kept: Path, index: RecordIndex) -> bool:
 # --- making an index ---
 
 
-def build_index(file: BinaryIO, *, chunk_bytes: int = CHUNK, on_progress: Progress = no_progress) -> RecordIndex:
-    """Read a file once, from its start to its end, and say where its records are."""
+def build_index(
+    file: BinaryIO, *, language: str = LANGUAGE, chunk_bytes: int = CHUNK, on_progress: Progress = no_progress
+) -> RecordIndex:
+    """Read a file once, from its start to its end, and say where its records are. language: the key that says it."""
     size, mtime_ns = _identity(file)
     data = _map(file)
     if _is_utf_16(data):
@@ -266,9 +304,10 @@ def build_index(file: BinaryIO, *, chunk_bytes: int = CHUNK, on_progress: Progre
     start, is_list = _beginning(data)
     scanner = ListScanner() if is_list else LineScanner()
     file.seek(start)
-    cuts, flags = _scan(file, scanner, start, lambda at: on_progress(at, size), chunk_bytes)
+    keys = [json.dumps(language, ensure_ascii=is_ascii).encode() for is_ascii in (True, False)]
+    cuts, flags = _scan(file, scanner, start, lambda at: on_progress(at, size), chunk_bytes, [*dict.fromkeys(keys)])
     cuts, damage = _end_of_list(data, cuts, scanner.closed) if is_list else _end_of_lines(data, cuts)
-    return index_of(size, mtime_ns, *_labels(data, cuts, flags), cuts=cuts, damage=damage)
+    return index_of(size, mtime_ns, *_labels(data, cuts, flags, language), cuts=cuts, damage=damage)
 
 
 def index_of(
@@ -410,29 +449,32 @@ def _scan(
     start: int,
     on_progress: Callable[[int], None],
     chunk_bytes: int,
+    keys: Sequence[bytes],
 ) -> tuple[Offsets, Offsets]:
-    """The cuts, the first of them before `start` or at the list's bracket, and the places of keys wanted at once."""
+    """The cuts, the first of them before `start` or at the list's bracket, and the places of keys wanted at once. keys: of
+    the language, as they may be written."""
     cuts = array("q", [start if isinstance(scanner, ListScanner) else start - 1])
     flags = array("q")
     at, overlap = start, b""
     while not scanner.closed and (chunk := file.read(chunk_bytes)):
         cuts.frombytes((scanner.feed(chunk) + at).astype(np.int64, copy=False).tobytes())
         window = overlap + chunk
-        flags.extend(at - len(overlap) + place for place in _flag_places(window))
-        overlap = window[1 - len(_LANGUAGE) :]
+        flags.extend(at - len(overlap) + place for place in _flag_places(window, keys))
+        overlap = window[1 - max(map(len, (_CORRUPT, *keys))) :]
         at += len(chunk)
         on_progress(at)
     return np.array(cuts, np.int64), np.array(flags, np.int64)
 
 
-def _flag_places(window: bytes) -> Iterator[int]:
+def _flag_places(window: bytes, keys: Sequence[bytes]) -> Iterator[int]:
     """Where keys stand that say more than `"corrupt": false`, which PALO writes into every record."""
     if window.count(_CORRUPT) > window.count(_AS_WRITTEN):
         yield from (match.start() for match in _MAYBE_CORRUPT.finditer(window))
-    place = window.find(_LANGUAGE)
-    while place >= 0:
-        yield place
-        place = window.find(_LANGUAGE, place + 1)
+    for key in keys:
+        place = window.find(key)
+        while place >= 0:
+            yield place
+            place = window.find(key, place + 1)
 
 
 def _end_of_list(data: Data, cuts: Offsets, closed: bool) -> tuple[Offsets, tuple[str, str]]:
@@ -478,7 +520,9 @@ def _without_blank_lines(data: Data, cuts: Offsets) -> Offsets:
     return np.delete(cuts, blank) if blank else cuts
 
 
-def _labels(data: Data, cuts: Offsets, flags: Offsets) -> tuple[list[str], NDArray[np.int32], NDArray[np.bool_]]:
+def _labels(
+    data: Data, cuts: Offsets, flags: Offsets, key: str
+) -> tuple[list[str], NDArray[np.int32], NDArray[np.bool_]]:
     """The `language` fields there are ("" first: none), which one each record has, and which records are corrupt.
 
     Only records with such a key are parsed; those that cannot be are left for the reader to refuse by name.
@@ -493,7 +537,7 @@ def _labels(data: Data, cuts: Offsets, flags: Offsets) -> tuple[list[str], NDArr
         except (ValueError, RecursionError):
             continue
         if isinstance(record, dict):
-            language = record.get("language")
+            language = record.get(key)
             language_N[number] = languages.setdefault(language if isinstance(language, str) else "", len(languages))
             corrupt_N[number] = bool(record.get("corrupt"))
     return list(languages), language_N, corrupt_N

@@ -10,7 +10,17 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import TYPE_CHECKING, Literal
 
 from maya_core.errors import DataError
-from maya_core.learning.formats import Record, find_picture, in_llavas_form, is_address, sources
+from maya_core.learning.formats import (
+    CHOSEN,
+    LABEL,
+    NO_PICTURES,
+    OTHER_PICTURES,
+    Record,
+    find_picture,
+    in_llavas_form,
+    is_address,
+    sources,
+)
 from maya_core.model.images import open_image
 from maya_core.model.prompt import IMAGE, Message, Picture, Role
 
@@ -40,6 +50,7 @@ Kind = Literal[
     "picture-key",  # under a name that is not read
     "picture-address",  # on the web
     "not-a-picture",  # a video or a sound
+    "preference",  # answers that are compared or judged
 ]
 
 _ROLES: dict[str, Role] = {
@@ -49,10 +60,6 @@ _ROLES: dict[str, Role] = {
     "gpt": "assistant",
     "assistant": "assistant",
 }
-# Under these names people keep pictures too; what is behind them is not known well enough to be read unasked.
-_OTHER_KEYS = ("image_path", "image_paths", "image_file", "image_files", "image_name", "image_url", "image_urls", "img",
-               "img_path", "picture", "pictures", "photo", "photos")  # fmt: skip
-_NO_PICTURES = ("video", "videos", "audio", "audios")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _LONGEST_NAME = 80  # characters of an id or a file name that a message shows
 
@@ -79,6 +86,8 @@ def defects(record: Record, *, captions: bool = False, images: Path | None = Non
         yield malformed
         return
     turns = _turns(record)
+    if told := _judged(record):
+        yield Defect("preference", told)
     yield from _wrong_order(turns)
     for number, (role, text) in enumerate(turns, start=1):
         yield from _wrong_text(f"turn {number}", role, text, captions=captions)
@@ -168,6 +177,17 @@ def _malformed(record: Record) -> Defect | None:
     return None
 
 
+def _judged(record: Record) -> str:
+    """Why a record is not one to learn from as it is: its answers are compared, or may be bad ones."""
+    if record.get(CHOSEN):
+        return f"it has `{CHOSEN}`, the better of two answers; Maya learns from answers alone, so make that one its answer."
+    if isinstance(record.get(LABEL), bool):
+        return (
+            f"its `{LABEL}` says whether the answer is good; leave out what is not, and take the label from the others."
+        )
+    return ""
+
+
 def _is_text(value: object) -> bool:
     return isinstance(value, str) or (isinstance(value, list) and all(isinstance(part, str) for part in value))
 
@@ -210,9 +230,9 @@ def _wrong_text(turn: str, role: Role | None, text: str, *, captions: bool) -> I
 
 
 def _wrong_keys(record: Record, *, has_pictures: bool) -> Iterator[Defect]:
-    if other := next((key for key in _NO_PICTURES if record.get(key)), None):
+    if other := next((key for key in NO_PICTURES if record.get(key)), None):
         yield Defect("not-a-picture", f"it has `{other}`, and Maya sees pictures alone; leave the record out.")
-    if not has_pictures and (other := next((key for key in _OTHER_KEYS if record.get(key)), None)):
+    if not has_pictures and (other := next((key for key in OTHER_PICTURES if record.get(key)), None)):
         yield Defect("picture-key", f"it has `{other}`, which is not read; call it `image`.")
 
 

@@ -1,27 +1,38 @@
-"""Data sets that are no lists of conversations: COCO's captions, VQAv2, CSV and TSV. They are written as JSON Lines into the
-cache once, record by record in their own order, and read from there.
+"""Data sets that are no lists of conversations, but have a question and its answer, or a caption, in each row.
+
+COCO's captions, VQAv2, CSV and TSV are written as JSON Lines into the cache once, record by record in their own order, and
+read from there; JSON is read as it is, and becomes conversations as it is read.
 """
 
 import csv
 import hashlib
 import json
-import os
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from maya_core.errors import DataError
 from maya_core.learning.data_languages import file_language
-from maya_core.learning.record_index import BOM, cache_folder
+from maya_core.learning.formats import CHOSEN, LABEL, NO_PICTURES, OTHER_PICTURES, TURNS, sources, turns_of
+from maya_core.learning.record_index import (
+    BOM,
+    LANGUAGE,
+    Progress,
+    RecordFile,
+    cache_folder,
+    made_in_cache,
+    no_progress,
+)
 from maya_core.model.prompt import IMAGE
 
 TABLES = (".csv", ".tsv")
 # What a column is for, and names by which it is known where none is given.
 COLUMNS = {
-    "image": ("image", "picture", "photo", "file", "file_name", "filename", "image_path", "path", "img"),
-    "question": ("question", "prompt", "query", "instruction"),
-    "answer": ("answer", "response", "caption", "text", "label"),
+    "image": ("image", "images", "picture", "photo", "file", "file_name", "filename", "image_path", "path", "img"),
+    "question": ("question", "prompt", "query", "instruction", "input"),
+    "answer": ("answer", "answers", "response", "completion", "output", "caption", "text", "label"),
     "language": ("language", "lang", "locale"),
     "id": ("id",),
 }
@@ -40,6 +51,10 @@ _DESCRIBE = {
 }
 _HEAD = 65_536  # bytes in which a file says what it is
 _LONGEST_FIELD = 1 << 24  # characters
+# Of Alpaca's rows: the question, what belongs to it, and what was said before.
+_INSTRUCTION, _INPUT, _HISTORY = "instruction", "input", "history"
+_WATCHED = ("corrupt", "system", CHOSEN, LABEL, *OTHER_PICTURES, *NO_PICTURES)  # keys that say more of a record
+_FIRST = 16  # rows that tell whether a file of JSON has conversations
 # How a file of COCO's or VQAv2's begins; a record of a conversation begins with none of these.
 _OF_COCO = re.compile(rb'\s*\{\s*"(info|licenses|categories|annotations|questions|task_type|data_type|data_subtype|'
                       rb'license|images"\s*:\s*\[\s*\{)')  # fmt: skip
@@ -68,24 +83,97 @@ def as_conversations(path: Path, *, columns: Mapping[str, str], cache: Path | No
     folder = (cache or cache_folder()) / hashlib.sha256(seen.encode("utf-8", "surrogateescape")).hexdigest()[:32]
     made = folder / f"{path.name}.jsonl"
     if not made.is_file():
-        folder.mkdir(parents=True, exist_ok=True)
-        fresh = made.with_suffix(f".{os.getpid()}")
-        try:
-            with fresh.open("w", encoding="utf-8") as file:
-                for record in _rows(path, columns) if is_table else _coco(path):
-                    file.write(json.dumps(record, ensure_ascii=False) + "\n")
-            os.replace(fresh, made)
-        finally:
-            fresh.unlink(missing_ok=True)
+        with made_in_cache(made, path) as fresh, fresh.open("w", encoding="utf-8") as file:
+            for record in _rows(path, columns) if is_table else _coco(path):
+                file.write(json.dumps(record, ensure_ascii=False) + "\n")
     return made
 
 
-def turned(images: Sequence[Any], question: str, answer: str, **more: Any) -> dict[str, Any]:
-    """A record of one question about pictures, and its answer."""
+def turned(
+    images: Sequence[Any], question: Any, answer: Any, *, before: Sequence[Sequence[str]] = (), **more: Any
+) -> dict[str, Any]:
+    """A record of one question about pictures, and its answer. Where no question says that it shows them, the first does.
+
+    before: questions and answers that go before.
+    """
+    said = [*(text for pair in before for text in pair), question, answer]
+    if images and isinstance(said[0], str) and not any(IMAGE in str(text) for text in said[::2]):
+        said[0] = f"{IMAGE * len(images)}\n{said[0]}"
+    turns = [{"from": "gpt" if place % 2 else "human", "value": text} for place, text in enumerate(said)]
     shown = {"image": images[0] if len(images) == 1 else list(images)} if images else {}
-    asked = f"{IMAGE * len(images)}\n{question}" if images else question
-    turns = [{"from": "human", "value": asked}, {"from": "gpt", "value": answer}]
     return {**{name: value for name, value in more.items() if value not in (None, "")}, **shown, "conversations": turns}
+
+
+def conversation_of(path: Path, row: Mapping[str, Any], named: Mapping[str, str]) -> dict[str, Any]:
+    """A row as a conversation. named: which column is for what. Of several answers to a question, as VQA's, the one that was
+    given most often. What tells of pictures elsewhere, or of none, stays with it."""
+    cells: dict[str, Any] = {use: row.get(column) for use, column in named.items()}
+    question, answer, image = (cells.pop(use, None) for use in ("question", "answer", "image"))
+    if isinstance(answer, list) and answer:
+        [(answer, _)] = Counter(map(str, answer)).most_common(1)
+    if isinstance(answer, int | float) and not isinstance(answer, bool):
+        answer = str(answer)
+    if question and named["question"] == _INSTRUCTION:
+        more, before = row.get(_INPUT), row.get(_HISTORY)
+        question = f"{question}\n{more}" if more and isinstance(more, str) else question
+        cells["before"] = before if isinstance(before, list) and all(map(_is_pair, before)) else ()
+    cells |= {key: row[key] for key in _WATCHED if row.get(key) not in (None, "") and key not in named.values()}
+    shown = [] if image in (None, "") else sources(image)
+    return turned(shown, question or described(path), "" if answer is None else answer, **cells)
+
+
+def _is_pair(one: Any) -> bool:
+    return isinstance(one, list) and len(one) == 2 and all(isinstance(text, str) for text in one)
+
+
+# --- JSON ---
+
+
+class RowFile(RecordFile):
+    """The records of a file of JSON whose objects are rows."""
+
+    def __init__(
+        self,
+        path: Path,
+        named: Mapping[str, str],
+        *,
+        cache: Path | None = None,
+        on_progress: Progress = no_progress,
+    ) -> None:
+        """named: which key is for what."""
+        self.named = dict(named)
+        super().__init__(path, cache=cache, language=named.get("language", LANGUAGE), on_progress=on_progress)
+
+    def __getitem__(self, number: int) -> dict[str, Any]:
+        row = super().__getitem__(number)
+        return row if turns_of(row) is not None else conversation_of(self.path, row, self.named)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return super().__getstate__() | {"named": self.named}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.named = state["named"]
+        super().__setstate__(state)
+
+
+def open_json(
+    path: Path, *, columns: Mapping[str, str], cache: Path | None = None, on_progress: Progress = no_progress
+) -> RecordFile:
+    """A file of conversations, or of rows; of which of the two, its first records tell.
+
+    columns: keys of rows by what they are for. Raises DataError for rows of which that is not known.
+    """
+    file = RecordFile(path, cache=cache, on_progress=on_progress)
+    rows = []
+    for number in range(min(_FIRST, len(file))):
+        try:
+            rows.append(file[number])
+        except DataError:  # which is told where the records are checked
+            continue
+    if not rows or any({*row} & {*TURNS} or turns_of(row) is not None for row in rows):
+        return file
+    keys = list(dict.fromkeys(key for row in rows for key in row))
+    return RowFile(path, named_columns(path, keys, columns), cache=cache, on_progress=on_progress)
 
 
 # --- CSV and TSV ---
@@ -101,10 +189,8 @@ def _rows(path: Path, columns: Mapping[str, str]) -> Iterator[dict[str, Any]]:
             rows = csv.DictReader(file, delimiter=between)
             named = named_columns(path, rows.fieldnames or (), columns)
             for row in rows:
-                cells = {use: (row.get(column) or "").strip() for use, column in named.items()}
-                question = cells.pop("question", "") or described(path)
-                image = cells.pop("image", "")
-                yield turned([image] if image else [], question, cells.pop("answer"), **cells)
+                cells = {name: cell.strip() for name, cell in row.items() if isinstance(cell, str)}
+                yield conversation_of(path, cells, named)
     except UnicodeDecodeError:
         raise DataError(f"{path.name}: it is not in UTF-8; save it so.", kind="encoding") from None
     except csv.Error as error:

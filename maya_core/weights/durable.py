@@ -16,14 +16,14 @@ import re
 import shutil
 import stat
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 
-from maya_core.errors import CheckpointMismatch, DiskFull, RunBusy
+from maya_core.errors import CheckpointMismatch, DestinationError, DiskFull, RunBusy
 
 log = logging.getLogger(__name__)
 
@@ -147,6 +147,26 @@ def room_on_disk(folder: Path) -> Iterator[None]:
         if not is_full(error):
             raise
         raise DiskFull(f"The disk is full: {folder.name} was not written; make room and try again.") from None
+
+
+@contextmanager
+def file_written(file: Path) -> Iterator[Path]:
+    """A file to write, of the same ending, which takes the place of `file` where it is whole; folders are made for it.
+
+    Raises DiskFull or DestinationError where the disk gives out.
+    """
+    fresh = file.with_name(f".{file.stem}.{os.getpid()}{file.suffix}")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        yield fresh
+        os.replace(fresh, file)
+    except OSError as error:
+        if is_full(error):
+            raise DiskFull(f"The disk is full: {file.name} was not written; make room and try again.") from None
+        raise DestinationError(f"{file} could not be written ({error.strerror}); give another file.") from None
+    finally:
+        with suppress(OSError):
+            fresh.unlink()
 
 
 @contextmanager

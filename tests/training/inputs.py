@@ -99,12 +99,12 @@ def columns(*rows: dict, name: str = "en.parquet", cut: bool = False) -> Write:
     return write
 
 
-def folder_of(*writes: Write) -> Write:
+def folder_of(*writes: Write, into: str = "data") -> Write:
     def write(folder: Path) -> Path:
-        (folder / "data").mkdir()
+        (folder / into).mkdir()
         for one in writes:
-            one(folder / "data")
-        return folder / "data"
+            one(folder / into)
+        return folder / into
 
     return write
 
@@ -123,6 +123,7 @@ def part(words: str) -> dict:
 
 
 ROW = {"image": {"bytes": png(), "path": "dog.png"}, "question": "What is it?", "answer": "A dog."}
+ASKED = {"image": "dog.png", "question": "What is it?", "answer": "A dog."}
 BASE64 = base64.b64encode(png()).decode()
 VQA = {"info": {}, "data_subtype": "val2014", "questions": [{"image_id": 9, "question": "What?", "question_id": 90}]}
 ANSWERS = {
@@ -184,6 +185,20 @@ INPUTS: dict[str, Input] = {
     "CSV, columns by flags": Input(
         write=text("foto,was\ndog.png,A dog.\n", "en.csv"), flags={"columns": ("image=foto", "answer=was")}
     ),
+    "JSON, a row a line": Input(write=lines(ASKED, {**ASKED, "answer": 3}), trains=2),
+    "JSON, a list of rows, keys by flags": Input(
+        write=text(json.dumps([{"foto": "dog.png", "was": "Ein Hund."}]), "de.json"),
+        flags={"columns": ("image=foto", "answer=was")},
+    ),
+    "Alpaca": Input(
+        write=text(
+            json.dumps([{"instruction": "<image>What?", "input": "", "output": "A dog.", "images": ["dog.png"]}]),
+            "en.json",
+        )
+    ),
+    "TRL, prompt and completion": Input(
+        write=lines({"images": ["dog.png"], "prompt": said()[:1], "completion": said()[1:]})
+    ),
     "Parquet, pictures as structs": Input(write=columns(ROW)),
     "Parquet, pictures as bytes": Input(write=columns({**ROW, "image": png()})),
     "Parquet, messages and images": Input(write=columns({"messages": said(), "images": [ROW["image"]]})),
@@ -199,6 +214,14 @@ INPUTS: dict[str, Input] = {
             columns(ROW, name="data/train-00000-of-00001.parquet"),
             columns(ROW, ROW, name="data/test-00000-of-00001.parquet"),
             text("{}", "dataset_infos.json"),
+        )
+    ),
+    "a folder of train and test": Input(
+        write=folder_of(lines(record(), name="train.json"), lines(record(), record(), name="test.json"))
+    ),
+    "a folder of folders, train and validation": Input(
+        write=folder_of(
+            *(folder_of(lines(record()), into=name) for name in ("train", "validation")), text("", "notes.txt")
         )
     ),
     "a picture by a Windows path": Input(write=lines(record(image="deep\\cat.png"))),
@@ -227,6 +250,25 @@ INPUTS: dict[str, Input] = {
         write=lines(record("What?", image=None, image_path="dog.png")), trains=0, kinds=("picture-key",)
     ),
     "a video": Input(write=lines(record("What?", image=None, video="a.mp4")), trains=0, kinds=("not-a-picture",)),
+    "answers that are compared (DPO)": Input(
+        write=lines({**record(), "conversations": record()["conversations"][:1], "chosen": said()[1]}),
+        trains=0, kinds=("preference", "roles"),
+    ),
+    "answers that are judged (KTO)": Input(
+        write=lines({**ASKED, "label": False}), trains=0, kinds=("preference",)
+    ),
+    "a video in a row": Input(
+        write=lines({"video": "a.mp4", "question": "What?", "answer": "A."}), trains=0, kinds=("not-a-picture",)
+    ),
+    "a picture's address in a table": Input(
+        write=text("image_url,question,answer\nhttps://example.org/1.png,What?,A.\n", "en.csv"),
+        trains=0, kinds=("picture-key",),
+    ),
+    "a row without an answer": Input(write=lines(ASKED, {**ASKED, "answer": None}), trains=0, kinds=("empty-answer",)),
+    "rows of unknown keys": Input(write=lines({"foto": "dog.png", "was": "A."}), trains=0, kinds=("missing-keys",)),
+    "a folder of a test and others": Input(
+        write=folder_of(lines(record(), name="test.json"), lines(record())), trains=0, kinds=("file",)
+    ),
     "a picture that no marker asks for": Input(
         write=lines(record("What?")), trains=0, kinds=("picture-without-marker",)
     ),

@@ -8,6 +8,7 @@ from typing import Literal
 from maya_core.errors import DataError
 from maya_core.learning.conversation_files import data_files
 from maya_core.learning.record_index import RecordFile
+from maya_core.learning.splits import EVERY
 from training.toxicity.findings import Findings
 from training.translate.export import replacing
 
@@ -42,7 +43,7 @@ def removed_ids(findings: Findings, unknown: OfUnknown) -> dict[str, bool]:
 def remove(findings: Findings, data: Path, out: Path, unknown: OfUnknown) -> list[Removed]:
     """Write each file of a folder of LLaVA data without these records into the folder `out`. Raises DataError."""
     ids = removed_ids(findings, unknown)
-    files = data_files(data)
+    files = data_files(data, splits=(EVERY,))
     if out.resolve() == (data if data.is_dir() else data.parent).resolve():
         raise DataError(f"{out.name} is the folder of the data itself; write the rest into another.")
     return [_remove(RecordFile(file), out / f"{file.stem}.json", set(ids)) for file in files]

@@ -149,7 +149,9 @@ def test_a_folder_that_datasets_saved(tmp_path):
     (folder / "dataset_dict.json").write_text('{"splits": ["train", "test"]}')
     assert len(opened(folder)) == 6
     (folder / "dataset_dict.json").write_text('{"splits": ["validation", "test"]}')
-    with pytest.raises(DataError, match="saved has the splits validation, test, and none called train"):
+    with pytest.raises(
+        DataError, match="saved has the splits validation, test, and none called train; name one by --split"
+    ):
         opened(folder)
     (folder / "dataset_dict.json").write_text("torn")
     with pytest.raises(DataError, match="saved/dataset_dict.json cannot be read; get the folder again"):
@@ -166,7 +168,9 @@ def test_a_folder_from_the_hub(tmp_path):
     assert len(data_files(folder / "data" / "test-00000-of-00001.parquet")) == 1
     (folder / "data" / "train-00000-of-00002.parquet").rename(folder / "data" / "validation-00000-of-00001.parquet")
     (folder / "data" / "train-00001-of-00002.parquet").unlink()
-    with pytest.raises(DataError, match="hub has the splits test, valid, and none called train; give the files of one"):
+    with pytest.raises(
+        DataError, match="hub has the splits test, validation, and none called train; name one by --split"
+    ):
         data_files(folder)
 
 

@@ -1,10 +1,13 @@
 """CSV, TSV, COCO's captions and VQAv2 become conversations."""
 
+import errno
 import json
+import pickle
 
 import pytest
 
-from maya_core.errors import DataError
+from maya_core.errors import DataError, DiskFull
+from maya_core.learning import tables
 from maya_core.learning.conversation_files import ConversationFiles
 from maya_core.learning.records import answers
 from maya_core.learning.tables import parse_columns
@@ -102,3 +105,85 @@ def test_lines_that_begin_with_pictures_are_conversations(folder):
     (folder / "dog.png").touch()
     data = ConversationFiles(folder / "a.json", folder, cache=folder.parent / "cache")
     assert data[0].messages[0].images == (folder / "dog.png",)
+
+
+def test_a_cache_that_cannot_be_written_is_told(folder, monkeypatch):
+    file, cache = folder / "en.csv", folder.parent / "cache"
+    file.write_text("image,question,answer\n1.png,What?,A dog.\n")
+    cache.touch()
+    with pytest.raises(DataError, match=r"What is made of en.csv cannot be kept in .*cache.* \(.*Error\)"):
+        told(file)
+    cache.unlink()
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(tables, "_rows", full)
+    with pytest.raises(DiskFull, match=r"What is made of en.csv cannot be kept in .* \(the disk is full\); make room"):
+        told(file)
+    assert not [*cache.glob("*/*")]
+
+
+# --- rows of JSON ---
+
+
+def rows(file, *made):
+    file.write_text("".join((one if isinstance(one, str) else json.dumps(one)) + "\n" for one in made), "utf-8")
+    return file
+
+
+def test_rows_of_json_are_conversations_in_the_language_that_they_say(folder):
+    file = rows(
+        folder / "a.jsonl",
+        {"image": "1.png", "question": "What?", "answer": "A dog.", "lang": "en"},
+        {"image": None, "question": "Why?", "answer": 3, "lang": "hi"},
+        {"image": ["1.png", "2.png"], "question": "<image> or <image>?", "answers": ["x"], "answer": "The first."},
+        {"image": "1.png", "answer": ["a", "b", "b"], "lang": "hi"},
+    )
+    assert {one[2]: (one[0], one[1], one[3]) for one in told(file)} == {
+        "A dog.": ("1.png", "<image>\nWhat?", "en"),
+        "3": (None, "Why?", "hi"),
+        "The first.": (["1.png", "2.png"], "<image> or <image>?", "und"),
+        "b": ("1.png", "<image>\nDescribe the picture.", "hi"),
+    }
+    data = ConversationFiles(file, folder, cache=folder.parent / "cache")
+    assert {code: count.records for code, count in data.report().items()} == {"und": 1, "en": 1, "hi": 2}
+    copy = pickle.loads(pickle.dumps(data))
+    assert copy.files[0][1]["conversations"] == data.files[0][1]["conversations"]
+    assert not [*(folder.parent / "cache").glob("*/*.jsonl")]  # they are read as they are
+
+
+def test_which_key_is_for_what_can_be_said(folder):
+    file = rows(folder / "hi.jsonl", {"foto": "1.png", "was": "कुत्ता", "язык": "ur"}, {"foto": "1.png", "was": "کتا"})
+    with pytest.raises(DataError, match="hi.jsonl has the columns foto, was, язык; say which are which by --columns"):
+        told(file)
+    named = {"image": "foto", "answer": "was", "language": "язык"}
+    asked = "<image>\nचित्र का वर्णन करो।"
+    assert {*told(file, columns=named)} == {("1.png", asked, "कुत्ता", "ur"), ("1.png", asked, "کتا", "hi")}
+
+
+def test_alpacas_rows(folder):
+    row = {
+        "instruction": "Say it.",
+        "input": "1 + 1",
+        "output": "2",
+        "history": [["Hello", "Hi."]],
+        "system": "Be brief.",
+    }
+    file = rows(folder / "en.json", row)
+    data = ConversationFiles(file, folder, cache=folder.parent / "cache")
+    assert [(message.role, message.text) for message in data[0].messages] == [
+        ("system", "Be brief."),
+        ("user", "Hello"),
+        ("assistant", "Hi."),
+        ("user", "Say it.\n1 + 1"),
+        ("assistant", "2"),
+    ]
+
+
+def test_one_record_of_another_form_is_told_by_its_place(folder):
+    turns = [{"from": "human", "value": "Why?"}, {"from": "gpt", "value": "So."}]
+    file = rows(folder / "en.jsonl", {"id": 1, "image": "1.png"}, "no JSON", {"id": 2, "conversations": turns})
+    data = ConversationFiles(file, folder, cache=folder.parent / "cache")
+    with pytest.raises(DataError, match="en.jsonl, record 1 .id 1.: it has no list `conversations`"):
+        data[0]
