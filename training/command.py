@@ -1,4 +1,4 @@
-"""How a command ends: with a status, and with a sentence for whatever a person or a disk has done."""
+"""How a command ends, as `maya` does: with a status, and with a sentence for whatever a person or a disk has done."""
 
 import sys
 from collections.abc import Callable
@@ -7,12 +7,14 @@ from maya_core.errors import MayaError
 
 OURS = ("", "app", "maya_core", "training")  # a name that is missing in these is our own mistake
 EXTRAS = {"ray": "cluster"}  # modules that few need
-STOPPED = "Stopped; what is done is kept, and the same command goes on."
+GOES_ON = "Stopped; what is done is kept, and the same command goes on."
+STOPPED = "Stopped."
 
 
-def ended(command: Callable[[], int | None], stopped: str = STOPPED, *, extra: str) -> int:
-    """Run a command; its exit status: 2 where it cannot be done, 130 where Ctrl-C ended it. stopped: what is said then.
-    extra: what the command needs beside Maya, as pip calls it."""
+def ended(command: Callable[[], int | None], stopped: str = GOES_ON, *, extra: str = "train") -> int:
+    """Run a command; its exit status: 2 where it cannot be done, 130 where Ctrl-C ended it, and else its own, which
+    is 1 where it found defects. stopped: what is said after Ctrl-C. extra: what the command needs beside Maya, as pip calls
+    it."""
     try:
         return command() or 0
     except MayaError as error:

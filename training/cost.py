@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 from maya_core.errors import MayaError
+from training.command import STOPPED, ended
 
 if TYPE_CHECKING:
     from training.estimate import Work
@@ -219,16 +220,15 @@ def write(text: str) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit status."""
     given: dict[str, Any] = {"args": arguments, "prog": "python -m training.cost", "description": __doc__}
-    try:
+
+    def run() -> None:
         options = tyro.cli(CostOptions, **given)
         text = table(options)
-    except MayaError as error:
-        print(error, file=sys.stderr)
-        return 2
-    print(text)
-    if options.write:
-        write(text)
-    return 0
+        print(text)
+        if options.write:
+            write(text)
+
+    return ended(run, STOPPED)
 
 
 if __name__ == "__main__":

@@ -26,6 +26,7 @@ from maya_core.model.towers import build_tower
 from maya_core.weights.adapters import MATRICES, LoraSettings
 from maya_core.weights.checkpoint import load_config
 from maya_core.weights.hub import local_folder
+from training.command import STOPPED, ended
 from training.recipes import (
     CONNECTOR,
     LANGUAGE_MODEL,
@@ -93,7 +94,7 @@ class Parameters:
 def _adapter_parameters(config: MayaConfig, lora: LoraSettings) -> int:
     tuned = _tuned(config.text, lora)
     lengths = sum(rows for _, rows in tuned) if lora.dora else 0
-    return config.text.num_hidden_layers * (lora.rank * sum(map(sum, tuned)) + lengths)
+    return int(config.text.num_hidden_layers) * (lora.rank * sum(map(sum, tuned)) + lengths)
 
 
 def _tuned(text: CohereConfig, lora: LoraSettings) -> list[tuple[int, int]]:
@@ -145,7 +146,7 @@ def memory(
 def kept_by_layer(text: CohereConfig, *, learns: bool) -> float:
     """Numbers, of those that are computed with, that a decoder layer keeps of a token for its gradients: one that learns, or
     one that only passes them on."""
-    width, inner = text.hidden_size, text.intermediate_size
+    width, inner = float(text.hidden_size), float(text.intermediate_size)
     return 3 * inner + 6.6 * width if learns else 2 * inner + 4.6 * width
 
 
@@ -231,7 +232,7 @@ def matrix_speed(device: torch.device, dtype: torch.dtype, config: MayaConfig) -
             left @ right
             _wait(device)
             done += 1
-    return 2.0 * rows * width * inner * done / seconds
+    return 2.0 * rows * int(width) * int(inner) * done / seconds
 
 
 def _wait(device: torch.device) -> None:
@@ -330,7 +331,7 @@ def _budgets(config: MayaConfig, recipe: Recipe, counts: Mapping[str, int]) -> l
 def _gathered(config: MayaConfig, recipe: Recipe, counts: Mapping[str, int]) -> int:
     """Bytes that each GPU has besides its share: the table of words, and the layers that are worked at."""
     parameters = Parameters.of(config, recipe, counts)
-    return 2 * (parameters.table + 2 * parameters.decoder // config.text.num_hidden_layers)
+    return 2 * (parameters.table + 2 * parameters.decoder // int(config.text.num_hidden_layers))
 
 
 def _longest() -> Lengths:
@@ -341,13 +342,11 @@ def _longest() -> Lengths:
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; returns its exit status."""
     options = tyro.cli(EstimateOptions, args=arguments, prog="python -m training.estimate")
-    try:
-        config = load_config(local_folder(options.model)) if options.model else MayaConfig.published()
-    except MayaError as error:
-        print(error, file=sys.stderr)
-        return 2
-    print(table(config))
-    return 0
+
+    def run() -> None:
+        print(table(load_config(local_folder(options.model)) if options.model else MayaConfig.published()))
+
+    return ended(run, STOPPED)
 
 
 if __name__ == "__main__":

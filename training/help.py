@@ -26,7 +26,8 @@ GROUPS: Mapping[str, Mapping[str, tuple[str, str]]] = {
         "dry_run": ("", "tell what the run will take, and stop"),
     },
     "Data": {
-        "columns": ("NAME=COLUMN ...", "of CSV, TSV, Parquet: image, question, answer, language"),
+        "columns": ("NAME=COLUMN ...", "of rows: image, question, answer, language"),
+        "split": ("NAME", "of a folder that has several; train if not given, or all"),
         "take": ("N", "so many records, drawn by the seed, evenly over languages"),
         "mixing": ("0..1", "1: languages as often as they are; 0: all equally often"),
         "add_markers": ("", "put pictures in front that no <image> asks for"),

@@ -61,13 +61,31 @@ def load_base(options: StageOptions) -> tuple[MayaForConditionalGeneration, Maya
 
 
 def as_tuned(options: StageOptions) -> StageOptions:
-    """The options with the adapter's own rank and scale, where one is tuned on."""
+    """The options with the adapter's own rank, scale and matrices, where one is tuned on. MayaError where others are asked
+    for."""
     if options.adapter != "continue":
         return options
     own = adapters.settings_of(local_folder(options.model or ""))
     assert options.recipe.lora is not None
     own = replace(own, dropout=options.recipe.lora.dropout)
+    asked = options.recipe.lora
+    asked = replace(asked, targets=own.targets if asked.matrices == own.matrices else asked.targets)
+    others = [name for name in options.given if getattr(own, name) != getattr(asked, name)]
+    if others:
+        told = " and ".join(f"{name} {_in_words(getattr(own, name))}" for name in others)
+        flags = " and ".join(f"--{name}" for name in others)
+        raise MayaError(
+            f"{Path(options.model or '').name} has {told}, which stays as it is tuned on; leave {flags} out, or take "
+            "--adapter merge and a new adapter."
+        )
     return replace(options, recipe=replace(options.recipe, lora=own)).with_lengths()
+
+
+def _in_words(value: object) -> str:
+    """Of a setting of an adapter; no matrices are all of them."""
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    return " ".join(value or adapters.MATRICES) if isinstance(value, tuple) else str(value)
 
 
 def with_format(options: StageOptions, device: torch.device) -> StageOptions:
@@ -180,20 +198,22 @@ def save_result(options: StageOptions, identity: Mapping[str, Any], records: Map
 
 
 def _figures(run_dir: Path) -> dict[str, Any]:
-    """Steps of a run, its loss by language at the end, and the lowest on what was held out."""
+    """Steps of a run, its loss by language at the end, and what was measured of what is held out where its loss was lowest:
+    there the result's weights are from."""
     records = read_records(run_dir / METRICS)
-    measured = [record["held_out"] for record in records if record.get("held_out")]
+    measured = [record for record in records if record.get("held_out")]
+    best = min(measured, key=lambda record: float(record["held_out"][ALL]), default={})
     return {
         "steps": records[-1]["step"] if records else 0,
         "loss": {"all": records[-1]["loss"], **records[-1]["loss_by_language"]} if records else {},
-        "held_out": min(measured, key=lambda losses: losses[ALL]) if measured else {},
+        **{name: best.get(name) or {} for name in ("held_out", "exact_match", "chrf")},
     }
 
 
 def _written_down(options: StageOptions) -> dict[str, Any]:
     """What `--config` takes for the same."""
-    names = ("model", "tower", "language_model", "adapter", "take", "mixing", "columns", "add_markers", "skip_bad")
-    names += ("validation", "validate_every", "validate_answers", "patience", "connector", "depth")
+    names = ["model", "tower", "language_model", "adapter", "take", "mixing", "columns", "split", "add_markers"]
+    names += ["skip_bad", "validation", "validate_every", "validate_answers", "patience", "connector", "depth"]
     recipe = asdict(options.recipe)
     recipe["train"]["learning_rates"] |= dict.fromkeys(options.resting, 0)
     given = {"recipe": options.recipe_name, "data": list(options.data), "images": str(options.images)}

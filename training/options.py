@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
@@ -11,6 +11,7 @@ import tyro
 
 from maya_core.errors import MayaError
 from maya_core.learning.conversation_files import NATURAL, DataSource
+from maya_core.learning.splits import TRAIN
 from maya_core.learning.tables import parse_columns
 from maya_core.learning.train import require
 from maya_core.weights import adapters
@@ -19,6 +20,7 @@ from maya_core.weights.destination import RECIPE, claim
 from maya_core.weights.hub import local_folder
 from training.recipes import LANGUAGE_MODEL, LORA_A, LORA_B, MAGNITUDE, Recipe, finetune
 
+MEASURED = 50, 64  # steps between two measurements of what is held out, and short answers that are given then
 DEPTHS = {"mlp": 2, "qformer": 12, "cross_attention": 6}  # as published
 
 
@@ -26,7 +28,7 @@ DEPTHS = {"mlp": 2, "qformer": 12, "cross_attention": 6}  # as published
 class StageOptions:
     """Train Maya on pictures and words of your own; `training.help` says what each is.
 
-    resting: parts that the recipe would have trained.
+    resting: parts that the recipe would have trained. given: settings of an adapter that are not the recipe's, but said.
     """
 
     data: tuple[str, ...]
@@ -40,13 +42,14 @@ class StageOptions:
     depth: int | None = None
     run: Path | None = None
     columns: tuple[str, ...] = ()
+    split: str | None = None
     take: int | None = None
     mixing: float = NATURAL
     add_markers: bool = False
     skip_bad: bool = False
     validation: str | None = None
-    validate_every: int = 50
-    validate_answers: int = 64
+    validate_every: int = MEASURED[0]
+    validate_answers: int = MEASURED[1]
     patience: int | None = None
     features: Path | None = None
     overwrite: bool = False
@@ -58,6 +61,7 @@ class StageOptions:
     recipe: tyro.conf.OmitArgPrefixes[Recipe] = field(default_factory=finetune)
     recipe_name: tyro.conf.Suppress[str] = "finetune"
     resting: tyro.conf.Suppress[tuple[str, ...]] = ()
+    given: tyro.conf.Suppress[tuple[str, ...]] = ()
 
     def __post_init__(self) -> None:
         require(0 <= self.mixing <= 1, "mixing", "from 0 to 1", self.mixing)
@@ -78,6 +82,11 @@ class StageOptions:
     def sources(self) -> list[DataSource]:
         """The files of conversations, with their weights."""
         return [DataSource.parse(written) for written in self.data]
+
+    @property
+    def splits(self) -> Sequence[str]:
+        """Of folders, what is learnt from."""
+        return (self.split or TRAIN,)
 
     @property
     def connector_config(self) -> dict[str, str | int]:
@@ -161,6 +170,13 @@ def check_options(options: StageOptions) -> None:
     if recipe.lora is None and options.loraplus_ratio is not None:
         raise MayaError("--loraplus-ratio is of an adapter's A and B; take --recipe lora or qlora.")
     _check_adapter(options)
+    if options.split is not None and not any(source.path.is_dir() for source in options.sources):
+        raise MayaError("--split is of a folder of files, and --data names files themselves; leave it out.")
+    if options.validation is None and (options.validate_every, options.validate_answers) != MEASURED:
+        raise MayaError(
+            "--validate-every and --validate-answers are of what is held out; give --validation with a file, or a share "
+            "such as 0.05."
+        )
     if options.patience is not None and options.validation is None:
         raise MayaError("--patience is of what is held out; give --validation with a file, or a share such as 0.05.")
     if recipe.lora is not None and options.adapter != "continue" and not {LORA_A, LORA_B} <= rates.keys():

@@ -9,8 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
+from maya_core.errors import MayaError
 from maya_core.languages import LANGUAGES
 from maya_core.learning.metrics import ALL, METRICS, read_records
+from maya_core.weights.durable import file_written
+from training.command import STOPPED, ended
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -87,14 +90,18 @@ def _plot_answers(axis: "Axes", records: Sequence[dict[str, Any]]) -> None:
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; returns its exit status."""
     options = tyro.cli(PlotOptions, args=arguments, prog="python -m training.plot")
+    return ended(lambda: print(draw(options)), STOPPED)
+
+
+def draw(options: PlotOptions) -> Path:
+    """The picture, written. Raises MayaError where there is no run, or the picture cannot be written."""
     records = read_records(options.run / METRICS)
     if not records:
-        print(f"There is no metrics.jsonl with records in {options.run}; give the folder of a run.", file=sys.stderr)
-        return 1
+        raise MayaError(f"There is no metrics.jsonl with records in {options.run}; give the folder of a run.")
     out = options.out or options.run / "plot.png"
-    plot(records, out, options.run.name)
-    print(out)
-    return 0
+    with file_written(out) as fresh:
+        plot(records, fresh, options.run.name)
+    return out
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ import logging
 import os
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
@@ -32,6 +32,7 @@ from maya_core.learning.data import ConversationCollator
 from maya_core.learning.features import FeatureStore
 from maya_core.learning.held_out import HeldOut
 from maya_core.learning.metrics import StepRecord
+from maya_core.learning.splits import HELD_OUT
 from maya_core.learning.tables import parse_columns
 from maya_core.learning.train import TrainConfig, computed_in, processes, train
 from maya_core.model.maya import MayaForConditionalGeneration
@@ -42,6 +43,7 @@ from maya_core.weights.durable import exclusive
 from maya_core.weights.hub import local_folder
 from maya_core.weights.runs import is_run
 from training.checks import PictureChecks, RecordChecks, check_files
+from training.command import ended
 from training.estimate import REACHED, Work, checkpoint_bytes, free_memory, look_at, matrix_speed, memory, suggestion
 from training.help import ADAPTER, page
 from training.model import (
@@ -180,8 +182,8 @@ def _finished(options: StageOptions) -> str:
 # --- data ---
 
 
-def _open_data(options: StageOptions, console: Console) -> ConversationFiles:
-    """The data set that was asked for; DataError for files that cannot be read."""
+def _open_data(options: StageOptions, console: Console, splits: Sequence[str] = ()) -> ConversationFiles:
+    """The data set that was asked for; DataError for files that cannot be read. splits: of folders, where not the usual."""
     with _progress(console) as progress:
         indexing = progress.add_task("finding records", total=None)
         dataset = ConversationFiles(
@@ -191,6 +193,8 @@ def _open_data(options: StageOptions, console: Console) -> ConversationFiles:
             captions=options.recipe.captions,
             add_markers=options.add_markers,
             columns=parse_columns(options.columns),
+            splits=splits or options.splits,
+            tell=lambda sentence: console.print(sentence, soft_wrap=True),
             on_progress=lambda done, size: progress.update(indexing, completed=done, total=size),
         )
     if options.take is not None:
@@ -239,7 +243,7 @@ def _held_out(
     if share := options.held_out_share:
         held = dataset.split(share, seed=options.recipe.train.seed)
     else:
-        held = _open_data(replace(options, data=(options.validation,), take=None), console)
+        held = _open_data(replace(options, data=(options.validation,), take=None), console, splits=HELD_OUT)
         _check(held, processor, options, console)
     console.print(f"{len(held):,} conversations are held out, and measured every {options.validate_every:,} steps.")
     return HeldOut(dataset=held, every=options.validate_every, patience=options.patience)
@@ -423,15 +427,20 @@ def command(program: str, recipes: Mapping[str, Any], description: str, argument
         config=(tyro.conf.AvoidSubcommands,),
         prog=f"python -m training.{program}",
     )
-    options = replace(options, recipe_name=name).with_rates(rates)
+    options = replace(options, recipe_name=name, given=_of_adapters(given)).with_rates(rates)
     logging.basicConfig(level=logging.WARNING)
-    try:
+
+    def run() -> None:
         with interruptible():
             run_stage(options)
-    except MayaError as error:
-        print(error, file=sys.stderr)
-        return 1
-    return 0
+
+    return ended(run)
+
+
+def _of_adapters(flags: Sequence[str]) -> tuple[str, ...]:
+    """Settings of an adapter that are among the flags."""
+    names = {flag.partition("=")[0].removeprefix("--").removeprefix("no-").replace("-", "_") for flag in flags}
+    return tuple(name for name in ADAPTER if name in names)
 
 
 def _recipe_and_flags(program: str, recipes: Mapping[str, Any], arguments: list[str]) -> tuple[str, list[str]]:
@@ -446,7 +455,8 @@ def _recipe_and_flags(program: str, recipes: Mapping[str, Any], arguments: list[
     if name not in recipes:
         raise MayaError(f"There is no recipe {name!r}; choose {', '.join(recipes)}.")
     flags = [*as_flags(settings), *rest]
-    strange = {f"--{option}" for option in ADAPTER} & {flag.partition("=")[0] for flag in flags}
+    strange = _of_adapters(flags)
     if strange and recipes[name]().lora is None:
-        raise MayaError(f"{' and '.join(sorted(strange))} would be of an adapter; take --recipe lora or qlora.")
+        told_flags = " and ".join(f"--{option}" for option in sorted(strange))
+        raise MayaError(f"{told_flags} would be of an adapter; take --recipe lora or qlora.")
     return name, flags

@@ -16,12 +16,14 @@ import tyro
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from maya_core.errors import MayaError
 from maya_core.learning.conversation_files import data_files, open_files
 from maya_core.learning.data_languages import UNKNOWN, file_language
 from maya_core.learning.record_index import Records
+from maya_core.learning.splits import TRAIN
 from maya_core.learning.tables import parse_columns
+from maya_core.weights.durable import file_written
 from training.checks import Findings, PictureChecks, RecordChecks, check_files
+from training.command import STOPPED, ended
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,8 +43,9 @@ class ValidateOptions:
     max_length: Annotated[int, tyro.conf.arg(help="tokens of a conversation that are kept, told with --model")] = 2048
     columns: Annotated[
         tuple[str, ...],
-        tyro.conf.arg(help="of CSV, TSV and Parquet, such as image=FILE question=Q answer=A language=L"),
+        tyro.conf.arg(help="of rows (CSV, TSV, Parquet, JSON), such as image=FILE question=Q answer=A language=L"),
     ] = ()
+    split: Annotated[str, tyro.conf.arg(help="of a folder that has several, or all")] = TRAIN
     captions: Annotated[bool, tyro.conf.arg(help="questions may be nothing but a picture, as in pretraining")] = False
     add_markers: Annotated[bool, tyro.conf.arg(help="pictures that no <image> asks for go in front")] = False
     write_clean: Annotated[
@@ -57,12 +60,18 @@ class ValidateOptions:
 
 def validate(options: ValidateOptions, console: Console) -> Findings:
     """Index the files, check their records, and show a bar meanwhile; write those that are good where that is asked for."""
-    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    with Progress(*columns, console=console, transient=True) as progress:
+    shown = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    with Progress(*shown, console=console, transient=True) as progress:
         indexing = progress.add_task("finding records, bytes", total=None)
         columns = parse_columns(options.columns)
+        how: dict[str, Any] = {
+            "columns": columns,
+            "splits": (options.split,),
+            "cache": options.cache,
+            "tell": console.print,
+        }
         files = open_files(
-            [file for source in options.data for file in data_files(source, columns=columns, cache=options.cache)],
+            [file for source in options.data for file in data_files(source, **how)],
             columns=columns,
             cache=options.cache,
             on_progress=lambda done, size: progress.update(indexing, completed=done, total=size),
@@ -81,11 +90,9 @@ def validate(options: ValidateOptions, console: Console) -> Findings:
 
 def _write_clean(files: Sequence[Records], findings: Findings, destination: Path) -> None:
     """The records that can be trained on as they are, with the language that their file's name says."""
-    fresh = destination.with_name(f"{destination.name}.new")
-    with fresh.open("w", encoding="utf-8") as written:
+    with file_written(destination) as fresh, fresh.open("w", encoding="utf-8") as opened:
         for record in _clean(files, findings):
-            written.write(json.dumps(record, ensure_ascii=False, default=_in_json) + "\n")
-    os.replace(fresh, destination)
+            opened.write(json.dumps(record, ensure_ascii=False, default=_in_json) + "\n")
 
 
 def _in_json(value: Any) -> str:
@@ -125,16 +132,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit status."""
     options = tyro.cli(ValidateOptions, args=arguments, prog="python -m training.validate")
     console = Console(width=int(os.environ["COLUMNS"]) if "COLUMNS" in os.environ else None)
-    try:
-        findings = validate(options, console)
-    except MayaError as error:
-        print(error, file=sys.stderr)
-        return 2
+    return ended(lambda: _validated(options, console), STOPPED)
+
+
+def _validated(options: ValidateOptions, console: Console) -> int:
+    findings = validate(options, console)
     for table in findings.tables():
         console.print(table)
     console.print(findings.advice(), soft_wrap=True)
     if options.json:
-        options.json.write_text(json.dumps(findings.as_json(), indent=2, ensure_ascii=False) + "\n", "utf-8")
+        with file_written(options.json) as fresh:
+            fresh.write_text(json.dumps(findings.as_json(), indent=2, ensure_ascii=False) + "\n", "utf-8")
     return 0 if findings.can_train else 1
 
 

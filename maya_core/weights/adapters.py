@@ -55,6 +55,11 @@ class LoraSettings:
     targets: tuple[str, ...] = ()
 
     @property
+    def matrices(self) -> frozenset[str]:
+        """That are tuned."""
+        return frozenset(self.targets or MATRICES)
+
+    @property
     def scale(self) -> float:
         """Of the update."""
         return self.alpha / (self.rank**0.5 if self.rslora else self.rank)

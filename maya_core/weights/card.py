@@ -12,6 +12,13 @@ from maya_core.model.maya import parameter_counts
 
 OTHER = "other"
 _AYA_VOCABULARY = 256_000
+# Figures of a run: what they are called, and their decimals.
+_ROWS = {
+    "loss": ("loss in training, at the end", 3),
+    "held_out": ("loss on what was held out", 3),
+    "exact_match": ("short answers to it that are right, %", 1),
+    "chrf": ("chrF of those answers", 1),
+}
 _LICENCES = {
     "apache-2.0": "Apache-2.0, as the Maya that it is made from.",
     "cc-by-nc-4.0": "CC-BY-NC 4.0 with Cohere's acceptable use policy, as the language model that it is made from.",
@@ -94,19 +101,16 @@ def _training(recipe: Mapping[str, Any]) -> str:
 
 
 def _figures(figures: Mapping[str, Any]) -> str:
-    """A table of the loss in each language, in training at the end and on what was held out."""
-    rows = {
-        "loss in training, at the end": figures.get("loss") or {},
-        "loss on what was held out": figures.get("held_out") or {},
-    }
-    rows = {name: row for name, row in rows.items() if row}
+    """A table by language: the loss in training, at the end, and what was measured of what is held out."""
+    rows = {told: figures[name] for name, (told, _) in _ROWS.items() if figures.get(name)}
     columns = list(dict.fromkeys(language for row in rows.values() for language in row))
     if not columns:
         return ""
     lines = [f"| | {' | '.join(columns)} |", "|---" * (len(columns) + 1) + "|"]
-    for name, row in rows.items():
-        values = (f"{row[column]:.3f}" if row.get(column) is not None else "-" for column in columns)
-        lines.append(f"| {name} | {' | '.join(values)} |")
+    decimals = dict(_ROWS.values())
+    for told, row in rows.items():
+        values = (f"{row[column]:.{decimals[told]}f}" if row.get(column) is not None else "-" for column in columns)
+        lines.append(f"| {told} | {' | '.join(values)} |")
     return "\n".join(lines)
 
 

@@ -28,7 +28,7 @@ from maya_core.learning.optim import build_optimizers, trained_parameters
 from maya_core.learning.train import TrainConfig
 from maya_core.model.attention import no_mask
 from maya_core.model.prompt import Message
-from maya_core.weights.adapters import LoraSettings, add_lora
+from maya_core.weights.adapters import MATRICES, LoraSettings, add_lora
 from maya_core.weights.checkpoint import load_config, load_model, load_processor, save_model
 from maya_core.weights.push import pack
 from tests.tiny import SENTENCES, tiny_config, tiny_model, tiny_session, write_records
@@ -131,7 +131,7 @@ def test_the_last_layers_alone(tune, base):
     names = {name for name in changed(base, out) if name.startswith("language_model")}
     assert names
     assert all(name.startswith(("language_model.model.layers.2.", "language_model.model.norm")) for name in names)
-    assert tune("--recipe", "unfreeze_layers", "--last-layers", "9")[0] == 1
+    assert tune("--recipe", "unfreeze_layers", "--last-layers", "9")[0] == 2
     assert unfreeze_layers(2).last_layers == 2
 
 
@@ -242,7 +242,14 @@ def test_help_fits_two_screens_and_has_a_line_for_every_option(main, name, capsy
     assert max(map(len, lines)) <= 100
     told = [line.split()[0].removeprefix("--").replace("-", "_") for line in lines if line.startswith("  --")]
     kinds = (StageOptions, Recipe, TrainConfig, *([LoraSettings] if name != "pretrain" else []))
-    inner = {"recipe_name", "resting", "train", "lora", *(["loraplus_ratio", "adapter"] if name == "pretrain" else [])}
+    inner = {
+        "recipe_name",
+        "resting",
+        "given",
+        "train",
+        "lora",
+        *(["loraplus_ratio", "adapter"] if name == "pretrain" else []),
+    }
     there = {one.name for kind in kinds for one in fields(kind)} - inner | {"config"}
     assert sorted(told) == sorted(there)
     assert all(re.fullmatch(r"  --\S+( \S+)*  +\S.{10,}", line) for line in lines if line.startswith("  --"))
@@ -359,7 +366,7 @@ def test_each_architecture_from_pretraining_to_an_answer(
 def test_what_the_user_can_mend_is_told_before_the_first_step(tune, data, base, tmp_path, monkeypatch):
     def sentence(*flags: str, **options) -> str:
         status, printed, out = tune(*flags, **options)
-        assert status == 1
+        assert status == 2
         assert len(printed.err.splitlines()) == 1
         assert not out.exists()
         assert not list(tmp_path.glob("out.run/checkpoints/*"))
@@ -382,7 +389,7 @@ def test_what_the_user_can_mend_is_told_before_the_first_step(tune, data, base, 
 def test_options_that_contradict_each_other_are_named(tune, tmp_path):
     def sentence(*flags: str, **options) -> str:
         status, printed, out = tune(*flags, **options)
-        assert status == 1
+        assert status == 2
         assert not out.exists()
         assert not printed.out
         [said] = printed.err.splitlines()
@@ -402,7 +409,7 @@ def test_options_that_contradict_each_other_are_named(tune, tmp_path):
 def test_a_result_takes_nothing_away(tune, base, tmp_path):
     def sentence(*flags: str, **options) -> str:
         status, printed, _ = tune(*flags, **options)
-        assert status == 1
+        assert status == 2
         assert not printed.out
         [said] = printed.err.splitlines()
         return said
@@ -429,7 +436,7 @@ def test_a_connector_trains_on_four_bits_and_a_language_model_does_not(tune, bas
 
     quantize_checkpoint(base, tmp_path / "small")
     status, printed, out = tune(model=tmp_path / "small")
-    assert status == 1
+    assert status == 2
     assert "small is in four bits" in printed.err
     status, printed, out = tune(model=tmp_path / "small", command=pretrain.main)
     assert status == 0, printed.err
@@ -535,6 +542,7 @@ def test_files_have_the_mode_that_the_umask_says(tune, recipe):
 
 
 def test_a_second_interrupt_ends_the_command_quietly(data, base, tmp_path):
+    given = ["--data", data, "--images", data.parent / "images", "--model", base, "--out", tmp_path / "out"]
     code = f"""
 import signal, sys
 from training import finetune, stage
@@ -551,7 +559,7 @@ def train(*_, **__):
 from maya_core.learning.stop_signals import StopSignals
 stop = StopSignals()
 stage.train = train
-sys.exit(finetune.main({["--data", str(data), "--images", str(data.parent / "images"), "--model", str(base)]!r}))
+sys.exit(finetune.main({[str(word) for word in given]!r}))
 """
     for moment in ("before", "in"):
         done = subprocess.run(
@@ -585,7 +593,7 @@ def test_features_of_a_resting_tower_are_computed_once(tune, tmp_path):
     assert {file: file.stat().st_mtime_ns for folder in store.iterdir() for file in folder.iterdir()} == files
     moving = ("--learning-rates", "model.vision_tower", "1e-4", "--overwrite")
     status, printed, _ = tune("--features", str(store), *moving)
-    assert status == 1
+    assert status == 2
     assert "leave --features out" in printed.err
 
 
@@ -648,7 +656,7 @@ def test_settings_in_yaml_and_flags_before_them(data, base, tmp_path, capsys, mo
 
 def refusal(done) -> str:
     status, printed, _ = done
-    assert status == 1
+    assert status == 2
     assert "Traceback" not in printed.err
     return printed.err.strip().splitlines()[-1]
 
@@ -715,7 +723,13 @@ def test_an_adapter_is_tuned_on_or_merged_in_as_one_says(tune, base, tmp_path):
     )
     assert "take one of them, or --adapter merge" in refusal(tune("--adapter", "continue", *here, model=adapter))
     assert "--model is none" in refusal(tune("--recipe", "lora", "--adapter", "merge", *here))
-    resting = ("--learning-rates", CONNECTOR, "0", LORA_A, "1e-9", LORA_B, "1e-9")
+    for flags, told in (
+        (("--rank", "8", "--targets", "v_proj"), f"out has rank 4 and targets {' '.join(MATRICES)}, which"),
+        (("--alpha=4",), "out has alpha 8, which stays as it is tuned on; leave --alpha out"),
+        (("--dora",), "out has dora off"),
+    ):
+        assert told in refusal(tune("--recipe", "lora", "--adapter", "continue", *here, *flags, model=adapter))
+    resting = ("--learning-rates", CONNECTOR, "0", LORA_A, "1e-9", LORA_B, "1e-9", "--rank", "4", "--dropout", "0")
     for way, files in (("continue", "adapter_model.safetensors"), ("merge", "model.safetensors")):
         place = ("--run", str(tmp_path / f"run-{way}"), "--out", str(tmp_path / way))
         status, printed, _ = tune("--recipe", "lora", "--adapter", way, *place, *resting, model=adapter)
@@ -793,7 +807,7 @@ def test_what_stops_a_run_is_told_before_its_first_step(tune, data):
     picture.write_bytes(picture.read_bytes()[:1000])
     data.write_text(json.dumps(records), "utf-8")
     status, printed, _ = tune()
-    assert status == 1
+    assert status == 2
     assert "too-long" in printed.out
     assert "picture-unreadable" in printed.out
     assert not list(data.parent.glob("out.run/checkpoints/*"))
@@ -855,7 +869,10 @@ def test_what_is_held_out_is_measured_and_the_best_weights_are_the_result(tune, 
     files = {name: file if isinstance(file, bytes) else file.read_bytes() for name, file in parcel.files.items()}
     assert not [name for name, content in files.items() if str(tmp_path).encode() in content or b"data.json" in content]
     assert "20 conversations about pictures (en 2," in parcel.card
-    assert f"| loss on what was held out | {min(one['held_out']['all'] for one in measured):.3f} |" in parcel.card
+    lowest = min(measured, key=lambda one: one["held_out"]["all"])
+    assert f"| loss on what was held out | {lowest['held_out']['all']:.3f} |" in parcel.card
+    assert f"| short answers to it that are right, % | {lowest['exact_match']['all']:.1f} |" in parcel.card
+    assert f"| chrF of those answers | {lowest['chrf']['all']:.1f} |" in parcel.card
     assert finetune.main(["--config", str(out / "recipe.json"), "--dry-run"]) == 0  # figures are nothing to be given
     made = load_model(out).state_dict()
     name = "connector.layers.0.weight"
@@ -872,7 +889,8 @@ def test_a_run_ends_where_what_is_held_out_comes_no_lower(tune, data, tmp_path):
     steps = [one["step"] for one in read_records(out.with_name("out.run") / "metrics.jsonl")]
     assert steps[-1] < 9
     assert "is finished" in tune(*flags)[1].out
-    assert "give --validation" in refusal(tune("--patience", "2", "--out", str(tmp_path / "other")))
+    for alone in (("--patience", "2"), ("--validate-every", "9"), ("--validate-answers", "0")):
+        assert "give --validation" in refusal(tune(*alone, "--out", str(tmp_path / "other")))
 
 
 def test_what_is_computed_is_counted_as_it_is():

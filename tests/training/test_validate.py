@@ -239,6 +239,16 @@ def test_nothing_to_check(tmp_path, capsys):
     assert capsys.readouterr().err == said
 
 
+def test_findings_that_cannot_be_written_are_told(tmp_path, capsys):
+    file = write(tmp_path / "en.json", [text_record(0)])
+    (tmp_path / "notes").touch()
+    for flag in ("--json", "--write-clean"):
+        assert validate.main([str(file), flag, str(tmp_path / "notes" / "found.json")]) == 2
+        [said] = capsys.readouterr().err.splitlines()
+        assert "found.json could not be written (" in said
+    assert validate.main([str(file), "--json", str(tmp_path / "new" / "found.json")]) == 0
+
+
 def test_it_starts_without_torch():
     code = "import sys, training.validate; print([name for name in ('torch', 'transformers') if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)

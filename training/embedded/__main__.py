@@ -11,6 +11,7 @@ training/photo_vqa/README.md says where photographs are to be had.
 
 import json
 import logging
+import sys
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -30,6 +31,7 @@ from maya_core.model.processor import ImagePreparation, MayaProcessor
 from maya_core.model.towers.efficientnet_lite import FEATURES
 from maya_core.weights.checkpoint import load_model, load_processor, save_model
 from maya_core.weights.destination import claim
+from training.command import ended
 from training.embedded.grounding import (
     CellObjective,
     MeaningCollator,
@@ -251,4 +253,4 @@ def _seconds(run_dir: Path) -> float:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(ended(main))

@@ -5,6 +5,7 @@ evaluate --json` and `python -m training.photo_vqa evaluate --json` wrote; none 
 """
 
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,6 +14,7 @@ import tyro
 
 from maya_core.assets import asset_path
 from maya_core.languages import CODES
+from training.command import STOPPED, ended
 from training.photo_vqa.things import load_things
 
 TEXT = """---
@@ -145,4 +147,4 @@ def main(
 
 
 if __name__ == "__main__":
-    tyro.cli(main, description=__doc__)
+    sys.exit(ended(lambda: tyro.cli(main, description=__doc__), STOPPED))

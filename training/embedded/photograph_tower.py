@@ -10,6 +10,7 @@ or used.
 
 import io
 import json
+import sys
 import tarfile
 import zipfile
 from collections.abc import Iterator, Mapping
@@ -27,6 +28,7 @@ from maya_core.model.towers.efficientnet_lite import EfficientNetLite, folded
 from maya_core.model.towers.nanodet import NanoDet
 from maya_core.model.towers.photograph import PhotographTower
 from maya_core.weights.durable import share
+from training.command import STOPPED, ended
 
 PREPROCESSOR = {
     "do_resize": True,
@@ -152,4 +154,4 @@ def _save(tensors: Mapping[str, Tensor], file: Path) -> None:
 
 
 if __name__ == "__main__":
-    tyro.cli(main, description=__doc__)
+    sys.exit(ended(lambda: tyro.cli(main, description=__doc__), STOPPED))

@@ -2,11 +2,13 @@
 
 import json
 import os
+import sys
 from pathlib import Path
 from typing import Annotated
 
 import tyro
 
+from training.command import STOPPED, ended
 from training.emoji_vqa.scenes import Split
 
 app = tyro.extras.SubcommandApp()
@@ -84,4 +86,4 @@ def evaluate(
 
 
 if __name__ == "__main__":
-    app.cli(description=__doc__)
+    sys.exit(ended(lambda: app.cli(description=__doc__), STOPPED))

@@ -5,11 +5,13 @@ training/photo_vqa/README.md says where photographs are to be had.
 
 import json
 import os
+import sys
 from pathlib import Path
 from typing import Annotated
 
 import tyro
 
+from training.command import STOPPED, ended
 from training.photo_vqa.questions import Wording
 from training.photo_vqa.scenes import Photograph, Split, photographs
 
@@ -97,4 +99,4 @@ def _tested(caltech: Path | None, coco: Path | None) -> tuple[Photograph, ...]:
 
 
 if __name__ == "__main__":
-    app.cli(description=__doc__)
+    sys.exit(ended(lambda: app.cli(description=__doc__), STOPPED))

@@ -31,6 +31,8 @@ RECIPE = {
         "records": {"en": 20, "hi": 1000},
         "loss": {"all": 1.5, "en": 1.25, "hi": None},
         "held_out": {"all": 1.75, "hi": 2.0},
+        "exact_match": {"all": 12.5, "hi": 100.0},
+        "chrf": {"all": 33.333},
     },
     "of_a_later_version": "Aunt",
 }
@@ -120,6 +122,8 @@ def test_the_card_says_what_it_is_and_what_it_learnt(model, adapter):
         "| | all | en | hi |",
         "| loss in training, at the end | 1.500 | 1.250 | - |",
         "| loss on what was held out | 1.750 | - | 2.000 |",
+        "| short answers to it that are right, % | 12.5 | - | 100.0 |",
+        "| chrF of those answers | 33.3 | - | - |",
         '    maya ask PICTURE "QUESTION" --model me/mine',
     ):
         assert line in card.splitlines(), line
