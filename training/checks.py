@@ -25,9 +25,9 @@ from maya_core.errors import DataError, ImageError, ImageShapeUnsupported, Image
 from maya_core.languages import LANGUAGES
 from maya_core.learning.column_files import ColumnFile
 from maya_core.learning.data_languages import UNKNOWN, file_language, language_label
-from maya_core.learning.formats import Source, find_picture, in_llavas_form, sources
+from maya_core.learning.formats import Record, Source, find_picture, in_llavas_form, sources
 from maya_core.learning.record_index import Records, cache_folder
-from maya_core.learning.records import Defect, Record, answers, defects, messages, missing_picture, shown_id
+from maya_core.learning.records import Defect, answers, defects, messages, missing_picture, shown_id
 from maya_core.model.images import check_image, open_image
 from maya_core.model.prompt import MAYA_V1_SYSTEM
 
@@ -347,7 +347,7 @@ def check_files(
     checks: RecordChecks,
     *,
     on_record: OnRecord,
-    chosen: Callable[[int], Sequence[int]] | None = None,
+    chosen: Callable[[int], Iterable[Any]] | None = None,
     all_places: bool = False,
 ) -> Findings:
     """Check every record of every file, each read once, or those that `chosen` gives by number of file."""

@@ -168,7 +168,7 @@ def tiny_pointing(*, steps: int = 100) -> TrainConfig:
     return TrainConfig(
         steps=steps,
         batch_size=20,
-        learning_rates=_TINY_LANGUAGE_MODEL | {_TINY_TABLE: 0.0},
+        learning_rates={**_TINY_LANGUAGE_MODEL, _TINY_TABLE: 0.0},
         muon_rates={"model.language_model": 7e-3},
         weight_decay=0.01,
         betas=(0.9, 0.98),
@@ -178,7 +178,7 @@ def tiny_pointing(*, steps: int = 100) -> TrainConfig:
 
 def tiny_answers(*, steps: int = 4200) -> TrainConfig:
     """Stage 2: language model and, slowly, the connector, on questions of every kind. The tower rests."""
-    rates = _TINY_LANGUAGE_MODEL | {_TINY_TABLE: 1e-3, "model.connector": 2e-4}
+    rates = {**_TINY_LANGUAGE_MODEL, _TINY_TABLE: 1e-3, "model.connector": 2e-4}
     return replace(tiny_pointing(steps=steps), batch_size=40, learning_rates=rates, seed=3)
 
 

@@ -8,6 +8,7 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from itertools import chain
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -48,7 +49,7 @@ class WordVectors(nn.Module):
 
     def forward(self, table_VE: Tensor) -> Tensor:
         words_WE = nn.functional.embedding_bag(self.ids, table_VE, self.starts, mode="mean")
-        return words_WE.unflatten(0, (self.forms, -1))
+        return words_WE.view(self.forms, -1, words_WE.shape[-1])
 
     def some(self, table_VE: Tensor, number: int) -> Tensor:
         """A few of the forms, by chance: over the steps all are met, at a fraction of the work."""
@@ -61,7 +62,7 @@ class WordVectors(nn.Module):
             starts.append(self.starts[form * words : (form + 1) * words] - first + read)
             read += last - first
         words_WE = nn.functional.embedding_bag(torch.cat(ids), table_VE, torch.cat(starts), mode="mean")
-        return words_WE.unflatten(0, (len(chosen), -1))
+        return words_WE.view(len(chosen), -1, words_WE.shape[-1])
 
 
 # --- words ---
@@ -120,6 +121,7 @@ class WordObjective(nn.Module):
         total = nn.functional.cross_entropy(self.languages(used_WE), self.shares_WL) * len(meanings_B)
         first = 0
         for words in self.words:
+            assert isinstance(words, WordVectors)
             mine_B = (first <= meanings_B) & (meanings_B < first + len(words))
             forms_FWE = words.some(table_VE, 3 * FORMS_A_STEP)
             total = total + _likeness_loss(directions_BE[mine_B], forms_FWE, meanings_B[mine_B] - first)
@@ -234,15 +236,17 @@ def grid_of(model: MayaForConditionalGeneration) -> int:
 
 def _direction(vectors: Tensor, model: MayaForConditionalGeneration) -> Tensor:
     """Vectors as the language model's head would see them."""
-    return _normalised(vectors) * model.config.text.logit_scale
+    directions: Tensor = _normalised(vectors) * model.config.text.logit_scale
+    return directions
 
 
 def _likeness_loss(directions_CE: Tensor, words_FWE: Tensor, targets_C: Tensor) -> Tensor:
     """Cross-entropy of each direction's word among the words of a form, the mean over forms, summed over directions."""
     forms = len(words_FWE)
-    by_form_CWF = (directions_CE @ words_FWE.flatten(0, 1).T).unflatten(1, (forms, -1)).transpose(1, 2)
+    by_form_CWF = (directions_CE @ words_FWE.flatten(0, 1).T).view(len(directions_CE), forms, -1).transpose(1, 2)
     targets_CF = targets_C[:, None].expand(-1, forms)
-    return nn.functional.cross_entropy(by_form_CWF, targets_CF, reduction="sum") / forms
+    loss: Tensor = nn.functional.cross_entropy(by_form_CWF, targets_CF, reduction="sum") / forms
+    return loss
 
 
 def table_of(model: MayaForConditionalGeneration) -> Tensor:
@@ -288,8 +292,8 @@ def match_spread(model: MayaForConditionalGeneration, features_BCD: Tensor) -> N
     with torch.no_grad():
         factor = table_of(model).std() / model.connector(features_BCD.float()).std()
         *_, last = (layer for layer in model.connector.modules() if isinstance(layer, nn.Linear))
-        last.weight *= factor
-        last.bias *= factor
+        last.weight.mul_(factor)
+        last.bias.mul_(factor)
 
 
 def attend_to_likeness(model: MayaForConditionalGeneration, *, sharpness: float = 6.0, loudness: float = 0.1) -> None:
@@ -305,8 +309,9 @@ def attend_to_likeness(model: MayaForConditionalGeneration, *, sharpness: float 
     size = width // heads
     scale = (sharpness / math.sqrt(size)) ** 0.5
     first = [head * size + row for head in range(0, heads, heads // groups) for row in range(size)]
+    decoder: Any = model.get_decoder()
     with torch.no_grad():
-        for layer in model.get_decoder().layers:
+        for layer in decoder.layers:
             attention = layer.self_attn
             looks, takes = (torch.linalg.qr(torch.randn(width, groups * size))[0].T for _ in range(2))
             attention.k_proj.weight.copy_(looks * scale)
@@ -347,7 +352,8 @@ def look_by_names(
         between_names_EE = _principal(names_FWE.mean(0))
         taken = [(picture_E - name_E)[None], _principal(places_PE)[: PLACES - 1], between_names_EE[: size - PLACES]]
         takes_PE = torch.linalg.qr(torch.cat(taken).T)[0].T
-        attention = model.get_decoder().layers[0].self_attn
+        decoder: Any = model.get_decoder()
+        attention = decoder.layers[0].self_attn
         for group in range(groups):
             looks_PE = between_names_EE[group * size // 2 :][: size // 2]
             own = (names_FWE @ looks_PE.T).square().sum(-1).mean()

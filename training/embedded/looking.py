@@ -17,7 +17,8 @@ import torch
 from torch import Tensor
 
 from maya_core.languages import CODES
-from maya_core.learning.data import IGNORED, Batch, Collator, PackedCollator, PackedSample, PreparedPack
+from maya_core.learning.data import Batch, Collator, PackedCollator, PackedSample, PreparedPack
+from maya_core.model.processor import IGNORED
 from training.embedded.seen import SeenScenes
 from training.embedded.simulated import Simulator, inside
 from training.emoji_vqa import questions as emoji
@@ -278,7 +279,7 @@ class LookingCollator(PackedCollator):
     things lie; and what `CellCollator` gives.
     """
 
-    def prepare(self, sample: LookingSample) -> PreparedLooking:
+    def prepare(self, sample: LookingSample) -> PreparedLooking:  # type: ignore[override]
         assert sample.packed
         pack = super().prepare(sample.packed)
         picture = pack.columns["branch"].count(0)
@@ -295,7 +296,7 @@ class LookingCollator(PackedCollator):
             ends.append(len(pack.columns["input_ids"]) - 1)
         return PreparedLooking(columns=pack.columns, pictures=(), ends=tuple(ends), sample=sample)
 
-    def collate(self, prepared: Sequence[PreparedLooking]) -> Batch:
+    def collate(self, prepared: Sequence[PreparedLooking]) -> Batch:  # type: ignore[override]
         cells = [cells for one in prepared for cells in one.sample.cells]
         cells_KC = torch.zeros(len(cells), PLACES)
         for number, taken in enumerate(cells):

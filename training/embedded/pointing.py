@@ -1,6 +1,8 @@
 """The stages of answers: learn to answer; beside it, to point, and to keep cells and words alike, for as long as all else
 moves."""
 
+from typing import Any
+
 from torch import Tensor, nn
 
 from maya_core.languages import CODES
@@ -28,7 +30,8 @@ class PointingObjective(nn.Module):
 
     def forward(self, batch: Batch) -> LossSum:
         """batch: as `LookingCollator` makes it."""
-        layers = self.model.get_decoder().layers[:LAYERS]
+        decoder: Any = self.model.get_decoder()
+        layers = decoder.layers[:LAYERS]
         states: list[Tensor] = []
         hooks = [layer.register_forward_hook(lambda _, inputs, output: states.append(output)) for layer in layers]
         answers = self.answers(batch)

@@ -88,7 +88,7 @@ def _whole_lines(file: Path) -> int:
 
 
 @cache
-def _stored(folder: Path, mode: Any, shape: tuple[int, int, int]) -> NDArray[np.float16]:
+def _stored(folder: Path, mode: Any, shape: tuple[int, int, int]) -> np.memmap[Any, np.dtype[np.float16]]:
     return np.memmap(folder / FEATURES, np.float16, mode, shape=shape)
 
 

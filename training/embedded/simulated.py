@@ -103,7 +103,7 @@ class Simulator:
         """What a detector would find of things that lie anywhere."""
         self._forget(features_PD, torch.ones(len(features_PD), dtype=torch.bool))
         known = [thing for thing in load_things().values() if thing.coco]
-        things = []
+        things: list[Seen] = []
         is_portrait = rng.random() < PORTRAITS
         for _ in range(1 if is_portrait else rng.choice((1, 1, 2, 2, 3))):
             thing = "person" if rng.random() < 0.25 else rng.choice(known).id

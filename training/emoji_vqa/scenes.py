@@ -2,6 +2,7 @@
 
 import math
 import random
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -155,13 +156,14 @@ def _ground(scene: Scene) -> np.ndarray[Any, Any]:
     side = scene.side
     colour = np.array(COLOURS[scene.colour]) + np.array(scene.tint)
     y, x = np.mgrid[0:side, 0:side] / side
-    light = {
+    lights: dict[str, Callable[[], np.ndarray[Any, Any]]] = {
         "plain": lambda: np.zeros((side, side)),
         "gradient": lambda: (x + y - 1) * 30,
         "stripes": lambda: ((x * 8).astype(int) % 2) * 16.0 - 8,
         "checks": lambda: (((x * 6).astype(int) + (y * 6).astype(int)) % 2) * 16.0 - 8,
-    }[scene.ground]()
-    return (colour + light[..., None]).clip(0, 255).astype(np.uint8)
+    }
+    lit: np.ndarray[Any, Any] = colour + lights[scene.ground]()[..., None]
+    return lit.clip(0, 255).astype(np.uint8)
 
 
 def _with_noise(picture: Image.Image, scene: Scene) -> Image.Image:

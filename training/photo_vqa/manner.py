@@ -35,10 +35,11 @@ class Manner:
         wording = without_words(wording, self.dropped, rng)
         if self.alike:
             for pattern, words in _alike(language):
-                wording = pattern.sub(
-                    lambda found, words=words: rng.choice(words) if rng.random() < self.alike else found[0], wording
-                )
+                wording = self._exchanged(wording, pattern, words, rng)
         return self.framed(wording, language, rng)
+
+    def _exchanged(self, wording: str, pattern: re.Pattern[str], words: Sequence[str], rng: random.Random) -> str:
+        return pattern.sub(lambda found: rng.choice(words) if rng.random() < self.alike else found[0], wording)
 
     def framed(self, text: str, language: str, rng: random.Random) -> str:
         """A question with what people say before and after it."""

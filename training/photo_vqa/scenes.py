@@ -126,8 +126,10 @@ class Piece:
         if self.flipped:
             whole = ImageOps.mirror(whole)
         left, top, width, height = self.crop
-        box = (left * whole.width, top * whole.height, (left + width) * whole.width, (top + height) * whole.height)
-        return whole if self.crop == (0.0, 0.0, 1.0, 1.0) else whole.crop(tuple(round(side) for side in box))
+        if self.crop == (0.0, 0.0, 1.0, 1.0):
+            return whole
+        right, below = round((left + width) * whole.width), round((top + height) * whole.height)
+        return whole.crop((round(left * whole.width), round(top * whole.height), right, below))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -217,7 +219,7 @@ def mosaic(photographs: Sequence[Photograph]) -> Scene:
 def pasted(photographs: Sequence[Photograph], rng: random.Random) -> Scene:
     """Photographs of several sizes on a coloured ground."""
     colour = rng.choice(list(emoji.COLOURS))
-    tint = tuple(min(255, max(0, part + rng.randint(-12, 12))) for part in emoji.COLOURS[colour])
+    red, green, blue = (min(255, max(0, part + rng.randint(-12, 12))) for part in emoji.COLOURS[colour])
     pieces: list[Piece] = []
     for photograph in photographs:
         for _ in range(30):
@@ -226,7 +228,7 @@ def pasted(photographs: Sequence[Photograph], rng: random.Random) -> Scene:
             if not any(_overlap(box, other.box) for other in pieces):
                 pieces.append(Piece(photograph=photograph, box=box, flipped=rng.random() < 0.5))
                 break
-    return replace(_laid(pieces), tint=tint, ground=colour)
+    return replace(_laid(pieces), tint=(red, green, blue), ground=colour)
 
 
 def _laid(pieces: Sequence[Piece]) -> Scene:
@@ -330,10 +332,8 @@ def coco(folder: Path) -> Iterator[Photograph]:
         things = []
         for line in labels.read_text().splitlines() if labels.is_file() else ():
             kind, x, y, width, height = line.split()
-            place = (float(share) for share in (x, y, width, height))
-            things.append(
-                Seen(thing=known[COCO[int(kind)]], **dict(zip(("x", "y", "width", "height"), place, strict=True)))
-            )
+            thing = known[COCO[int(kind)]]
+            things.append(Seen(thing=thing, x=float(x), y=float(y), width=float(width), height=float(height)))
         yield Photograph(file=file, things=tuple(things), lists_all=True)
 
 

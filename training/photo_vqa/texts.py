@@ -37,8 +37,8 @@ def sentences(language: str) -> Iterator[str]:
     for form, names in forms_of(language).items():
         for name in names:
             yield from [space + name for space in before] * (24 if form == "name" else 8 if form != "also" else 2)
-    for name in load_names(language).values():
-        yield from (space + other for space in before for other in name.also)
+    for named in load_names(language).values():
+        yield from (space + other for space in before for other in named.also)
     for wordings in phrases.asked.values():
         for wording in wordings.train:
             yield from _plain_parts(wording)

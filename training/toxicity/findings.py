@@ -138,7 +138,8 @@ class Findings:
         for number, identity, reason in self._db.execute(
             "SELECT number, id, reason FROM records ORDER BY number"
         ).fetchall():
-            found = {"text": Finding(verdict="unknown", reason=reason)} if reason else self.of(number)
+            unseen: dict[Part, Finding] = {"text": Finding(verdict="unknown", reason=reason)} if reason else {}
+            found = unseen or self.of(number)
             yield number, identity, union(found, wanted), found
 
     def counts(self) -> Counts:

@@ -44,7 +44,7 @@ def begin(findings: Findings, source: Path, parts: dict[Part, str]) -> RecordFil
     file = RecordFile(source)
     if file.damage:
         raise file.damage
-    findings.begin({"source": digest(source), **parts}, _records(file))
+    findings.begin({"source": digest(source)} | {str(part): name for part, name in parts.items()}, _records(file))
     return file
 
 
