@@ -4,6 +4,7 @@ import json
 import re
 import shlex
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from tests.training.benchmarks.endpoint import scripted_endpoint, text_of
 from tests.training.benchmarks.test_examples import judge
 from training import evaluate
 from training.benchmarks import __main__ as benchmarks
+from training.benchmarks import local
 from training.benchmarks.registry import NAMES
 
 ROOT = Path(__file__).parents[3]
@@ -59,6 +61,7 @@ def typed(command: str, capsys) -> str:
 def test_evaluating_as_written(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "120")
+    monkeypatch.setattr(local, "open_local", cache(local.open_local))  # each command would open it anew
     for name in ("en.jsonl", "hi.jsonl"):
         review = {"question_id": 1, "category": "llava_bench_conv", "content": "8 6", "tuple": [8.0, 6.0]}
         (tmp_path / name).write_text(json.dumps(review) + "\n")
@@ -66,9 +69,10 @@ def test_evaluating_as_written(tmp_path, capsys, monkeypatch):
     with scripted_endpoint(reply) as server:
         quicker[ENDPOINT] = server.url
         told = {command: typed(_replaced(command, quicker), capsys) for command in commands()}
-    assert len(told) == 13
+    assert len(told) == 15
     assert {file.name for file in (tmp_path / "evaluation").glob("*.json")} == {
-        f"pope-{EMBEDDED}.json", f"maxm-{EMBEDDED}.json", f"palo-{EMBEDDED}.json", "palo-PEER.json", "old.json",
+        f"pope-{EMBEDDED}.json", f"maxm-{EMBEDDED}.json", f"xgqa-{EMBEDDED}.json", f"palo-{EMBEDDED}.json",
+        "palo-PEER.json", "old.json",
     }  # fmt: skip
     [estimated] = [text for command, text in told.items() if "--estimate" in command]
     assert re.search(r"30 questions, 8 of them answered; .* The judge is asked 60 times", estimated)
