@@ -11,6 +11,7 @@ import logging
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from copy import copy
 from itertools import accumulate, pairwise
 from typing import Any, Literal, NamedTuple
@@ -28,11 +29,13 @@ NESTED_BLOCK = 256  # scales that share a scale
 TILE_BYTES = 2**23  # of dequantised weights at a time: memory that an allocator keeps, instead of fresh pages each time
 PANEL = 32  # rows that bitsandbytes' CPU kernel takes together
 FEW_ROWS = 96  # up to here that kernel is faster than dequantising and multiplying
+FEW_ROWS_BESIDE_AMX = 16  # where the processor multiplies tiles of bfloat16 by itself
 FEW_IN_BFLOAT16 = 4  # up to here a CPU without bfloat16 instructions is not slower in it: memory is what takes the time
 ANY_NUMBER = 2**31
 CANDIDATES = 128  # words whose scores are taken from the table itself
 LARGE_TABLE = 2**27  # numbers; the table of a smaller one costs little beside the layers
 NUMBERS_AT_ONCE = 2**22  # that are quantised: bitsandbytes takes 34 bytes of memory for each
+NUMBERS_IN_CACHE = 2**15  # that a thread quantises at once on the CPU; torch does not divide so few among threads
 
 PARTS = 6  # tensors of a quantised matrix in a file: data, scales, their scales, two tables, and what is no tensor
 # what config.json says of such a checkpoint, in transformers' words
@@ -97,21 +100,68 @@ def quantized(weights: Sequence[Tensor], device: str | torch.device) -> list[tup
 def _quantized(weights: Sequence[Tensor], device: str | torch.device) -> tuple[Tensor, Any]:
     """What bitsandbytes makes of the weights one below the other; a few rows at a time, because it takes many times their
     memory."""
-    from bitsandbytes.functional import quantize_4bit, quantize_blockwise  # they take seconds to import
+    from bitsandbytes.functional import QuantState, get_4bit_type, quantize_blockwise  # they take seconds to import
 
     columns = weights[0].shape[1]
-    rows = NUMBERS_AT_ONCE // columns if columns % BLOCK == 0 else len(weights[0])
-    parts = [
-        quantize_4bit(some.to(device, torch.bfloat16), blocksize=BLOCK, compress_statistics=False, quant_type="nf4")
-        for weight in weights
-        for some in torch.split(weight, rows)
-    ]
-    scales = torch.cat([state.absmax for _, state in parts])
-    state = copy(parts[0][1])
-    state.shape = torch.Size([sum(map(len, weights)), columns])
-    state.nested, state.offset = True, scales.mean()
-    state.absmax, state.state2 = quantize_blockwise(scales - state.offset, blocksize=NESTED_BLOCK)
-    return torch.cat([data for data, _ in parts]), state
+    is_ours = torch.device(device).type == "cpu" and columns % BLOCK == 0
+    at_once = NUMBERS_IN_CACHE if is_ours else NUMBERS_AT_ONCE
+    rows = max(1, at_once // columns) if columns % BLOCK == 0 else len(weights[0])
+    numbers = sum(weight.numel() for weight in weights)
+    data = torch.empty(-(-numbers // 2), 1, dtype=torch.uint8, device=device)
+    scales = torch.empty(-(-numbers // BLOCK), device=device)
+    pieces = [some for weight in weights for some in torch.split(weight, rows)]
+
+    in_inference = torch.is_inference_mode_enabled()  # which is a thread's own
+
+    def fill(at: int, some: Tensor) -> None:
+        in_four_bits = _in_nf4 if is_ours else _in_nf4_by_bitsandbytes
+        with torch.inference_mode(in_inference):
+            some_data, some_scales = in_four_bits(some.to(device, torch.bfloat16))
+            data[at // 2 :][: len(some_data)] = some_data
+            scales[at // BLOCK :][: len(some_scales)] = some_scales
+
+    starts = accumulate((some.numel() for some in pieces), initial=0)
+    with ThreadPoolExecutor(torch.get_num_threads() if is_ours else 1) as workers:
+        for _ in workers.map(fill, starts, pieces):
+            pass  # what one raises is raised here
+    offset = scales.mean()
+    absmax, state2 = quantize_blockwise(scales - offset, blocksize=NESTED_BLOCK)
+    state = QuantState(
+        absmax=absmax,
+        shape=torch.Size([sum(map(len, weights)), columns]),
+        code=get_4bit_type("nf4", device=device),
+        blocksize=BLOCK,
+        quant_type="nf4",
+        dtype=torch.bfloat16,
+        offset=offset,
+        state2=state2,
+    )
+    return data, state
+
+
+def _in_nf4_by_bitsandbytes(weight: Tensor) -> tuple[Tensor, Tensor]:
+    """Two numbers in each byte (N, 1), and of each block the largest."""
+    from bitsandbytes.functional import quantize_4bit
+
+    data, state = quantize_4bit(weight, blocksize=BLOCK, compress_statistics=False, quant_type="nf4")
+    return data, state.absmax
+
+
+def _in_nf4(weight: Tensor) -> tuple[Tensor, Tensor]:
+    """The same, bit for bit, on the CPU in half the time: a number is coded by how many bounds it exceeds, which are counted
+    for all numbers at once, where bitsandbytes searches for each."""
+    from bitsandbytes.functional import get_4bit_type
+
+    code = get_4bit_type("nf4", device="cpu")
+    bounds = ((code[1:] + code[:-1]) / 2).tolist()
+    numbers = weight.reshape(-1, BLOCK).float()
+    scales = numbers.abs().amax(-1)
+    numbers.mul_((1.0 / scales.clamp(min=1e-38))[:, None]).clamp_(-1, 1)
+    exceeded, exceeds = torch.zeros_like(numbers), torch.empty_like(numbers)
+    for bound in bounds:
+        exceeded += torch.gt(numbers, bound, out=exceeds)
+    first, second = exceeded.to(torch.uint8).view(-1, 2).unbind(1)
+    return (first << 4 | second)[:, None], scales
 
 
 def emptied(place: tuple[nn.Module, str], linear: nn.Linear) -> Any:
@@ -285,27 +335,26 @@ def sliced(data: Tensor, state: Any, rows: slice) -> tuple[Tensor, Any]:
 
 
 def join_four_bit(layers: Sequence[Any]) -> Callable[[Tensor], Tensor] | None:
-    """One projection for several 4-bit layers of the same input, whose weights become views of it; None where their
-    shapes or kinds do not allow it."""
+    """One projection for several 4-bit layers of the same input, whose weights it shares; None where their shapes or kinds
+    do not allow it."""
     if not all(is_four_bit(layer) for layer in layers):
         return None
     states = [layer.weight.quant_state for layer in layers]
     fits_kernel = all(rows % PANEL == 0 and columns % BLOCK == 0 for rows, columns in (state.shape for state in states))
     if not fits_kernel or len({layer.bias is None for layer in layers}) > 1:
         return None
-    data = torch.cat([layer.weight.data for layer in layers])
-    parts = torch.split(data, [len(layer.weight.data) for layer in layers])
-    for layer, part in zip(layers, parts, strict=True):
-        layer.weight.data = part
     bias = None if layers[0].bias is None else torch.cat([layer.bias for layer in layers])
-    kind = FourBitOnCPU if data.device.type == "cpu" else FourBit
-    return kind(data, _joined_state(states), bias)
+    weights = [layer.weight.data for layer in layers]
+    if weights[0].device.type == "cpu":  # they stay where they are, which may be the pages of a file
+        return FourBitOnCPU(list(zip(weights, states, strict=True)), bias)
+    data = torch.cat(weights)
+    for layer, part in zip(layers, torch.split(data, list(map(len, weights))), strict=True):
+        layer.weight.data = part
+    return FourBit(data, _joined_state(states), bias)
 
 
 def _joined_state(states: Sequence[Any]) -> Any:
     """The state of matrices that lie one below the other: nested where they were quantised as one, else plain."""
-    from bitsandbytes.functional import dequantize_blockwise
-
     whole = copy(states[0])
     whole.shape = torch.Size([sum(state.shape[0] for state in states), states[0].shape[1]])
     if all(state.nested and _is_whole_blocks(state.shape) and state.offset == whole.offset for state in states):
@@ -313,12 +362,20 @@ def _joined_state(states: Sequence[Any]) -> Any:
         whole.state2 = copy(whole.state2)
         whole.state2.absmax = torch.cat([state.state2.absmax for state in states])
         return whole
-    scales = [
-        dequantize_blockwise(state.absmax, state.state2) + state.offset if state.nested else state.absmax
-        for state in states
-    ]
-    whole.absmax, whole.nested, whole.state2, whole.offset = torch.cat(scales).float(), False, None, None
+    whole.absmax, whole.nested, whole.state2, whole.offset = _scales(states).float(), False, None, None
     return whole
+
+
+def _scales(states: Sequence[Any]) -> Tensor:
+    """Of each block of some matrices, the largest number, as it was before it was quantised itself."""
+    from bitsandbytes.functional import dequantize_blockwise
+
+    return torch.cat(
+        [
+            dequantize_blockwise(state.absmax, state.state2) + state.offset if state.nested else state.absmax
+            for state in states
+        ]
+    )
 
 
 # --- products ---
@@ -344,27 +401,26 @@ class FourBitOnCPU:
     dequantised weights. Where the processor has no such kernel all are.
     """
 
-    def __init__(self, data: Tensor, state: Any, bias: Tensor | None, *, few_rows: int = FEW_ROWS) -> None:
-        """few_rows: up to how many the kernel takes; where it takes any, no second copy is kept for tiles."""
-        from bitsandbytes.functional import dequantize_blockwise
-
-        rows, columns = state.shape
-        self.shape, self.code, self.bias = state.shape, state.code, bias
-        data_NK = data.view(rows, columns // 2)
-        scales = state.absmax
-        if state.nested:
-            scales = dequantize_blockwise(state.absmax, state.state2) + state.offset
-        scales_NS = scales.view(rows, columns // BLOCK).bfloat16()  # as the kernel reads them
-        self.few_rows = few_rows if has_kernel() else 0
-        self.tile = max(PANEL, TILE_BYTES // (2 * columns) // PANEL * PANEL)
+    def __init__(
+        self, matrices: Sequence[tuple[Tensor, Any]], bias: Tensor | None, *, few_rows: int | None = None
+    ) -> None:
+        """matrices: data and state of those that lie one below the other. few_rows: up to how many the kernel takes, if not
+        given as many as it is the faster for; where it takes any, no second copy is kept for tiles."""
+        states = [state for _, state in matrices]
+        rows, columns = sum(state.shape[0] for state in states), states[0].shape[1]
+        self.shape, self.code, self.bias = torch.Size([rows, columns]), states[0].code, bias
+        scales_NS = _scales(states).view(rows, columns // BLOCK).bfloat16()  # as the kernel reads them
+        faster = FEW_ROWS_BESIDE_AMX if multiplies_tiles() else FEW_ROWS
+        self.few_rows = (faster if few_rows is None else few_rows) if has_kernel() else 0
+        tile = max(PANEL, TILE_BYTES // (2 * columns) // PANEL * PANEL)
+        tiles_NK = [some for data, _ in matrices for some in torch.split(data.view(-1, columns // 2), tile)]
         if self.few_rows:
-            self.panels_NK, self.scales_SN = torch.empty_like(data_NK), scales_NS.T.contiguous()
-            for panels_NK, some_NK in zip(
-                *(torch.split(each, self.tile) for each in (self.panels_NK, data_NK)), strict=True
-            ):
-                panels_NK.copy_(in_panels(some_NK))
+            self.panels_NK, self.scales_SN = tiles_NK[0].new_empty(rows, columns // 2), scales_NS.T.contiguous()
+            in_order = torch.split(self.panels_NK, list(map(len, tiles_NK)))
+            for panels_NK, tile_NK in zip(in_order, tiles_NK, strict=True):
+                panels_NK.copy_(in_panels(tile_NK))
         if self.few_rows != ANY_NUMBER:
-            self.data_NK, self.scales_NS = data_NK, scales_NS
+            self.tiles_NK, self.scales_NS = tiles_NK, scales_NS
 
     def __call__(self, inputs: Tensor) -> Tensor:
         flat_MK = inputs.reshape(-1, inputs.shape[-1]).bfloat16()
@@ -385,14 +441,15 @@ class FourBitOnCPU:
 
     def _by_tiles(self, flat_MK: Tensor) -> Tensor:
         rows, columns = self.shape
-        product_MN = flat_MK.new_empty(len(flat_MK), rows)
-        for start in range(0, rows, self.tile):
-            some = slice(start, start + self.tile)
-            data, scales = self.data_NK[some], self.scales_NS[some].float().view(-1)
+        product_MN, start = flat_MK.new_empty(len(flat_MK), rows), 0
+        for tile_NK in self.tiles_NK:
+            some = slice(start, start + len(tile_NK))
+            scales = self.scales_NS[some].float().view(-1)
             weight_NK = torch.ops.bitsandbytes.dequantize_4bit(
-                data.reshape(-1, 1), scales, BLOCK, "nf4", (len(data), columns), flat_MK.dtype
+                tile_NK.reshape(-1, 1), scales, BLOCK, "nf4", (len(tile_NK), columns), flat_MK.dtype
             )
             product_MN[:, some] = linear(flat_MK, weight_NK)
+            start = some.stop
         return product_MN
 
 
@@ -402,7 +459,8 @@ def in_panels(data_NK: Tensor) -> Tensor:
     the memory of all weights."""
     first, other = data_NK.view(-1, 2, PANEL // 2, data_NK.shape[1]).unbind(1)
     even, odd = first >> 4 | other & 0xF0, first & 0x0F | other << 4
-    return torch.stack([even, odd], dim=-1).transpose(1, 2).reshape(data_NK.shape)
+    pairs = torch.stack([even, odd], dim=-1).view(torch.int16)[..., 0]  # moved as one
+    return pairs.transpose(1, 2).contiguous().view(torch.uint8).view(data_NK.shape)
 
 
 class FourBitHead:
@@ -416,7 +474,7 @@ class FourBitHead:
         self.table_VE = table_VE
         [(data, state)] = quantized([table_VE], table_VE.device)
         self.near = (
-            FourBitOnCPU(data, state, None, few_rows=ANY_NUMBER)
+            FourBitOnCPU([(data, state)], None, few_rows=ANY_NUMBER)
             if table_VE.device.type == "cpu"
             else FourBit(data, state, None)
         )
@@ -432,6 +490,11 @@ class FourBitHead:
 def reads_table_in_four_bits(device: str, numbers: int) -> bool:
     """Whether a 4-bit model's table of so many numbers is worth a 4-bit copy there."""
     return numbers >= LARGE_TABLE and (device == "cuda" or (device == "cpu" and has_kernel()))
+
+
+def multiplies_tiles() -> bool:
+    """Whether this processor has AMX, which multiplies many rows of bfloat16 several times faster."""
+    return bool(torch.cpu._is_amx_tile_supported())
 
 
 def has_kernel() -> bool:

@@ -9,7 +9,7 @@ from copy import copy
 
 import pytest
 import torch
-from bitsandbytes.functional import _convert_weight_packed_for_cpu
+from bitsandbytes.functional import _convert_weight_packed_for_cpu, quantize_4bit
 from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import BitsAndBytesConfig
@@ -186,12 +186,26 @@ def test_the_joined_projection_is_bitsandbytes_own(in_bfloat16, monkeypatch):
             torch.testing.assert_close(joined(inputs), expected, atol=0.06, rtol=0.02)  # dtypes, too
 
 
+@pytest.mark.parametrize("mode", [False, True])
+def test_four_bits_are_bitsandbytes_own_bit_for_bit(mode):
+    weights = torch.randn(600, 128, generator=torch.Generator().manual_seed(0)).bfloat16()
+    weights[3, :64] = 0
+    weights[4, :64] = 1e-39
+    with torch.inference_mode(mode):
+        [(data, state)] = quantized([weights], "cpu")
+    theirs, their_state = quantize_4bit(weights, blocksize=BLOCK, compress_statistics=True, quant_type="nf4")
+    assert torch.equal(data, theirs)
+    mine, other = state.as_dict(packed=True), their_state.as_dict(packed=True)
+    assert mine.keys() == other.keys()
+    assert all(torch.equal(mine[name], other[name]) for name in mine)
+
+
 def test_weights_are_brought_into_the_order_of_bitsandbytes_kernel():
     weights = torch.randn(96, 256, generator=torch.Generator().manual_seed(0)).bfloat16()
     [(data, state)] = quantized([weights], "cpu")
     theirs, repacked = _convert_weight_packed_for_cpu(data, copy(state))
     assert torch.equal(in_panels(data.view(96, 128)), theirs)
-    ours = quantization.FourBitOnCPU(data, state, None)
+    ours = quantization.FourBitOnCPU([(data, state)], None)
     assert torch.equal(ours.scales_NS.T, repacked.absmax)
 
 
