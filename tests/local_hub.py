@@ -95,10 +95,11 @@ def local_hub() -> Iterator[LocalHub]:
 
 def use_hub(hub: LocalHub, folder: Any, patch: pytest.MonkeyPatch) -> None:
     """Have the client library of this process know no other hub, and keep everything in `folder`."""
-    from huggingface_hub import constants
+    from huggingface_hub import constants, hf_api
     from huggingface_hub.utils import close_session
 
     close_session()
+    patch.setattr(hf_api.api, "endpoint", hub.address)
     for name, value in {
         "ENDPOINT": hub.address,
         "HUGGINGFACE_CO_URL_TEMPLATE": hub.address + "/{repo_id}/resolve/{revision}/{filename}",

@@ -33,7 +33,7 @@ from maya_core.errors import (
     SignInNeeded,
     TokenizerMissing,
 )
-from maya_core.weights import hub, transfer
+from maya_core.weights import account, hub, transfer
 from maya_core.weights.hub_memory import HubMemory
 from tests.local_hub import Fault, digest_of, hub_environment, local_hub, use_hub
 from tests.tiny import picture
@@ -186,6 +186,37 @@ def test_a_model_without_a_tokenizer_is_told_before_its_weights_are_fetched(ther
 def test_a_part_for_a_new_model_needs_no_tokenizer(there, memory):
     there.files[REPO] = {"config.json": b'{"model_type": "dinov2"}', SHARDS: WEIGHTS}
     assert names(hub.fetch(REPO, memory=memory)) == {"config.json", SHARDS}
+
+
+# --- signing in ---
+
+
+def test_who_types_the_code_at_the_hub_is_signed_in(there, tmp_path):
+    there.tokens = {"hf_of_the_browser": "somebody"}
+    waits = {"status": 400, "times": 2, "body": b'{"error": "authorization_pending"}', "commands": ("POST",)}
+    there.faults.append(Fault("/oauth/token", "status", **waits))
+    shown = []
+    account.sign_in_by_code(lambda *what: shown.append(what))
+    assert shown == [(there.address, "ABCD")]
+    assert (tmp_path / "token").read_text() == "hf_of_the_browser"
+
+
+@pytest.mark.parametrize(
+    ("step", "status", "body", "expected"),
+    [
+        ("token", 400, b'{"error": "access_denied"}', SignInNeeded),
+        ("token", 400, b'{"error": "expired_token"}', SignInNeeded),
+        ("device", 503, b"", HubBusy),
+        ("device", 200, b"<html>Welcome</html>", NotTheHub),
+        ("device", 200, b"{}", NotTheHub),
+    ],
+)
+def test_who_is_not_let_in_by_a_code_is_told_why(there, tmp_path, step, status, body, expected):
+    there.faults.append(Fault(f"/oauth/{step}", "status", status=status, body=body, commands=("POST",)))
+    with pytest.raises(expected) as told:
+        account.sign_in_by_code(lambda *what: None)
+    assert str(told.value).count("\n") == 0
+    assert not (tmp_path / "token").exists()
 
 
 # --- trouble ---
