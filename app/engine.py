@@ -202,7 +202,7 @@ class _Loading:
     def _begin(self, plan: "Plan") -> None:
         from maya_core.answering.footprint import seconds_to_quantize
 
-        self.progress = Loading(seconds=seconds_to_quantize(plan))
+        self.progress = Loading(seconds=seconds_to_quantize(plan.to_quantize, plan.device))
 
     def _go_on(self, share: float) -> None:
         self.progress = replace(self.progress, share=share)

@@ -81,7 +81,7 @@ SENTENCES: Mapping[type[MayaError], str] = {
     " beside it.",
     DestinationError: "The model could not be written. Look for free space on the disk, and for the right to write there.",
     RepositoryGated: "This model asks you to accept its licence on its page first.",
-    SignInNeeded: "The hub must know who you are. Paste an access token of yours.",
+    SignInNeeded: "The hub must know who you are. Sign in in the browser, or paste an access token of yours.",
     HubUnreachable: "The hub cannot be reached. Connect to the network and try again.",
     ProxyRefused: "The proxy of this computer does not let Maya through. Check its settings.",
     NotTheHub: "Something else answers in the hub's place, perhaps the login page of this network. Sign in to the network"

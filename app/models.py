@@ -61,13 +61,16 @@ class Computer:
 
 @dataclass(frozen=True, kw_only=True)
 class Progress:
-    """How far something is: bytes here, of how many, where they are counted; when it began; what it failed by."""
+    """How far something is: bytes here, of how many, where they are counted; when it began; what it failed by. address,
+    code: of a page of the hub's, and what is to be typed there."""
 
     state: State = "none"
     done: int = 0
     size: int = 0
     began: float = 0.0
     trouble: MayaError | None = None
+    address: str = ""
+    code: str = ""
 
 
 def small_folder() -> Path:
@@ -130,7 +133,7 @@ class Models:
         loading: how far that is. offline: never download. command: `maya`."""
         self._use, self._command, self.prepare, self.loading = use, command, prepare, loading
         self.model, self.offline, self.look = model, offline, look
-        self._fetching, self._shrinking = Job(), Job()
+        self._fetching, self._shrinking, self._signing = Job(), Job(), Job()
 
     def use(self, model: str | None) -> None:
         """Answer with a folder's or repository's model, or with the embedded one (None). Raises CheckpointError for a
@@ -164,10 +167,21 @@ class Models:
     def shrinking(self) -> Progress:
         return self._shrinking.progress
 
+    @property
+    def signing(self) -> Progress:
+        return self._signing.progress
+
+    def sign_in_by_code(self) -> None:
+        """Begin to wait for a person to type a code on the hub's page."""
+        if not self.offline:
+            self._signing.start([*self._command, "login", "--as-json", "--by-code"])
+
     def sign_in(self, token: str) -> None:
-        """Keep a person's token in the hub's own place, if the hub knows it. Raises DownloadError."""
+        """Keep a person's token in the hub's own place, if the hub knows it; nobody waits for a code any more. Raises
+        DownloadError."""
         if self.offline:
             return
+        self._signing.stop()
         try:
             done = subprocess.run(
                 [*self._command, "login", "--as-json"],
@@ -214,7 +228,8 @@ class Job:
             self._process = subprocess.Popen(
                 command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=_online()
             )
-            self.progress = replace(self.progress, state="running", began=time.monotonic(), trouble=None)
+            began = time.monotonic()
+            self.progress = replace(self.progress, state="running", began=began, trouble=None, address="", code="")
             threading.Thread(target=self._follow, args=(self._process,), name="maya-job", daemon=True).start()
 
     def stop(self) -> None:
@@ -231,6 +246,8 @@ class Job:
             told = _read(line)
             if "done" in told:
                 self.progress = replace(self.progress, done=told["done"], size=told["size"])
+            if "code" in told:
+                self.progress = replace(self.progress, address=told["address"], code=told["code"])
         process.stdout.close()
         trouble = _trouble([line]) if process.wait() else None
         with self._change:

@@ -79,6 +79,10 @@ class ModelPanel:
             lambda say, _: {"label": say("I have read both licences and accept them")},
         )
         with gr.Column(visible=False) as self.signing_in:
+            self.by_code = words.add(
+                gr.Button(elem_id="maya-sign-in", size="sm"), lambda say, _: {"value": say("Sign in in the browser")}
+            )
+            self.code = gr.Markdown(elem_id="maya-code", visible=False)
             words.add(
                 gr.Markdown(),
                 lambda say, _: {"value": _link(say("Make an access token at the hub"), "settings/tokens")},
@@ -91,13 +95,15 @@ class ModelPanel:
     @property
     def _shown(self) -> list[Any]:
         """What changes as the large model comes."""
-        return [self.fetched, self.asking, self.signing_in, self.token, self.fetch, self.pause, self.shrink]
+        signing = [self.signing_in, self.by_code, self.code, self.token]
+        return [self.fetched, self.asking, *signing, self.fetch, self.pause, self.shrink]
 
     def wire(self, language: Any) -> None:
         self.choice.input(self.choose, [self.choice, language], [self.folder, self.fetching, *self._shown], **HIDDEN)
         self.use.click(self.use_model, [self.choice, self.folder, language], [self.now, self.notice], **HIDDEN)
         asked = [self.accepted, self.token, language]
         self.fetch.click(self.follow_fetch, asked, self._shown, concurrency_limit=None, **HIDDEN)
+        self.by_code.click(self.follow_signing, [language], self._shown, concurrency_limit=None, **HIDDEN)
         self.pause.click(self.pause_fetch, [language], self._shown, **HIDDEN)
         self.shrink.click(self.follow_shrink, [language], self._shown, concurrency_limit=None, **HIDDEN)
 
@@ -141,8 +147,8 @@ class ModelPanel:
             if token.strip():
                 models.sign_in(token.strip())
         except MayaError as error:
-            shown = self._fetch_shown(code)
-            yield {**shown, self.fetched: describe_error(error, code), self.signing_in: gr.update(visible=True)}
+            trouble = {self.fetched: describe_error(error, code), self.code: gr.update(visible=False)}
+            yield {**self._fetch_shown(code), **trouble, self.signing_in: gr.update(visible=True)}
             return
         models.fetch()
         yield {**self._fetch_shown(code), self.token: gr.update(value="")}
@@ -150,6 +156,15 @@ class ModelPanel:
             time.sleep(TOLD_EVERY)
             yield self._fetch_shown(code)
         yield self._fetch_shown(code)
+
+    def follow_signing(self, code: str) -> Iterator[Updates]:
+        """Show the code that is to be typed at the hub, until that is done."""
+        models = self.services.models
+        models.sign_in_by_code()
+        while models.signing.state == "running":
+            yield self._signing_shown(code)
+            time.sleep(TOLD_EVERY)
+        yield self._signing_shown(code)
 
     def pause_fetch(self, code: str) -> Updates:
         self.services.models.pause()
@@ -214,17 +229,37 @@ class ModelPanel:
         """What is told and offered at this moment."""
         models, computer = self.services.models, self.services.models.look()
         asks = self._must_ask(computer)
-        needs_token = not computer.signed_in or isinstance(models.download.trouble, SignInNeeded)
         is_running, is_shrinking = models.download.state == "running", models.shrinking.state == "running"
         return {
             self.fetched: self._fetch_told(code, computer),
             self.asking: gr.update(visible=asks),
-            self.signing_in: gr.update(visible=asks and needs_token),
+            **self._signing_shown(code),
             self.token: gr.update(),
             self.fetch: gr.update(visible=not computer.fetched and not is_running),
             self.pause: gr.update(visible=not computer.fetched and is_running),
             self.shrink: gr.update(visible=computer.fetched and not computer.small and not is_shrinking),
         }
+
+    def _signing_shown(self, code: str) -> Updates:
+        """What is offered to who must sign in, and what comes of it."""
+        models, computer = self.services.models, self.services.models.look()
+        refused = isinstance(models.download.trouble, SignInNeeded) and models.signing.state != "done"
+        is_signing = models.signing.state == "running"
+        return {
+            self.signing_in: gr.update(visible=self._must_ask(computer) and (not computer.signed_in or refused)),
+            self.by_code: gr.update(visible=not is_signing),
+            self.code: gr.update(value=self._code_told(code), visible=is_signing or models.signing.trouble is not None),
+        }
+
+    def _code_told(self, code: str) -> str:
+        """Where a person types which code to sign in, or why that failed."""
+        now, say = self.services.models.signing, Say(code)
+        if now.trouble:
+            return describe_error(now.trouble, code)
+        if not now.code:
+            return ""
+        asked = say("Open the hub's page, sign in there and type this code: {code}", code=f"**{now.code}**")
+        return f"{asked}\n\n<{now.address}>"
 
     def _fetch_told(self, code: str, computer: Computer) -> str:
         """How far fetching Maya 8B is, or what it would take; once it is here, what four bits would save."""
@@ -249,7 +284,10 @@ class ModelPanel:
         now, native = self.services.models.shrinking, self.services.kept.load().native_digits
         if now.state == "running":
             seconds = format_seconds(round(time.monotonic() - now.began), say.language, native_digits=native)
-            return say("Maya 8B is being brought to four bits, for {seconds} so far.", seconds=seconds)
+            share = format_share(now.done / (now.size or 1), say.language, native_digits=native)
+            return say(
+                "Maya 8B is being brought to four bits: {share} is done after {seconds}.", share=share, seconds=seconds
+            )
         if now.trouble:
             return describe_error(now.trouble, say.language)
         ready = say("Fetched and checked. You can use it now.")

@@ -126,15 +126,20 @@ def footprint(
     return int(needed)
 
 
-def seconds_to_quantize(plan: Plan) -> float:
-    """About how long a plan's numbers take to come to four bits here: as long as a few of them, times how many there are."""
-    if not plan.to_quantize:
+def seconds_to_quantize(numbers: int, device: str) -> float:
+    """About how long so many numbers take to come to four bits here: as long as a few of them, times how many there are."""
+    if not numbers:
         return 0.0
     some = torch.ones(SAMPLE // BLOCK, BLOCK, dtype=torch.bfloat16)
-    quantized([some[:BLOCK]], plan.device)  # what is done once
+    quantized([some[:BLOCK]], device)  # what is done once
     started = time.monotonic()
-    quantized([some], plan.device)
-    return (time.monotonic() - started) * plan.to_quantize / SAMPLE
+    quantized([some], device)
+    return (time.monotonic() - started) * numbers / SAMPLE
+
+
+def numbers_to_quantize(config: MayaConfig) -> int:
+    """How many numbers of a model come to four bits: those of the decoder's linear layers."""
+    return _Sizes.of(config).linear
 
 
 def _cache_bytes(config: MayaConfig, columns: int, dtype: torch.dtype) -> int:

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 from maya_core.commands.arguments import Model
 from maya_core.commands.opening import here
+from maya_core.commands.progress import starting, telling
 
 if TYPE_CHECKING:
     from maya_core.model.config import MayaConfig
@@ -11,22 +12,26 @@ if TYPE_CHECKING:
 
 def info(model: Model = None) -> None:
     """Say what a model is: its parts, its sizes, its prompt format; or what is wrong with its files."""
-    from rich.console import Console
-    from rich.table import Table
+    with starting():
+        from rich.console import Console
+        from rich.table import Table
 
-    from maya_core.assets import LANGUAGE_MODEL
-    from maya_core.model.maya import parameter_counts
-    from maya_core.weights.checkpoint import is_quantized, load_config, load_processor, require_whole, stored_dtype
-    from maya_core.weights.files import is_gguf
-    from maya_core.weights.gguf_file import numbers_in
+        from maya_core.assets import LANGUAGE_MODEL
+        from maya_core.model.maya import parameter_counts
+        from maya_core.weights.checkpoint import is_quantized, load_config, load_processor, require_whole, stored_dtype
+        from maya_core.weights.files import is_gguf
+        from maya_core.weights.gguf_file import numbers_in
 
     folder = here(model)
-    config = load_config(folder)
-    require_whole(folder)
-    but = ", the language model's layers in 4 bits (NF4)" if is_quantized(folder) else ""
-    if is_gguf(folder):
-        but = f", the language model as GGUF ({numbers_in(folder / LANGUAGE_MODEL)})"
-    counts = parameter_counts(config)
+    with telling() as tell:
+        tell("Looking at the files")
+        config = load_config(folder)
+        require_whole(folder)
+        but = ", the language model's layers in 4 bits (NF4)" if is_quantized(folder) else ""
+        if is_gguf(folder):
+            but = f", the language model as GGUF ({numbers_in(folder / LANGUAGE_MODEL)})"
+        counts = parameter_counts(config)
+        dtype = stored_dtype(folder)
     table = Table(show_header=False)
     rows = {
         "model": folder.name,
@@ -35,7 +40,7 @@ def info(model: Model = None) -> None:
         "picture": f"{config.image_size} px, {_visual_tokens(config)} visual tokens",
         "context": f"{config.text.max_position_embeddings} tokens",
         "prompt format": config.prompt_format,
-        "weights": str(stored_dtype(folder)).removeprefix("torch.") + but,
+        "weights": str(dtype).removeprefix("torch.") + but,
         "on disk": f"{sum(file.stat().st_size for file in folder.rglob('*') if file.is_file()) / 1e6:,.1f} MB",
     }
     for name, value in rows.items():
@@ -48,16 +53,17 @@ def doctor() -> None:
     """Say what this machine has, and which model would be used on it."""
     import platform
 
-    import torch
-    from rich.console import Console
-    from rich.table import Table
+    with starting():
+        import torch
+        from rich.console import Console
+        from rich.table import Table
 
-    from maya_core.answering.engines import engine_of_gguf
-    from maya_core.answering.footprint import best_plan
-    from maya_core.errors import ModelTooLarge
-    from maya_core.hardware import GIB, in_words, inspect_machine
-    from maya_core.model.config import MayaConfig
-    from maya_core.weights.checkpoint import load_config
+        from maya_core.answering.engines import engine_of_gguf
+        from maya_core.answering.footprint import best_plan
+        from maya_core.errors import ModelTooLarge
+        from maya_core.hardware import GIB, in_words, inspect_machine
+        from maya_core.model.config import MayaConfig
+        from maya_core.weights.checkpoint import load_config
 
     machine = inspect_machine()
 

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
@@ -10,17 +11,27 @@ import tyro
 from maya_core.assets import PUBLISHED
 from maya_core.commands.arguments import AsJson, Overwrite
 from maya_core.commands.opening import here
-from maya_core.commands.progress import bar_of_bytes
+from maya_core.commands.progress import bar_of_bytes, long_in_words, starting, telling_of_writing
 
 
-def login(as_json: AsJson = False) -> None:
+def login(by_code: bool = False, as_json: AsJson = False) -> None:
     """Sign in to the hub, in the browser or with a token, which is kept where the hub's own programs keep theirs.
 
     With --as-json the token is read from a line of the input, so that nobody sees it.
-    """
-    from maya_core.weights.account import sign_in
 
-    sign_in(sys.stdin.readline() if as_json else None)
+    Args:
+        by_code: show a code to type on the hub's page, in a browser on any device, and wait for that
+    """
+    from maya_core.weights.account import sign_in, sign_in_by_code
+
+    def show(address: str, code: str) -> None:
+        told = json.dumps({"address": address, "code": code}) if as_json else f"Open {address} and type {code} there."
+        print(told, flush=True)
+
+    if by_code:
+        sign_in_by_code(show)
+    else:
+        sign_in(sys.stdin.readline() if as_json else None)
 
 
 def download(repository: tyro.conf.Positional[str] = PUBLISHED, as_json: AsJson = False) -> None:
@@ -55,11 +66,14 @@ def convert(
         destination: the folder to write, a new or an empty one
         projector: a stage-1 mm_projector.bin to put in
     """
-    from maya_core.weights.destination import claim
-    from maya_core.weights.export import convert as write
+    with starting():
+        from maya_core.weights.destination import claim
+        from maya_core.weights.export import convert as write
 
-    claim(destination, overwrite=overwrite)  # before anything is fetched
-    write(here(source), destination, projector=projector, overwrite=overwrite)
+        claim(destination, overwrite=overwrite)  # before anything is fetched
+    folder = here(source)
+    with telling_of_writing() as report:
+        write(folder, destination, projector=projector, overwrite=overwrite, on_progress=report)
     print(destination)
 
 
@@ -72,9 +86,11 @@ def merge(
         adapter: folder or repository of the adapter
         destination: the folder to write, a new or an empty one
     """
-    from maya_core.weights.export import merge_adapter
+    with starting():
+        from maya_core.weights.export import merge_adapter
 
-    merge_adapter(adapter, destination, overwrite=overwrite)
+    with telling_of_writing() as report:
+        merge_adapter(adapter, destination, overwrite=overwrite, on_progress=report)
     print(destination)
 
 
@@ -92,15 +108,47 @@ def quantize(
         destination: the folder to write, a new or an empty one
         forget: afterwards remove what was fetched of the repository, which takes three times as much
     """
-    from maya_core.weights.destination import claim
-    from maya_core.weights.export import quantize_checkpoint
-    from maya_core.weights.hub import forget as forget_repository
+    with starting():
+        from maya_core.weights.destination import claim
+        from maya_core.weights.export import quantize_checkpoint
+        from maya_core.weights.hub import forget as forget_repository
 
-    claim(destination, overwrite=overwrite)
-    quantize_checkpoint(here(source), destination, overwrite=overwrite)
+        claim(destination, overwrite=overwrite)
+    folder = here(source)
+    if as_json:
+        quantize_checkpoint(folder, destination, overwrite=overwrite, on_progress=_tell_hundredths())
+    else:
+        with telling_of_writing("Bringing the model to four bits") as report:
+            _tell_minutes(folder)
+            quantize_checkpoint(folder, destination, overwrite=overwrite, on_progress=report)
     if forget and not Path(source).is_dir():
         forget_repository(source)
     print(destination)
+
+
+def _tell_minutes(folder: Path) -> None:
+    """How long four bits take here, where that is long."""
+    import torch
+
+    from maya_core.answering.footprint import numbers_to_quantize, seconds_to_quantize
+    from maya_core.weights.checkpoint import load_config
+
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    if minutes := long_in_words(seconds_to_quantize(numbers_to_quantize(load_config(folder)), device)):
+        print(f"Four bits take {minutes} here, once.", file=sys.stderr)
+
+
+def _tell_hundredths() -> Callable[[float], None]:
+    """For programs: how many hundredths are done, whenever it is one more."""
+    told = 0
+
+    def report(share: float) -> None:
+        nonlocal told
+        if (done := int(100 * share)) > told:
+            told = done
+            print(json.dumps({"done": done, "size": 100}), flush=True)
+
+    return report
 
 
 def export(
@@ -119,15 +167,18 @@ def export(
         format: the layout to write
         numbers: of the language model in gguf: 16 bits, or blocks of 32 in eight or four
     """
-    from maya_core.weights.destination import claim
-    from maya_core.weights.export import export_llava
-    from maya_core.weights.gguf_export import export_gguf
+    with starting():
+        from maya_core.weights.destination import claim
+        from maya_core.weights.export import export_llava
+        from maya_core.weights.gguf_export import export_gguf
 
-    claim(destination, overwrite=overwrite)
-    if format == "gguf":
-        export_gguf(here(source), destination, numbers=numbers, overwrite=overwrite)
-    else:
-        export_llava(here(source), destination, overwrite=overwrite)
+        claim(destination, overwrite=overwrite)
+    folder = here(source)
+    with telling_of_writing("Writing the language model" if format == "gguf" else "Reading the model") as report:
+        if format == "gguf":
+            export_gguf(folder, destination, numbers=numbers, overwrite=overwrite, on_progress=report)
+        else:
+            export_llava(folder, destination, overwrite=overwrite, on_progress=report)
     print(destination)
 
 

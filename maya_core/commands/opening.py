@@ -4,13 +4,11 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from maya_core.commands.progress import Tell, bar_of_bytes
+from maya_core.commands.progress import Tell, bar_of_bytes, long_in_words
 
 if TYPE_CHECKING:
     from maya_core.answering.footprint import Plan
     from maya_core.answering.session import ChatSession
-
-LONG = 60.0  # seconds that four bits take, from which on they are told before
 
 
 def here(model: str | None) -> Path:
@@ -37,8 +35,7 @@ def open_session(folder: Path, tell: Tell) -> "ChatSession":
         nonlocal doing
         if plan.to_quantize:
             doing = "Bringing the model to four bits"
-        if (seconds := seconds_to_quantize(plan)) > LONG:
-            minutes = f"about {seconds / 60:.0f} minutes" if seconds >= 90 else "about a minute"
+        if minutes := long_in_words(seconds_to_quantize(plan.to_quantize, plan.device)):
             print(
                 f"This model comes to four bits as it loads, which takes {minutes} here, each time; "
                 f"maya quantize {folder} NEW_FOLDER does it once.",

@@ -8,12 +8,44 @@ from contextlib import ExitStack, contextmanager
 from typing import Protocol
 
 SILENT_SECONDS = 2.0  # where lines are written, a command says nothing for no longer
+LONG = 60.0  # seconds that something takes, from which on they are told before
 
 
 class Tell(Protocol):
     """What is being done now, and the share of it that is done, where that is known."""
 
     def __call__(self, doing: str, share: float | None = None) -> None: ...
+
+
+def long_in_words(seconds: float) -> str:
+    """About how many minutes something takes; nothing where it is not long."""
+    if seconds <= LONG:
+        return ""
+    return f"about {seconds / 60:.0f} minutes" if seconds >= 90 else "about a minute"
+
+
+@contextmanager
+def starting() -> Iterator[None]:
+    """Tell that libraries are being loaded, which takes seconds."""
+    with telling() as tell:
+        tell("Starting")
+        yield
+
+
+@contextmanager
+def telling_of_writing(reading: str = "Reading the model") -> Iterator[Callable[[float], None]]:
+    """Tell how far a model is that is read, and then written. reading: what is done with it meanwhile; what is given is to
+    be told the share of that."""
+    with telling() as tell:
+        tell("Starting")
+
+        def report(share: float) -> None:
+            if share < 1:
+                tell(reading, share)
+            else:
+                tell("Writing the model")
+
+        yield report
 
 
 @contextmanager

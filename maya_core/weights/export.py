@@ -3,6 +3,7 @@
 All of them read the headers of their source, and look at their destination and its disk, before anything that takes long.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,6 +33,8 @@ from maya_core.weights.published import load_connector
 
 if TYPE_CHECKING:
     from transformers import LlavaConfig
+
+Report = Callable[[float], None]  # is told a share
 
 # The prompts of `prompt` and `turns` as Jinja: pictures before a turn's words, unless they stand between them. What a user
 # types is not kept from being a control token by transformers' own processors.
@@ -81,12 +84,18 @@ _TEMPLATES = {"chat": _SAID + _CHAT, "maya-v1": _SAID + _MAYA_V1.replace("$SYSTE
 
 
 def convert(
-    source: str | Path, destination: str | Path, *, projector: Path | None = None, overwrite: bool = False
+    source: str | Path,
+    destination: str | Path,
+    *,
+    projector: Path | None = None,
+    overwrite: bool = False,
+    on_progress: Report = lambda share: None,
 ) -> None:
     """Read a checkpoint in either layout and write it in ours, in its own precision.
 
     projector: a stage-1 `mm_projector.bin` whose weights replace the connector's. overwrite: another model that is at
-    `destination` is replaced. Raises DestinationError or DiskFull, and what `load_model` does.
+    `destination` is replaced. on_progress: told which share is read. Raises DestinationError or DiskFull, and what
+    `load_model` does.
     """
     claim(destination, overwrite=overwrite)  # before anything is fetched
     folder = local_folder(source)
@@ -94,27 +103,39 @@ def convert(
     dtype = stored_dtype(folder)
     needed = bytes_on_disk(folder, dtype, four_bit=is_quantized(folder))
     claim(destination, sources=places_of(folder), overwrite=overwrite, needed=needed)
-    model = load_model(folder, dtype=dtype)
+    model = load_model(folder, dtype=dtype, on_progress=on_progress)
     if projector is not None:
         load_connector(model, projector)
     save_model(model, load_processor(folder), destination, overwrite=overwrite)
 
 
-def merge_adapter(source: str | Path, destination: str | Path, *, overwrite: bool = False) -> None:
-    """Write a model of its own from an adapter and its base. Raises CheckpointError where `source` is no adapter, and what
-    `convert` does."""
+def merge_adapter(
+    source: str | Path,
+    destination: str | Path,
+    *,
+    overwrite: bool = False,
+    on_progress: Report = lambda share: None,
+) -> None:
+    """Write a model of its own from an adapter and its base, as `convert`. Raises CheckpointError where `source` is no
+    adapter, and what that does."""
     folder = local_folder(source)
     if not is_adapter(folder):
         raise CheckpointError(f"{folder.name} is no adapter; there is nothing to merge.")
-    convert(folder, destination, overwrite=overwrite)
+    convert(folder, destination, overwrite=overwrite, on_progress=on_progress)
 
 
-def quantize_checkpoint(source: str | Path, destination: str | Path, *, overwrite: bool = False) -> None:
+def quantize_checkpoint(
+    source: str | Path,
+    destination: str | Path,
+    *,
+    overwrite: bool = False,
+    on_progress: Report = lambda share: None,
+) -> None:
     """Read a checkpoint in either layout and write it in ours with the decoder's linear layers in four bits, and nothing in
     more than 16.
 
-    overwrite: another model that is at `destination` is replaced. Raises CheckpointError where it is so already,
-    DestinationError or DiskFull, and what `load_model` does.
+    overwrite: another model that is at `destination` is replaced. on_progress: told which share is there. Raises
+    CheckpointError where it is so already, DestinationError or DiskFull, and what `load_model` does.
     """
     claim(destination, overwrite=overwrite)
     folder = local_folder(source)
@@ -127,16 +148,23 @@ def quantize_checkpoint(source: str | Path, destination: str | Path, *, overwrit
     needed = bytes_on_disk(folder, dtype, four_bit=True)
     claim(destination, sources=places_of(folder), overwrite=overwrite, needed=needed)
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    model = load_model(folder, dtype=dtype, device=device, quantization="nf4")
+    model = load_model(folder, dtype=dtype, device=device, quantization="nf4", on_progress=on_progress)
     save_model(model, load_processor(folder), destination, overwrite=overwrite)
 
 
-def export_llava(source: str | Path, destination: str | Path, *, overwrite: bool = False) -> None:
+def export_llava(
+    source: str | Path,
+    destination: str | Path,
+    *,
+    overwrite: bool = False,
+    on_progress: Report = lambda share: None,
+) -> None:
     """Write a checkpoint as transformers' own `llava`, which its stock classes load: the same prompts, pixels and logits.
 
     That class never applies Cohere's `logit_scale`, so it is folded into the final norm, whose only weight is a
-    factor. overwrite: another model that is at `destination` is replaced. Raises CheckpointError for four bits, and for a
-    tower or a connector that `llava` does not have; DestinationError or DiskFull, and what `load_model` does.
+    factor. overwrite: another model that is at `destination` is replaced. on_progress: told which share is read. Raises
+    CheckpointError for four bits, and for a tower or a connector that `llava` does not have; DestinationError or DiskFull,
+    and what `load_model` does.
     """
     from transformers import LlavaForConditionalGeneration
 
@@ -151,7 +179,7 @@ def export_llava(source: str | Path, destination: str | Path, *, overwrite: bool
     dtype = stored_dtype(folder)
     needed = bytes_on_disk(folder, dtype)
     claim(destination, sources=places_of(folder), overwrite=overwrite, needed=needed)
-    model, processor = load_model(folder, dtype=dtype), load_processor(folder)
+    model, processor = load_model(folder, dtype=dtype, on_progress=on_progress), load_processor(folder)
     exported_config = _llava_config(config, _image_token(processor)[1])
     with init_empty_weights():
         exported = LlavaForConditionalGeneration(exported_config)

@@ -18,19 +18,25 @@ from maya_core.weights.checkpoint import (
     write_model,
 )
 from maya_core.weights.destination import claim, written
-from maya_core.weights.export import chat_template
+from maya_core.weights.export import Report, chat_template
 from maya_core.weights.gguf_file import Numbers, file_bytes, what_gguf_lacks, write_language_model
 from maya_core.weights.hub import local_folder
 
 
 def export_gguf(
-    source: str | Path, destination: str | Path, *, numbers: Numbers = "f16", overwrite: bool = False
+    source: str | Path,
+    destination: str | Path,
+    *,
+    numbers: Numbers = "f16",
+    overwrite: bool = False,
+    on_progress: Report = lambda share: None,
 ) -> None:
     """Write a checkpoint with its language model as GGUF, which Maya opens as any other model.
 
     numbers: of its matrices: `f16`, or blocks of 32 in eight or four bits. overwrite: another model that is at
-    `destination` is replaced. Raises CheckpointError for four bits of another kind, and for what llama.cpp cannot compute;
-    DestinationError or DiskFull, and what `load_model` does.
+    `destination` is replaced. on_progress: told which share of the language model is written. Raises CheckpointError for
+    four bits of another kind, and for what llama.cpp cannot compute; DestinationError or DiskFull, and what `load_model`
+    does.
     """
     claim(destination, overwrite=overwrite)
     folder = local_folder(source)
@@ -56,4 +62,5 @@ def export_gguf(
             numbers=numbers,
             name=folder.name,
             template=chat_template(processor),
+            on_progress=on_progress,
         )

@@ -7,7 +7,7 @@ file follows its own converter (github.com/ggml-org/llama.cpp, conversion/comman
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from math import prod
 from pathlib import Path
@@ -95,11 +95,12 @@ def write_language_model(
     numbers: Numbers,
     name: str,
     template: str | None = None,
+    on_progress: Callable[[float], None] = lambda share: None,
 ) -> None:
     """Write the language model of a Maya, the table and the norms more exactly where the rest is in four bits.
 
-    state: all of the model's tensors, by our names. name: of the model. template: its prompts, in Jinja. Raises
-    CheckpointError where a number is too large for 16 bits.
+    state: all of the model's tensors, by our names. name: of the model. template: its prompts, in Jinja. on_progress: told
+    which share of the numbers is written. Raises CheckpointError where a number is too large for 16 bits.
     """
     assert what_gguf_lacks(config) is None
     writer = gguf.GGUFWriter(file, ARCHITECTURE)
@@ -115,8 +116,12 @@ def write_language_model(
         writer.write_header_to_file()
         writer.write_kv_data_to_file()
         writer.write_ti_data_to_file()
+        done, total = 0, sum(tensor.numel() for tensor in tensors.values())
         for our_name, tensor in tensors.items():
+            on_progress(done / total)
             writer.write_tensor_data(_packed(our_name, tensor, _type_of(our_name, tensor.shape, numbers)))
+            done += tensor.numel()
+        on_progress(1.0)
     finally:
         writer.close()
 

@@ -27,16 +27,21 @@ LONGEST = 60_000  # ms, for whatever a page does on a busy machine
 
 
 COMPUTER = Computer(kind="cpu", device="", memory=16 * 10**9, free=100 * 10**9, fetched=False)
-# The `maya` command as a program that does nothing: a hub where one token is good, a download of ten pieces.
+# The `maya` command as a program that does nothing: a hub where one token is good and nobody types the code, a download
+# that hangs before the last of ten pieces.
 MAYA = """
 import json, sys, time
+if "--by-code" in sys.argv:
+    print(json.dumps({"address": "https://hub.invalid/device", "code": "ABCD-1234"}), flush=True)
+    time.sleep(60)
 if sys.argv[1] == "login" and input() != "hf_good":
     print(json.dumps({"error": "SignInNeeded"}))
     sys.exit(2)
 if sys.argv[1] == "download":
-    for done in range(1, 11):
+    for done in range(1, 10):
         print(json.dumps({"done": done * 10**9, "size": 10 * 10**9}), flush=True)
         time.sleep(0.2)
+    time.sleep(60)
 """
 
 

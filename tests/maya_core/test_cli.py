@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import replace
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -140,7 +140,7 @@ def test_what_takes_minutes_is_told_before(folder, monkeypatch, capsys):
     """Where a plan brings a model to four bits as it loads."""
     plan = footprint.Plan(device="cpu", dtype=torch.bfloat16, quantization="nf4", needed=1, to_quantize=7_000_000_000)
     monkeypatch.setattr("maya_core.answering.session.best_plan", lambda *_, **__: plan)
-    monkeypatch.setattr(footprint, "seconds_to_quantize", lambda asked: {plan: 640.0}[asked])
+    monkeypatch.setattr(footprint, "seconds_to_quantize", lambda numbers, device: {7_000_000_000: 640.0}[numbers])
     shares = []
     with pytest.raises(SystemError):
         opening.open_session(folder, lambda doing, share: shares.append((doing, share)) or _stop())
@@ -153,13 +153,12 @@ def _stop():
 
 
 def test_seconds_for_four_bits_grow_with_the_numbers(monkeypatch):
-    some = footprint.Plan(device="cpu", dtype=torch.bfloat16, quantization="nf4", needed=1, to_quantize=10**6)
     clock = iter([0.0, 0.5, 10.0, 10.5])
     monkeypatch.setattr(footprint.time, "monotonic", lambda: next(clock))
-    seconds = footprint.seconds_to_quantize(some)
+    seconds = footprint.seconds_to_quantize(10**6, "cpu")
     assert seconds == pytest.approx(0.5 * 10**6 / footprint.SAMPLE)
-    assert footprint.seconds_to_quantize(replace(some, to_quantize=2 * 10**6)) == pytest.approx(2 * seconds)
-    assert footprint.seconds_to_quantize(replace(some, to_quantize=0)) == 0
+    assert footprint.seconds_to_quantize(2 * 10**6, "cpu") == pytest.approx(2 * seconds)
+    assert footprint.seconds_to_quantize(0, "cpu") == 0
 
 
 def test_where_no_terminal_is_lines_tell_what_is_done(monkeypatch, capsys):
@@ -305,6 +304,35 @@ def test_convert_and_export_write_models(folder, monkeypatch, capsys, tmp_path):
     assert load_model(tmp_path / "ours").num_parameters() == load_model(folder).num_parameters()
     maya(monkeypatch, capsys, "export", folder, tmp_path / "stock", "--format", "llava")
     assert '"llava"' in (tmp_path / "stock" / "config.json").read_text()
+
+
+@pytest.mark.parametrize(
+    ("form", "doing"),
+    [
+        (("convert",), "Reading the model"),
+        (("quantize",), "Bringing the model to four bits"),
+        (("export",), "Reading the model"),
+        (("export", "--format", "gguf"), "Writing the language model"),
+    ],
+)
+def test_how_far_writing_a_model_is_is_told(folder, monkeypatch, capsys, tmp_path, form, doing):
+    told = []
+    monkeypatch.setattr(progress, "telling", lambda: nullcontext(lambda *what: told.append(what)))
+    monkeypatch.setattr(footprint, "seconds_to_quantize", lambda numbers, device: 640.0 if numbers else 0.0)
+    monkeypatch.setattr(sys, "argv", ["maya", form[0], str(folder), str(tmp_path / "out"), *form[1:]])
+    cli.main()
+    shares = [what[1] for what in told if what[0] == doing]
+    assert len(shares) > 10
+    assert shares == sorted(shares)
+    assert (told[0], told[-1]) == (("Starting",), ("Writing the model",))
+    assert ("Four bits take about 11 minutes here, once." in capsys.readouterr().err) == (form == ("quantize",))
+
+
+def test_a_program_is_told_how_far_four_bits_are(folder, monkeypatch, capsys, tmp_path):
+    *told, last = maya(monkeypatch, capsys, "quantize", "--as-json", folder, tmp_path / "out").splitlines()
+    shares = [json.loads(line)["done"] for line in told]
+    assert shares == sorted(set(shares))
+    assert (shares[-1], last) == (100, str(tmp_path / "out"))
 
 
 @pytest.mark.parametrize(
