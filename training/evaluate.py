@@ -152,6 +152,7 @@ class _Examination:
 
     def __call__(self, benchmark: "Benchmark", folder: Path) -> str:
         """The file of a run, or what it would take. Raises DataError, EvaluationError, and what the models do."""
+        from training.benchmarks.asking import EvaluationError
         from training.benchmarks.report import markdown
         from training.benchmarks.run import estimate, evaluate, require_judge, write_run
 
@@ -172,6 +173,12 @@ class _Examination:
             done = evaluate(benchmark, folder, model, self.store, judge=judge, on_reply=on_reply, **which)
         file = options.out / f"{benchmark.name}-{_file_name(model.name)}.json"
         write_run(done, file)
+        counts = [one.counts for one in done.languages.values()]
+        if judge and all(one["unjudged"] == one["asked"] for one in counts):
+            raise EvaluationError(
+                f"None of what {judge.name} wrote about {sum(one['asked'] for one in counts)} answers can be read as a "
+                f"judgement; it is in {file}. Take another judge."
+            )
         self.console.print(markdown([done]), markup=False, highlight=False, soft_wrap=True)
         return str(file)
 

@@ -181,7 +181,8 @@ def _pipeline(task: str, model: str) -> Any:
 
 
 def _absent(model: str, error: Exception) -> ToxicityError:
-    return ToxicityError(f"The classifier {model} cannot be loaded ({error}); nothing counts as clean without it.")
+    told = str(error).partition("\n")[0]  # what follows is help of the library's own
+    return ToxicityError(f"The classifier {model} cannot be loaded ({told}); nothing counts as clean without it.")
 
 
 def _known(pipeline: Any, labels: Sequence[str], model: str) -> frozenset[str]:

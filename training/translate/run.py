@@ -100,8 +100,10 @@ def facts(plan: Plan, options: EngineOptions, shard: tuple[int, int]) -> dict[st
 
 
 def take_in(journal: Journal, source: Path, languages: Sequence[str], shard: tuple[int, int], console: Console) -> None:
-    """Read a source into its journal, and tell what is wrong with it."""
+    """Read a source into its journal, and tell what is wrong with it. Raises DataError where there is nothing in it."""
     file = RecordFile(source)
+    if not len(file) and not file.damage:
+        raise DataError(f"{source.name} holds no record; check the path.")
     with console.status(f"reading {escape(source.name)}") as status:
         journal.take_in(
             incoming(file, lambda done: status.update(f"reading record {done:,} of {len(file):,}")),

@@ -103,6 +103,14 @@ def test_of_all_benchmarks_one_that_cannot_be_run_does_not_keep_the_others(exami
     assert read_run(tmp_path / f"pope-{EMBEDDED}.json").benchmark == "pope"
 
 
+def test_a_judge_that_judges_nothing_is_told_and_what_it_wrote_is_kept(examine):
+    with scripted_endpoint(lambda body: "Lovely weather today!") as server:
+        status, run, told = examine("mm-vet", "--limit", "1", "--judge", "J", "--judge-endpoint", server.url)
+    assert status == 2
+    assert "None of what J wrote about 1 answers can be read as a judgement; it is in" in told.err
+    assert run.answers[0]["verdicts"] == ["Lovely weather today!"]
+
+
 def test_a_run_that_is_done_again_asks_nothing(examine, embedded, monkeypatch):
     _, first, _ = examine("gqa", "--limit", "2")
     monkeypatch.setattr(local.LocalModel, "ask", lambda self, requests: iter(range(len(requests))))

@@ -102,6 +102,13 @@ def test_what_cannot_be_is_told_in_a_sentence(tmp_path, capsys, arguments, said)
     assert "secret" not in errors
 
 
+def test_a_source_without_records_is_told(tmp_path, capsys):
+    for name, content in (("empty.json", ""), ("none.json", "[]")):
+        (tmp_path / name).write_text(content)
+        assert main(["run", str(tmp_path / name), "--job", str(tmp_path / "job"), "--model", "x"]) == 2
+        assert capsys.readouterr().err == f"{name} holds no record; check the path.\n"
+
+
 def test_the_sample_is_spread_over_lengths_and_ease(tmp_path):
     from maya_core.learning.record_index import RecordFile
 
