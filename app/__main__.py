@@ -92,7 +92,7 @@ def _serve(options: AppOptions) -> None:
     if is_another:
         running.claim()
     elif address := running.other():
-        print(f"Maya is at {address} already. Another one opens with: maya-app --new")
+        _tell(f"Maya is at {address} already. Another one opens with: maya-app --new")
         if options.browser:
             webbrowser.open(address)
         return
@@ -125,7 +125,7 @@ def _open(options: AppOptions, running: "Running") -> None:
         lan = Lan(local_address(), port) if options.lan else None
 
         def announce(address: str) -> None:
-            print(f"Maya is at {address}", flush=True)
+            _tell(f"Maya is at {address}")
             running.listens_at(int(address.rstrip("/").rsplit(":", 1)[1]))
             if lan:
                 _tell_of(lan, language or settings.load().language)
@@ -152,6 +152,14 @@ def _open(options: AppOptions, running: "Running") -> None:
         _refuse(str(error))
 
 
+def _tell(*lines: str) -> None:
+    """In the terminal; where nobody reads there any more, the page opens all the same."""
+    try:
+        print(*lines, sep="\n", flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def _refuse(sentence: str) -> NoReturn:
     """What the person can mend."""
     print(sentence, file=sys.stderr)
@@ -166,8 +174,8 @@ def _tell_of(lan: "Lan", language: str | None) -> None:
     from maya_core.commands.manner import spoken
 
     if sys.stdout.isatty():
-        print(qr_code_for_terminal(lan.link))
-    print(*told(lan, Say(language or spoken() or SOURCE)), sep="\n", flush=True)
+        _tell(qr_code_for_terminal(lan.link))
+    _tell(*told(lan, Say(language or spoken() or SOURCE)))
 
 
 def stay_private(*, offline: bool) -> None:

@@ -7,7 +7,7 @@ from contextlib import closing, suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from app.engine import Engine
+from app.engine import Engine, Wait
 from app.history import ConversationGone, Entry, History, PictureGone, TurnGone, there
 from app.i18n import later
 from app.plain import shown_plain
@@ -34,7 +34,7 @@ class View:
     half: whether the last answer can be gone on with, or its question be answered after all.
     notice: a sentence of the interface, or the trouble; said in the language that the page speaks when it shows it. One
         that tells the answer's language is said in that.
-    underway: the answer that is being made.
+    underway: the answer that is being made. waits: what its first word waits for, where that can be told.
     """
 
     conversation: str | None
@@ -46,6 +46,7 @@ class View:
     notice: str | MayaError = ""
     answer: Entry | None = None
     underway: "Underway | None" = None
+    waits: Wait | None = None
 
 
 class Underway:
@@ -160,7 +161,7 @@ class Chat:
         underway = Underway(self.history, view, question, begun)
         view = replace(view, underway=underway)
         note: str | MayaError = ""
-        before, started = begun.seconds, time.monotonic()
+        started, waited = time.monotonic(), 0.0
         most = self.settings.most_tokens
         try:
             yield _grown(view, begun)
@@ -174,13 +175,18 @@ class Chat:
             tokens = 0
             with closing(_closable(pieces)) as closed:
                 for piece in closed:
-                    tokens = piece.tokens
-                    seconds = before + time.monotonic() - started
-                    if not underway.grow(piece.text, tokens=begun.tokens + tokens, seconds=seconds):
+                    tokens, seconds = piece.tokens, time.monotonic() - started
+                    waited = waited or (seconds if piece.text else 0.0)
+                    figures = {
+                        "tokens": begun.tokens + tokens,
+                        "seconds": begun.seconds + seconds,
+                        "waited": begun.waited + waited,
+                    }
+                    if not underway.grow(piece.text, **figures):
                         return
                     if piece.left_out:
                         note = later("This conversation is long; the model no longer sees its beginning.")
-                    yield _grown(view, underway.answer)
+                    yield replace(_grown(view, underway.answer), waits=piece.waits)
             underway.end(half=tokens >= most)
         except MayaError as error:
             if self.is_heard() and underway.take_back():
@@ -213,13 +219,8 @@ class Chat:
         return replace(self._view(conversation, self.history.entries(conversation)), revision=revision)
 
     def changed_view(self, conversation: str) -> View:
-        """As `view`, of one that has changed behind the page: with its last answer's figures; empty where it is gone."""
-        revision = self.history.revision(conversation)  # first, as there
-        if not revision:
-            return View(conversation=None)
-        entries = self.history.entries(conversation)
-        answer = next((entry for entry in entries[-1:] if entry.role == "assistant"), None)
-        return replace(self._view(conversation, entries), revision=revision, answer=answer)
+        """As `view`, of one that has changed behind the page; empty where it is gone."""
+        return self.view(conversation if self.history.revision(conversation) else None)
 
     def _view(self, conversation: str | None, entries: Sequence[Entry]) -> View:
         shown = list(_with_turns(entries))
@@ -229,6 +230,7 @@ class Chat:
             shown=[entry for entry, _ in shown],
             turns=tuple(entries[turn].id for _, turn in shown),
             half=_is_half(entries),
+            answer=next((entry for entry in entries[-1:] if entry.role == "assistant"), None),
             notice=PictureGone("A picture's file is gone; add it again.") if gone else "",
         )
 

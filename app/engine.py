@@ -31,18 +31,6 @@ class ConversationBusy(MayaError):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Piece:
-    """What is new of an answer, and how many tokens it has by now. No tokens yet: the answer is still waited for.
-
-    left_out: turns at the conversation's beginning that were too many for the model.
-    """
-
-    text: str = ""
-    tokens: int = 0
-    left_out: int = 0
-
-
-@dataclass(frozen=True, kw_only=True)
 class Loading:
     """How far a model is loaded. share: of its weights; seconds: that four bits take as it loads, 0 where it needs none."""
 
@@ -50,7 +38,35 @@ class Loading:
     seconds: float = 0.0
 
 
-WAITING = Piece()
+@dataclass(frozen=True, kw_only=True)
+class Queued:
+    """ahead: how many questions are answered before."""
+
+    ahead: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Looking:
+    """pictures: how many the question brings, which the model reads before it says a word."""
+
+    pictures: int
+
+
+Wait = Loading | Queued | Looking
+
+
+@dataclass(frozen=True, kw_only=True)
+class Piece:
+    """What is new of an answer, and how many tokens it has by now. No tokens yet: the answer is still waited for.
+
+    left_out: turns at the conversation's beginning that were too many for the model. waits: what for, where that can be
+    told.
+    """
+
+    text: str = ""
+    tokens: int = 0
+    left_out: int = 0
+    waits: Wait | None = None
 
 
 class Engine(Protocol):
@@ -81,8 +97,8 @@ class OneAtATime:
                 raise EngineBusy(f"{len(self._queue)} questions are being answered or wait; ask again in a while.")
             self._queue.append(ticket)
         try:
-            while not self._is_first(ticket):
-                yield WAITING
+            while ahead := self._ahead(ticket):
+                yield Piece(waits=Queued(ahead=ahead))
             pieces = self.engine.stream(messages, temperature=temperature, most_tokens=most_tokens)
             with closing(_closable(pieces)) as closed:
                 yield from closed
@@ -91,9 +107,11 @@ class OneAtATime:
                 self._queue.remove(ticket)
                 self._turn.notify_all()
 
-    def _is_first(self, ticket: object) -> bool:
+    def _ahead(self, ticket: object) -> int:
+        """How many are before it in the queue, a moment later unless it is the first."""
         with self._turn:
-            return self._turn.wait_for(lambda: self._queue[0] is ticket, timeout=PATIENCE)
+            self._turn.wait_for(lambda: self._queue[0] is ticket, timeout=PATIENCE)
+            return self._queue.index(ticket)
 
     @property
     def busy(self) -> int:
@@ -142,11 +160,13 @@ class LocalEngine:
     ) -> Iterator[Piece]:
         loading = self._started()
         while not loading.wait(PATIENCE) or loading.is_left:
-            yield WAITING
+            yield Piece(waits=loading.progress)
             loading = self._started() if loading.is_left else loading
         from maya_core.model.config import GenerationOptions  # only now: the loading thread imports the same libraries
 
         options = GenerationOptions(temperature=temperature, max_new_tokens=most_tokens)
+        if pictures := len(messages[-1].images):
+            yield Piece(waits=Looking(pictures=pictures))
         try:
             for delta in loading.result().deltas(messages, options):
                 yield Piece(text=delta.text, tokens=delta.tokens, left_out=delta.left_out)

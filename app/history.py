@@ -50,7 +50,7 @@ CREATE TABLE IF NOT EXISTS messages (
 );
 CREATE TABLE IF NOT EXISTS turns (
     message INTEGER PRIMARY KEY REFERENCES messages ON DELETE CASCADE,
-    answers INTEGER, replaced INTEGER, half INTEGER NOT NULL DEFAULT 0
+    answers INTEGER, replaced INTEGER, half INTEGER NOT NULL DEFAULT 0, waited REAL NOT NULL DEFAULT 0
 );
 CREATE TABLE IF NOT EXISTS pictures (
     message INTEGER NOT NULL REFERENCES messages ON DELETE CASCADE, file TEXT NOT NULL
@@ -64,9 +64,9 @@ CREATE TRIGGER IF NOT EXISTS forget_words AFTER DELETE ON messages BEGIN
 END;
 """
 # In `turns`, beside messages as an older Maya knows them, answers: the question's id; replaced: the id of the question that
-# was asked in its place; half: an answer that was stopped.
+# was asked in its place; half: an answer that was stopped; waited: seconds until its first word.
 TURNS = """
-SELECT id, role, text, tokens, seconds, coalesce(half, 0) FROM messages LEFT JOIN turns ON message = id
+SELECT id, role, text, tokens, seconds, coalesce(half, 0), coalesce(waited, 0) FROM messages LEFT JOIN turns ON message = id
 WHERE conversation = ? AND replaced IS NULL ORDER BY coalesce(answers, id), id
 """
 
@@ -118,14 +118,15 @@ class Conversation:
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
-    """One turn. pictures: files of the store, on the user's turns; tokens, seconds: of the assistant's; half: whether it was
-    stopped before its end; id: of a turn that is kept."""
+    """One turn. pictures: files of the store, on the user's turns; tokens, seconds: of the assistant's, and waited: those
+    until its first word; half: whether it was stopped before its end; id: of a turn that is kept."""
 
     role: Role
     text: str
     pictures: tuple[Path, ...] = ()
     tokens: int = 0
     seconds: float = 0.0
+    waited: float = 0.0
     half: bool = False
     id: int = field(default=0, compare=False)
 
@@ -146,6 +147,7 @@ class History:
             with self._open() as database:
                 database.execute("PRAGMA journal_mode = WAL")
                 database.executescript(SCHEMA)
+                _widen(database)
                 _index_anew(database)
                 for (question,) in database.execute("SELECT DISTINCT replaced FROM turns").fetchall():
                     _leave_unanswered(database, question)  # Maya ended while it was being answered
@@ -232,8 +234,17 @@ class History:
             rows = database.execute(TURNS, (conversation,)).fetchall()
             files = {key: self._files(database, key) for key, *_ in rows}
         entries = [
-            Entry(role=role, text=text, pictures=files[key], tokens=tokens, seconds=seconds, half=bool(half), id=key)
-            for key, role, text, tokens, seconds, half in rows
+            Entry(
+                role=role,
+                text=text,
+                pictures=files[key],
+                tokens=tokens,
+                seconds=seconds,
+                waited=waited,
+                half=bool(half),
+                id=key,
+            )
+            for key, role, text, tokens, seconds, half, waited in rows
         ]
         with self._change:
             unsaved = [(turn, answer) for turn, (of, answer) in self._unsaved.items() if of == conversation]
@@ -276,7 +287,10 @@ class History:
             (conversation, entry.role, _unbroken(entry.text), entry.tokens, entry.seconds),
         ).lastrowid
         assert added is not None
-        database.execute("INSERT INTO turns (message, answers, half) VALUES (?, ?, ?)", (added, answers, entry.half))
+        database.execute(
+            "INSERT INTO turns (message, answers, half, waited) VALUES (?, ?, ?, ?)",
+            (added, answers, entry.half, entry.waited),
+        )
         database.executemany("INSERT INTO pictures VALUES (?, ?)", [(added, one.name) for one in entry.pictures])
         database.execute("INSERT INTO words (rowid, folded) VALUES (?, ?)", (added, _folded(entry.text)))
         database.execute("UPDATE conversations SET updated = ? WHERE id = ?", (time.time(), conversation))
@@ -568,6 +582,12 @@ def _unbroken(text: str) -> str:
 def _folded(text: str) -> str:
     """What `fold` makes of it; remembered, for every title is compared in every search."""
     return fold(_unbroken(text))
+
+
+def _widen(database: sqlite3.Connection) -> None:
+    """A database of an older Maya gets what it had no place for."""
+    if "waited" not in {name for _, name, *_ in database.execute("PRAGMA table_info(turns)")}:
+        database.execute("ALTER TABLE turns ADD COLUMN waited REAL NOT NULL DEFAULT 0")
 
 
 def _index_anew(database: sqlite3.Connection) -> None:

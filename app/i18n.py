@@ -206,10 +206,15 @@ def in_digits(text: str, language: str, *, native_digits: bool) -> str:
     return text.translate({ord("0") + digit: zero + digit for digit in range(10)})
 
 
-def format_whole(number: int, language: str, *, native_digits: bool = False) -> str:
+def format_whole(number: float, language: str, *, native_digits: bool = False) -> str:
     """12345 -> 12,345, 12 345 or 12.345"""
     written = format_decimal(number, locale=get_language(language).locale)
     return in_digits(written, language, native_digits=native_digits)
+
+
+def format_number(number: float, language: str, *, native_digits: bool = False) -> str:
+    """45.6 -> 46, 4.56 -> 4.6 or 4,6"""
+    return format_whole(round(number, 1 if number < 10 else None), language, native_digits=native_digits)
 
 
 def format_seconds(seconds: float, language: str, *, native_digits: bool = False) -> str:

@@ -109,7 +109,7 @@ def open_page(
             ssr_mode=False,
             _frontend=False,  # or it gives up where a busy computer takes more than 3 seconds to answer itself
             footer_links=[],
-            pwa=True,  # a browser can install it
+            pwa=True,  # a browser can install it; no service worker, for this server is there without a network
             favicon_path=ICON,
             theme=gr.themes.Default(primary_hue="indigo", font=["Noto Sans", "sans-serif"], font_mono=["monospace"]),
             app_kwargs=app_options,

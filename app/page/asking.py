@@ -11,8 +11,9 @@ import gradio as gr
 from app.answers import Following
 from app.chat import EMPTY, Chat, Typed, View
 from app.engine import ConversationBusy
-from app.i18n import tell, translate
+from app.i18n import Say, tell
 from app.page.conversation import Conversation, Seen, Told
+from app.page.figures import took_told, waiting_told
 from app.page.head import GIVE_BACK, TAKE_EDITED, TAKE_QUESTION
 from app.page.question_box import BUSY, IDLE, QuestionBox
 from app.page.services import Services
@@ -39,11 +40,11 @@ class Asking:
             conversation.current,
             conversation.told,
             conversation.notice,
-            question_box.statistics,
+            conversation.figures,
         ]
 
     def wire(self, language: Any, then: dict[str, Any]) -> None:
-        """then: the event after each answer."""
+        """then: the event after each answer, and as another conversation than before is asked."""
         box, current, chatbot = self.question_box, self.conversation.current, self.conversation.chatbot
         question = box.question
         # Whether a page may be given an answer is decided by `answers`: gradio would pass over a question that comes while
@@ -74,10 +75,11 @@ class Asking:
             answer.then(
                 self.settle,
                 [self.answered, current, self.conversation.told, language],
-                [question, *self.conversation.shown, self.conversation.notice, box.statistics],
+                [question, *self.conversation.shown, self.conversation.notice, self.conversation.figures],
                 **HIDDEN,
             )
             answer.then(**then)
+        self.answered.change(**then)  # a new conversation has its place in the list, and its address, before its answer
         for answer in asked:  # it did not come to the server
             answer.failure(None, [question, box.asked], [question, box.asked], js=GIVE_BACK)
         question.stop(self.stop, outputs=[question], **HIDDEN)
@@ -213,7 +215,7 @@ class Asking:
         yield self._unchanged | kept
 
     def _seen(self, view: View, buttons: Mapping[str, bool], code: str) -> Updates:
-        told = Told(notice=view.notice, answer=view.answer)
+        told = Told(notice=view.notice, answer=view.answer, waits=view.waits)
         return {
             self.answered: view.conversation,
             self.question_box.question: gr.update(**buttons),
@@ -225,8 +227,10 @@ class Asking:
         }
 
     def _tell(self, told: Told, code: str, *, busy: bool) -> Updates:
-        figures = self.question_box.figures(told.answer, code)
-        return {
-            self.conversation.notice: tell(told.notice, code),
-            self.question_box.statistics: figures or (translate("Thinking…", code) if busy else ""),
-        }
+        say, native, answer = Say(code), self.services.kept.load().native_digits, told.answer
+        figures = ""
+        if busy and not (answer and answer.text):
+            figures = waiting_told(told.waits, say, native_digits=native)
+        elif not busy:
+            figures = took_told(answer, say, native_digits=native)
+        return {self.conversation.notice: tell(told.notice, code), self.conversation.figures: figures}

@@ -5,9 +5,10 @@ from typing import Any
 
 import gradio as gr
 
-from app.i18n import later, tell
+from app.i18n import Say, later, tell
 from app.page.conversation import Conversation, Told
 from app.page.conversation_list import ConversationList
+from app.page.figures import took_told
 from app.page.head import EMPTY_BOX, PICK, PICKED
 from app.page.question_box import IDLE, QuestionBox
 from app.page.services import Services
@@ -37,7 +38,7 @@ class Browsing:
             *conversation.shown,
             conversation.told,
             conversation.notice,
-            question_box.statistics,
+            conversation.figures,
             undo_bar.bar,
             *top.heading,
         ]
@@ -97,14 +98,15 @@ class Browsing:
         conversation = None if is_gone else conversation or None
         view = self.services.chat().view(conversation)
         notice = later("This conversation is no longer here.") if is_gone else view.notice
+        native = self.services.kept.load().native_digits
         is_busy = conversation is not None and self.services.answers.is_busy(conversation)
         return {
             self.question_box.question: gr.update(**IDLE),
             **self.conversation.showing(view, is_busy=is_busy),
             self.conversation.chatbot: gr.update(value=view.shown),
-            self.conversation.told: Told(notice=notice),
+            self.conversation.told: Told(notice=notice, answer=view.answer),
             self.conversation.notice: tell(notice, code),
-            self.question_box.statistics: "",
+            self.conversation.figures: took_told(view.answer, Say(code), native_digits=native),
             self.undo_bar.bar: gr.update(visible=False),
             **self.top.headed(conversation, code),
         }

@@ -103,7 +103,7 @@ class Page:
         self.top = TopBar(self.services, self.words)
         self.undo_bar = UndoBar(self.words)
         self.conversation = Conversation(self.words)
-        self.question_box = QuestionBox(self.services, self.words)
+        self.question_box = QuestionBox(self.words)
 
     def wire(self, blocks: gr.Blocks) -> None:
         """blocks: whose loading begins a visit."""
@@ -134,7 +134,7 @@ class Page:
             *listing,
             self.top.actions,
             self.conversation.notice,
-            self.question_box.statistics,
+            self.conversation.figures,
             self.undo_bar.told,
             *self.words.components,
         }

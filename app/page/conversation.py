@@ -7,6 +7,7 @@ from typing import Any
 import gradio as gr
 
 from app.chat import Typed, View
+from app.engine import Wait
 from app.history import Entry
 from app.i18n import Say
 from app.page.updates import Updates
@@ -17,10 +18,11 @@ from maya_core.errors import MayaError
 
 @dataclass(frozen=True, kw_only=True)
 class Told:
-    """A notice, and the answer whose figures are given; whatever the language."""
+    """A notice, the answer whose figures are given, and what it waits for; whatever the language."""
 
     notice: str | MayaError = ""
     answer: Entry | None = None
+    waits: Wait | None = None
 
 
 NOTHING = Told()
@@ -61,9 +63,9 @@ class Seen:
 
 class Conversation:
     """current: the id of the conversation that is shown, of each open page; None before the first question. told: what is
-    said of it, to say it again in another language. seen: `Seen`, for the page's script and back from it. unfinished: below
-    an answer that can be gone on with. follow: pressed by the script when another page has changed the conversation.
-    shown: the components of `showing`."""
+    said of it, to say it again in another language. seen: `Seen`, for the page's script and back from it. figures: what the
+    last answer waits for, or took. unfinished: below an answer that can be gone on with. follow: pressed by the script when
+    another page has changed the conversation. shown: the components of `showing`."""
 
     def __init__(self, words: Words) -> None:
         self.current, self.told = gr.State(None), gr.State(NOTHING)
@@ -89,6 +91,7 @@ class Conversation:
         self.edit = gr.Button(visible="hidden", elem_id="maya-edit")
         self.seen = gr.Textbox(visible="hidden", elem_id="maya-seen")
         self.follow = gr.Button(visible="hidden", elem_id="maya-follow")
+        self.figures = gr.HTML(elem_id="maya-figures")
         with gr.Row(elem_id="maya-unfinished", visible=False) as self.unfinished:
             words.add(gr.Markdown(), lambda say, _: {"value": say("This answer is not finished.")})
             self.go_on = words.add(

@@ -6,18 +6,17 @@ from typing import Any
 
 import gradio as gr
 
-from app.engine import Loading
 from app.i18n import (
     Say,
     describe_error,
     format_bytes,
     format_memory,
-    format_minutes,
     format_seconds,
     format_share,
     translate,
 )
 from app.models import ADVISED_MEMORY, LICENCES, PUBLISHED_BYTES, SMALL_BYTES, Computer
+from app.page.figures import loading_told
 from app.page.services import Services
 from app.page.updates import HIDDEN, Updates
 from app.page.words import Words
@@ -27,7 +26,6 @@ from maya_core.errors import MayaError, RepositoryGated, SignInNeeded
 
 HUB = "https://huggingface.co"
 TOLD_EVERY = 0.5  # seconds
-LONG = 60.0  # seconds of loading that are told before
 EMBEDDED, FOLDER = "embedded", "folder"
 CHOICES = (EMBEDDED, PUBLISHED, FOLDER)
 
@@ -112,7 +110,7 @@ class ModelPanel:
         models, say = self.services.models, Say(code)
         models.prepare()
         while loading := models.loading():
-            yield _loading_told(loading, say, self.services.kept.load())
+            yield loading_told(loading, say, native_digits=self.services.kept.load().native_digits)
             time.sleep(TOLD_EVERY)
         yield self._told(say, self.services.kept.load())
 
@@ -300,18 +298,6 @@ class ModelPanel:
             size=size(PUBLISHED_BYTES),
         )
         return f"{ready}\n\n{offer}"
-
-
-def _loading_told(loading: Loading, say: Say, now: Settings) -> str:
-    """How far the model is loaded, and how long four bits take where it comes to them only now."""
-    native = now.native_digits
-    share = format_share(loading.share, say.language, native_digits=native)
-    told = say("The model is loading: {share} is there.", share=share)
-    if loading.seconds < LONG:
-        return told
-    minutes = format_minutes(loading.seconds, say.language, native_digits=native)
-    slow = say("It comes to four bits meanwhile, which takes about {minutes} on this computer.", minutes=minutes)
-    return f"{told}\n\n{slow}"
 
 
 def _model_names(say: Say) -> tuple[str, str, str]:

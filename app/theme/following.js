@@ -72,7 +72,7 @@
   }
 
   // What is told on the page is told to those who cannot see it.
-  const TOLD = "#maya-notice, #maya-undo, #maya-unfinished, #maya-model-notice";
+  const TOLD = "#maya-notice, #maya-figures, #maya-undo, #maya-unfinished, #maya-model-notice";
   const liven = (one) => { if (one.role !== "status") Object.assign(one, { role: "status", ariaLive: "polite" }); };
 
   new MutationObserver(() => {

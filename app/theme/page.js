@@ -88,14 +88,29 @@
     while (walker.nextNode()) if (walker.currentNode.textContent.trim()) word(walker.currentNode);
   }
 
+  // What the last answer waits for, or took, stands below it: a part of gradio's that is moved there, and opened or closed as
+  // the one before.
+  let figures = null, areFiguresOpen = false;
+  function placeFigures() {
+    figures = document.getElementById("maya-figures") ?? figures;
+    const talk = document.querySelector("#maya-conversation .message-wrap");
+    if (talk && figures && figures.parentElement !== talk) talk.append(figures);
+    figures?.querySelectorAll("details").forEach((one) => { one.open = areFiguresOpen; });
+  }
+  document.addEventListener("click", (event) => {
+    const details = event.target.closest("#maya-figures summary")?.parentElement;
+    if (details) areFiguresOpen = !details.open;
+  });
+
   function markAll() {
+    placeFigures();
     // Only a hint for the file picker: what a file is, the server sees by its content, and says it in the chosen language.
     document.querySelectorAll("#maya-question input[type=file]").forEach((input) => { input.accept = "image/*"; });
     document.querySelectorAll(TEXTS).forEach(mark);
     labelAll();
     const direction = document.documentElement.dir || "ltr";
     document.querySelectorAll(".block[dir], .block [data-testid][dir], textarea, input").forEach((block) => {
-      const keptAsItIs = ".message, .maya-editor, #maya-title, #maya-list, #maya-translation textarea";
+      const keptAsItIs = ".message, .maya-editor, #maya-title, #maya-list *, #maya-translation textarea";
       if (block.dir !== direction && !block.closest(keptAsItIs)) block.dir = direction;
     });
   }

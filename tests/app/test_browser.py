@@ -148,7 +148,7 @@ def test_drop_a_picture_ask_and_ask_again_in_every_script(open_page, embedded, a
     assert direction(page.locator("#maya-question textarea")) == get_language(code).direction
     fonts = page.evaluate("[...document.fonts].filter(font => font.status === 'loaded').map(font => font.family)")
     assert any(FONTS[code] in font for font in fonts)
-    assert page.locator("#maya-statistics").inner_text().strip()
+    page.locator("#maya-figures summary").wait_for()
     assert (page.foreign, page.errors) == ([], [])
 
 
@@ -502,14 +502,20 @@ def test_an_example_is_asked_with_one_click(open_page, site):
 def test_it_fits_a_telephone(open_page, site, code):
     key = site.history.create("A title that is far too long for a small screen, and goes on and on")
     site.history.append(key, Entry(role="user", text="x" * 300))
+    site.engine.answer = lambda messages: ["word " * 400]
     page = open_page(site, code, width=390, height=800)
     ask(page, "What is this?", ROOT / "assets" / "examples" / "1.png")
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     side = page.locator("#maya-side")
     assert not side.is_visible()
+    page.locator("#maya-conversation .bubble-wrap").evaluate("one => { one.scrollTop = 0; }")
+    arrow = page.locator("#maya-conversation .scroll-down-button-container").bounding_box()  # back to the end
     page.locator("#maya-menu").click()
     side.wait_for()
     settled(page)
+    middle = [arrow["x"] + arrow["width"] / 2, arrow["y"] + arrow["height"] / 2]
+    assert page.evaluate("at => Boolean(document.elementFromPoint(...at).closest('#maya-side'))", middle)
+    assert page.locator("#maya-list").evaluate("one => getComputedStyle(one).direction") == get_language(code).direction
     box = side.bounding_box()
     assert box["x"] >= 0
     assert box["x"] + box["width"] <= 390

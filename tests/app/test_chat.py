@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from app.chat import EMPTY, Chat, answer_languages, to_messages
-from app.engine import OneAtATime
+from app.engine import Looking, OneAtATime, Piece, Queued
 from app.history import Entry, History, HistoryLocked, PictureGone, TurnGone
 from app.i18n import tell, translate
 from app.settings import Settings
@@ -50,6 +50,22 @@ def test_the_answer_grows_piece_by_piece_and_is_kept(photo, history):
     assert (question.text, answer.text, answer.tokens) == ("यह क्या है?", "यह कुत्ता है।", 4)
     assert history.title(key) == "यह क्या है?"
     assert open_image(question.pictures[0]).tobytes() == open_image(photo).tobytes()
+
+
+def test_what_an_answer_waits_for_is_told_and_how_long_it_did(photo, history, monkeypatch):
+    clock = iter(range(100))
+    monkeypatch.setattr("app.chat.time.monotonic", lambda: next(clock))
+
+    class Waits(ScriptedEngine):
+        def stream(self, messages, **options):
+            yield Piece(waits=Queued(ahead=2))
+            yield Piece(waits=Looking(pictures=1))
+            yield from super().stream(messages, **options)
+
+    views = list(chat(Waits("A ", "dog."), history).ask(None, {"text": "What?", "files": [photo]}))
+    assert [view.waits for view in views] == [None, Queued(ahead=2), Looking(pictures=1), None, None, None]
+    answer = history.entries(views[-1].conversation)[-1]
+    assert (answer.waited, answer.seconds) == (3, 4)
 
 
 def test_a_second_question_keeps_the_picture(photo, history):

@@ -23,7 +23,7 @@ def test_maya_is_what_is_tested_here():
 def test_chat_answers_what_comes_through_a_pipe_and_keeps_it_where_the_page_looks(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("app.settings.data_folder", lambda: tmp_path / "data")
     monkeypatch.setattr("app.settings.settings_file", lambda: tmp_path / "settings.json")
-    monkeypatch.setattr(sys, "stdin", io.StringIO(f"{PHOTO} यह क्या है?\n/सूची\n"))
+    monkeypatch.setattr(sys, "stdin", io.StringIO(f"{PHOTO} यह क्या है?\r\n/सूची\r\n", newline=""))
     monkeypatch.setattr(sys, "argv", ["maya", "chat", "--lang", "hi"])
     command.main()
     out, err = capsys.readouterr()

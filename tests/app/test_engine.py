@@ -6,7 +6,7 @@ import time
 import pytest
 import torch
 
-from app.engine import WAITING, EngineBusy, Loading, LocalEngine, OneAtATime, Piece
+from app.engine import EngineBusy, Loading, LocalEngine, Looking, OneAtATime, Piece, Queued
 from maya_core.answering import session as sessions_module
 from maya_core.answering.footprint import Plan
 from maya_core.answering.session import Delta
@@ -48,7 +48,7 @@ def test_who_waits_can_leave_and_too_many_are_told():
     first = queue.stream(QUESTION)
     assert next(first) == Piece(text="a", tokens=1)
     second = queue.stream(QUESTION)
-    assert next(second) == WAITING
+    assert next(second) == Piece(waits=Queued(ahead=1))
     with pytest.raises(EngineBusy):
         next(queue.stream(QUESTION))
     second.close()
@@ -99,9 +99,11 @@ def test_a_question_waits_for_the_model_to_load(monkeypatch):
     monkeypatch.setattr(sessions_module, "load_best", lambda model, on_progress, **_: gate.wait(30) and session)
     engine = LocalEngine()
     pieces = engine.stream((Message(role="user", text="What?", images=(picture(),)),), most_tokens=3)
-    assert next(pieces) == WAITING
+    assert next(pieces) == Piece(waits=Loading())
     gate.set()
-    assert [piece for piece in pieces if piece != WAITING][-1].tokens == 3
+    told = [piece for piece in pieces if piece.waits != Loading()]
+    assert told[0] == Piece(waits=Looking(pictures=1))
+    assert [piece.tokens for piece in told[1:]] == [1, 2, 3]
 
 
 def test_how_far_a_model_is_loaded_is_known_until_it_is_there(monkeypatch):
@@ -151,8 +153,8 @@ def test_a_model_that_is_left_while_it_loads_loads_no_further_and_who_waits_gets
     monkeypatch.setattr(sessions_module, "load_best", load)
     engine = LocalEngine("large")
     pieces = engine.stream((Message(role="user", text="What?", images=(picture(),)),), most_tokens=3)
-    assert next(pieces) == WAITING
+    assert isinstance(next(pieces).waits, Loading)
     engine.use("small")
-    assert [piece for piece in pieces if piece != WAITING][-1].tokens == 3
+    assert list(pieces)[-1].tokens == 3
     assert not [thread for thread in threading.enumerate() if thread.name == "maya-load"]
     assert loaded == ["small"]

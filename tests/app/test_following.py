@@ -1,11 +1,13 @@
 """Pages that follow each other, and answers that go on when nobody looks, in Chromium."""
 
 import random
+import threading
 from pathlib import Path
 
 import pytest
 
 from app.i18n import Say, translate
+from tests.app.conftest import LONGEST
 from tests.app.test_browser import MESSAGES, add_picture, ask, finished, is_well, send, settled, until
 
 pytestmark = [
@@ -55,16 +57,26 @@ def test_another_page_sees_the_answer_come_stops_it_and_either_goes_on(open_page
 
 
 def test_an_answer_goes_on_behind_a_reload(open_page, site):
-    site.engine.rate, site.engine.answer = 20, lambda messages: WORDS[:60]
+    is_reloaded = threading.Event()
+
+    def answer(messages):
+        yield from WORDS[:3]
+        assert is_reloaded.wait(LONGEST)
+        yield from WORDS[3:60]
+
+    site.engine.answer = answer
     page = open_page(site, "en")
     add_picture(page, EXAMPLES / "1.png")
     send(page, "Talk")
     bot(page).get_by_text("word2 ").wait_for()
+    [conversation] = site.history.conversations()
+    page.wait_for_function("address => location.pathname === address", arg=f"/c/{conversation.id}")
+    page.get_by_role("radio", name="Talk").wait_for(state="attached")  # in the list
     page.reload()
-    open_first(page)
+    bot(page).get_by_text("word2 ").wait_for()
+    is_reloaded.set()
     bot(page).get_by_text("word59").wait_for()
     finished(page)
-    [conversation] = site.history.conversations()
     assert [entry.half for entry in site.history.entries(conversation.id)] == [False, False]
 
 

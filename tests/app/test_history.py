@@ -90,13 +90,22 @@ def talk(history, *texts, photo=None):
 
 def test_what_was_said_is_there_after_a_restart(history, photo):
     key = talk(history, "What?", "A dog.", photo=photo)
-    history.append(key, Entry(role="assistant", text="Sure.", tokens=7, seconds=1.5))
+    history.append(key, Entry(role="assistant", text="Sure.", tokens=7, seconds=1.5, waited=0.5))
     again = History(history.folder)
     assert again.entries(key) == history.entries(key)
-    assert [(entry.role, entry.text, entry.tokens, entry.seconds) for entry in again.entries(key)][-1] == (
-        "assistant", "Sure.", 7, 1.5
-    )  # fmt: skip
+    last = again.entries(key)[-1]
+    assert (last.role, last.text, last.tokens, last.seconds, last.waited) == ("assistant", "Sure.", 7, 1.5, 0.5)
     assert [one.title for one in again.conversations()] == ["What?"]
+
+
+def test_a_history_of_an_older_maya_is_read_and_goes_on(history):
+    key = talk(history, "What?", "A dog.")
+    before = history.entries(key)
+    with sqlite3.connect(history.folder / "history.sqlite") as database:
+        database.execute("ALTER TABLE turns DROP COLUMN waited")
+    again = History(history.folder)
+    assert again.entries(key) == before
+    talk(again, "And?", "A cat.")
 
 
 def plain(text):

@@ -22,6 +22,7 @@ from app.i18n import (
     format_memory,
     format_minutes,
     format_moment,
+    format_number,
     format_seconds,
     format_share,
     format_time,
@@ -83,11 +84,9 @@ def test_every_plural_form_of_a_language_is_there_and_chosen_by_its_rule(code):
 
 
 def test_russian_counts_as_russians_do():
-    words = ("{count} token, {rate} a second, {seconds}", "{count} tokens, {rate} a second, {seconds}")
-    shown = [
-        Say("ru").number(*words, n, count=str(n), rate="5", seconds="1 c").split(",")[0] for n in (1, 3, 5, 11, 21)
-    ]
-    assert shown == ["1 токен", "3 токена", "5 токенов", "11 токенов", "21 токен"]
+    words = ("{count} question is answered before yours.", "{count} questions are answered before yours.")
+    shown = [Say("ru").number(*words, n, count=str(n)).split("ещё ")[1] for n in (1, 3, 5, 11, 21)]
+    assert shown == ["1 вопрос.", "3 вопроса.", "5 вопросов.", "11 вопросов.", "21 вопрос."]
 
 
 def test_numbers_and_days_are_written_as_the_language_does():
@@ -100,6 +99,7 @@ def test_numbers_and_days_are_written_as_the_language_does():
     assert format_whole(42, "ar", native_digits=True) == "٤٢"
     assert format_whole(42, "ur", native_digits=True) == "۴۲"
     assert format_whole(42, "ja", native_digits=True) == "42"
+    assert [format_number(number, "fr") for number in (45.6, 4.56, 4.04, 4)] == ["46", "4,6", "4", "4"]
     assert [format_seconds(seconds, "en") for seconds in (2.34, 0.04)] == ["2.3 sec", "40 ms"]
     assert [format_minutes(seconds, "en") for seconds in (10.0, 640.0)] == ["1 min", "11 min"]
     assert format_minutes(640.0, "bn", native_digits=True).startswith("১১")

@@ -2,7 +2,7 @@
 
 import re
 
-from app.page.head import STYLES, THEME
+from app.page.head import STYLES, THEME, page_head
 
 # What has its place in the scale: distances and corners, sizes of type, colours, times.
 MEASURED = re.compile(
@@ -11,6 +11,10 @@ MEASURED = re.compile(
 )
 NUMBER = re.compile(r"(?<![\w#-])-?\d*\.?\d+(?:px|rem|s|ms|em)\b|#[0-9a-f]{3,8}\b|\b(?:rgb|hsl|oklch)a?\(")
 FREE = {"0.5em", "100vmax"}  # in proportion to the words that they stand beside; all of the window
+
+
+def test_style_script_and_words_of_our_own_come_at_once():
+    assert len(page_head().encode()) < 300_000  # bytes
 
 
 def test_styles_are_made_of_the_scale_alone():

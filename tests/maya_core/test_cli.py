@@ -75,8 +75,9 @@ def test_a_picture_or_a_question_comes_through_a_pipe(folder, monkeypatch, capsy
     expected = maya(monkeypatch, capsys, "ask", photo, "What?", *options)
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(photo.read_bytes())))
     assert maya(monkeypatch, capsys, "ask", "-", "What?", *options) == expected
-    monkeypatch.setattr(sys, "stdin", io.StringIO("What?\n"))
-    assert maya(monkeypatch, capsys, "ask", photo, "-", *options) == expected
+    for end in ("\n", "\r\n"):  # as Windows ends lines
+        monkeypatch.setattr(sys, "stdin", io.StringIO(f"What?{end}", newline=""))
+        assert maya(monkeypatch, capsys, "ask", photo, "-", *options) == expected
 
 
 @pytest.fixture
@@ -109,7 +110,7 @@ def test_a_folder_is_answered_into_a_table_which_a_later_run_goes_on_with(folder
     assert a["answer"] == below["answer"] == alone
     assert (a["question"], a["language"], a["error"], broken["answer"]) == ("What?", "en", "", "")
     assert broken["error"]
-    Path("questions.txt").write_text("What?\n\nیہ کیا ہے؟\n", "utf-8")
+    Path("questions.txt").write_bytes("What?\r\n\r\nیہ کیا ہے؟\r\n".encode())  # as Windows ends lines
     shutil.rmtree("album/below")
     Path("album/broken.jpg").unlink()
     maya(monkeypatch, capsys, "ask", "album/*", "--questions", "questions.txt", "--out", "out.csv", *options)

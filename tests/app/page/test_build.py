@@ -27,7 +27,7 @@ from tests.tiny import picture
 
 pytestmark = pytest.mark.filterwarnings("default")  # what gradio warns about is its own
 UNEXPECTED = SENTENCES[Unexpected]
-FOUNDATIONS = {"head", "services", "sheltered", "updates", "words"}
+FOUNDATIONS = {"figures", "head", "services", "sheltered", "updates", "words"}
 ACROSS = {"__init__", "asking", "browsing", "build"}
 REQUEST = SimpleNamespace(session_hash="visit", headers={"accept-language": "ur"})
 
@@ -182,16 +182,16 @@ def test_a_question_that_comes_while_an_answer_goes_on_comes_back(built, photo):
 
 def test_an_answer_and_what_is_told_of_it_go_on_in_another_language(built, photo):
     page, _, _ = built
-    box, spoken = page.question_box, "ur"
+    figures, spoken = page.conversation.figures, "ur"
     page.services.engine.rate = 2
     views = page.asking.ask({"text": "?", "files": [photo]}, None, "en", REQUEST)
     first = next(views)
-    assert first[box.statistics] == "Thinking…"
+    assert first[figures] == "Thinking…"
     said = page.speak(spoken, "", None, first[page.conversation.told], None, REQUEST)
-    assert said[box.statistics] == translate("Thinking…", spoken)
+    assert said[figures] == translate("Thinking…", spoken)
     *_, last, _ = views
-    told = last[page.conversation.told]
-    assert last[box.statistics] == box.figures(told.answer, spoken) != box.figures(told.answer, "en")
+    assert translate("Words a second: {rate}", spoken).split("{")[0] in last[figures]
+    assert page.browsing.open(last[page.conversation.current], spoken, REQUEST)[figures] == last[figures]
     trouble = Told(notice=PromptEmpty(""))
     said = page.speak("hi", "", None, trouble, None, REQUEST)
     assert said[page.conversation.notice] == translate("Type a question first.", "hi")
