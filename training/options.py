@@ -74,6 +74,8 @@ class StageOptions:
         require(self.patience is None or self.patience >= 1, "patience", "at least 1", self.patience)
         ratio = self.loraplus_ratio
         require(ratio is None or 0 < ratio < float("inf"), "loraplus_ratio", "finite, and above 0", ratio)
+        if (share := _number(self.validation)) is not None and not Path(self.validation or "").exists():
+            require(0 < share < 1, "validation", "a file, or a share above 0 and below 1", share)
         parse_columns(self.columns)
         if isinstance(self.data, tuple):  # and not what is yet to be given
             self.sources  # noqa: B018  (their weights can be read)
@@ -97,11 +99,8 @@ class StageOptions:
     @property
     def held_out_share(self) -> float | None:
         """What --validation says where it is a share of the data."""
-        try:
-            share = float(self.validation or "")
-        except ValueError:
-            return None
-        return share if 0 < share < 1 else None
+        share = _number(self.validation)
+        return share if share is not None and 0 < share < 1 else None
 
     @property
     def run_dir(self) -> Path:
@@ -155,6 +154,13 @@ class StageOptions:
         return adapters.base_of(local_folder(self.model)) if self.adapter == "continue" else self.model
 
 
+def _number(written: str | None) -> float | None:
+    try:
+        return float(written or "")
+    except ValueError:
+        return None
+
+
 def check_options(options: StageOptions) -> None:
     """MayaError for options that contradict each other, or would say nothing."""
     recipe, rates, model = options.recipe, options.recipe.train.learning_rates, options.model
@@ -172,6 +178,8 @@ def check_options(options: StageOptions) -> None:
     _check_adapter(options)
     if options.split is not None and not any(source.path.is_dir() for source in options.sources):
         raise MayaError("--split is of a folder of files, and --data names files themselves; leave it out.")
+    if not options.images.is_dir():
+        raise MayaError(f"There is no folder {options.images}; give --images the folder that the pictures are in.")
     if options.validation is None and (options.validate_every, options.validate_answers) != MEASURED:
         raise MayaError(
             "--validate-every and --validate-answers are of what is held out; give --validation with a file, or a share "

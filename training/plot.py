@@ -2,7 +2,7 @@
 learning rate and throughput."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,13 +10,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 from maya_core.errors import MayaError
-from maya_core.languages import LANGUAGES
+from maya_core.languages import CODES, get_language
 from maya_core.learning.metrics import ALL, METRICS, read_records
 from maya_core.weights.durable import file_written
 from training.command import STOPPED, ended
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.lines import Line2D
+
+_HELD_OUT = {"ls": "--", "marker": "o"}  # how it is drawn
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,25 +31,20 @@ class PlotOptions:
 
 
 def plot(records: Sequence[dict[str, Any]], out: Path, title: str) -> None:
-    """Panels over the steps of a run: loss, answers where they were measured, rate, speed."""
+    """Panels over the steps of a run: loss, answers where they were measured, rate, speed. Dashed is what is held out; where
+    its loss was lowest, the result's weights are from."""
     import matplotlib.pyplot as plt
 
     has_answers = any(record.get("exact_match") for record in records)
     heights = (3, 2, 1, 1) if has_answers else (3, 1, 1)
     figure, axes = plt.subplots(
-        len(heights), 1, figsize=(9, 3 + 1.4 * sum(heights)), sharex=True, height_ratios=heights, layout="constrained"
+        len(heights), 1, figsize=(10, 3 + 1.4 * sum(heights)), sharex=True, height_ratios=heights, layout="constrained"
     )
     loss, *more, rate, speed = axes
+    _plot_losses(loss, records)
     for answers in more:
         _plot_answers(answers, records)
     steps = [record["step"] for record in records]
-    _plot_languages(loss, records, "loss_by_language", lw=1)
-    learnt = [(record["step"], record["loss"]) for record in records if record["loss"] is not None]
-    if learnt:
-        loss.plot(*zip(*learnt, strict=True), color="black", lw=2, label="all")
-    _plot_measured(loss, records, "held_out", ALL, color="black", lw=2, ls="--", marker="o", ms=3, label="held out")
-    loss.set_ylabel("loss, nats per supervised token")
-    loss.legend(ncols=2, fontsize=8)
     rate.plot(steps, [record["learning_rate"] for record in records], color="black")
     rate.set_ylabel("learning rate,\nshare of the peak")
     speed.plot(steps, [record["tokens_per_second"] for record in records], color="black")
@@ -55,19 +53,49 @@ def plot(records: Sequence[dict[str, Any]], out: Path, title: str) -> None:
     speed.set_xlabel("step")
     for axis in axes:
         axis.grid(alpha=0.3)
+    figure.legend(handles=list(_of_languages(axes)), loc="outside right upper", fontsize=8)
     figure.suptitle(title)
     figure.savefig(out, dpi=120)
     plt.close(figure)
 
 
+def _plot_losses(axis: "Axes", records: Sequence[dict[str, Any]]) -> None:
+    measured = [(record["held_out"][ALL], record["step"]) for record in records if record.get("held_out")]
+    _plot_languages(axis, records, "loss_by_language", lw=1, alpha=0.4 if measured else 1)
+    _plot_languages(axis, records, "held_out", **_HELD_OUT, lw=1, ms=2)
+    learnt = [(record["step"], record["loss"]) for record in records if record["loss"] is not None]
+    if learnt:
+        axis.plot(*zip(*learnt, strict=True), color="black", lw=2, label="all, learnt from")
+    _plot_measured(axis, records, "held_out", ALL, **_HELD_OUT, color="black", lw=2, ms=3, label="all, held out")
+    if measured:
+        lowest, step = min(measured)
+        axis.axvline(step, color="black", lw=1, ls=":", label=f"lowest, {lowest:.3f} at step {step:,}")
+    axis.set_ylabel("loss, nats per supervised token")
+    if learnt or measured:
+        axis.legend(fontsize=8, loc="upper right")
+
+
 def _plot_languages(axis: "Axes", records: Sequence[dict[str, Any]], field: str, **style: Any) -> None:
     """A line for each language that a field of the records has, in its own colour."""
+    for language, colour in _colours().items():
+        _plot_measured(axis, records, field, language, color=colour, gid=language, **style)
+
+
+def _colours() -> dict[str, Any]:
     import matplotlib.pyplot as plt
 
     colours = plt.get_cmap("tab10").colors  # type: ignore[attr-defined]
-    for language, colour in zip(LANGUAGES, colours, strict=True):
-        label = f"{language.code} {language.english_name}"
-        _plot_measured(axis, records, field, language.code, color=colour, label=label, **style)
+    return dict(zip(CODES, colours, strict=True))
+
+
+def _of_languages(axes: Iterable["Axes"]) -> "Iterator[Line2D]":
+    """What a legend says of the languages that are drawn."""
+    from matplotlib.lines import Line2D
+
+    drawn = {line.get_gid() for axis in axes for line in axis.lines}
+    for language, colour in _colours().items():
+        if language in drawn:
+            yield Line2D([], [], color=colour, label=f"{language} {get_language(language).english_name}")
 
 
 def _plot_measured(axis: "Axes", records: Sequence[dict[str, Any]], field: str, name: str, **style: Any) -> None:
@@ -78,13 +106,12 @@ def _plot_measured(axis: "Axes", records: Sequence[dict[str, Any]], field: str, 
 
 
 def _plot_answers(axis: "Axes", records: Sequence[dict[str, Any]]) -> None:
-    _plot_languages(axis, records, "exact_match", lw=1, marker="o", ms=2)
-    all_of_them = {"color": "black", "lw": 2, "marker": "o", "ms": 3}
-    _plot_measured(axis, records, "exact_match", ALL, label="all", **all_of_them)
-    _plot_measured(axis, records, "chrf", ALL, label="chrF, all", ls="--", **all_of_them)
-    axis.set_ylabel("held-out answers\nthat are right, %")
+    _plot_languages(axis, records, "exact_match", **_HELD_OUT, lw=1, ms=2)
+    _plot_measured(axis, records, "exact_match", ALL, **_HELD_OUT, color="black", lw=2, ms=3, label="all, right")
+    _plot_measured(axis, records, "chrf", ALL, color="black", lw=1, ls=":", label="all, chrF")
+    axis.set_ylabel("held-out answers, %")
     axis.set_ylim(-3, 103)
-    axis.legend(ncols=2, fontsize=8)
+    axis.legend(fontsize=8, loc="lower right")
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -21,7 +21,7 @@ def live(console: Console, total: int, share_of_peak: Callable[[StepRecord], flo
     """
     if not console.is_terminal:
         yield lambda record: console.print(
-            f"step {record.step} of {total}: {told(record, total, share_of_peak(record))}"
+            f"step {record.step} of {total}: {told(record, total, share_of_peak(record))}", soft_wrap=True
         )
         return
     columns = TextColumn("step"), MofNCompleteColumn(), BarColumn(bar_width=None), TextColumn("{task.fields[told]}")

@@ -244,6 +244,10 @@ def _held_out(
         held = dataset.split(share, seed=options.recipe.train.seed)
     else:
         held = _open_data(replace(options, data=(options.validation,), take=None), console, splits=HELD_OUT)
+        if same := {file.path for file in held.files} & {file.path for file in dataset.files}:
+            raise MayaError(
+                f"{min(same).name} would be learnt from and held out; give --validation another file, or a share as 0.05."
+            )
         _check(held, processor, options, console)
     console.print(f"{len(held):,} conversations are held out, and measured every {options.validate_every:,} steps.")
     return HeldOut(dataset=held, every=options.validate_every, patience=options.patience)
@@ -352,10 +356,11 @@ def _tell(
     needed = memory(work.config, recipe, work.lengths)
     free = free_memory(device)
     parts = ", ".join(f"{name} {in_words(size)}" for name, size in needed.items())
-    console.print(f"Memory: about {in_words(sum(needed.values()))} of {in_words(free)} free on {device} ({parts}).")
+    all_of_it = in_words(sum(needed.values()))
+    console.print(f"Memory: about {all_of_it} of {in_words(free)} free on {device} ({parts}).", soft_wrap=True)
     if free and sum(needed.values()) > free:
         raise OutOfMemory(
-            f"This needs about {in_words(sum(needed.values()))}, and {in_words(free)} are free; take --recipe qlora, "
+            f"This needs about {all_of_it}, and {in_words(free)} are free; take --recipe qlora, "
             "--recompute, or a lower --token-budget."
         )
     _tell_disk(options.run_dir, checkpoint_bytes(work.config, recipe), console)
@@ -368,7 +373,8 @@ def _tell(
     seconds = work.flops(tokens, supervised) / (speed * REACHED * PartialState().num_processes)
     console.print(
         f"Time: {steps:,} steps, {tokens:,.0f} tokens, about {duration(seconds)} "
-        f"at {REACHED:.0%} of the {speed / 1e12:.2g} TFLOP/s that a matrix product reaches here."
+        f"at {REACHED:.0%} of the {speed / 1e12:.2g} TFLOP/s that a matrix product reaches here.",
+        soft_wrap=True,
     )
     if config.steps is None and (advice := suggestion(config, size)):
         console.print(advice, soft_wrap=True)

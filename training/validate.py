@@ -16,6 +16,7 @@ import tyro
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from maya_core.errors import MayaError
 from maya_core.learning.conversation_files import data_files, open_files
 from maya_core.learning.data_languages import UNKNOWN, file_language
 from maya_core.learning.record_index import Records
@@ -60,6 +61,8 @@ class ValidateOptions:
 
 def validate(options: ValidateOptions, console: Console) -> Findings:
     """Index the files, check their records, and show a bar meanwhile; write those that are good where that is asked for."""
+    if options.images is not None and not options.images.is_dir():
+        raise MayaError(f"There is no folder {options.images}; give --images the folder that the pictures are in.")
     shown = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
     with Progress(*shown, console=console, transient=True) as progress:
         indexing = progress.add_task("finding records, bytes", total=None)

@@ -375,6 +375,10 @@ def test_what_the_user_can_mend_is_told_before_the_first_step(tune, data, base, 
     assert "neither a file nor a folder" in sentence("--data", str(tmp_path / "absent.json"))
     assert "There is no folder" in sentence(model=tmp_path / "absent")
     assert "Give --model" in sentence(model=None)
+    assert "There is no folder" in sentence("--images", str(tmp_path / "absent"))
+    assert "data.json would be learnt from and held out; give --validation another file" in refusal(
+        tune("--validation", str(data))
+    )
     monkeypatch.setattr(stage, "free_memory", lambda device: 2**20)
     assert "1.0 MiB are free" in sentence()
     monkeypatch.undo()
@@ -458,6 +462,7 @@ def test_parts_that_are_not_there_are_named(tune):
         ("--batch-size", "0"),
         ("--learning-rates", CONNECTOR, "nan"),
         ("--mixing", "2"),
+        ("--validation", "5"),
         ("--max-length", "0"),
         ("--last-layers", "0"),
         ("--recipe", "lora", "--rank", "0"),
