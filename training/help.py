@@ -46,7 +46,7 @@ GROUPS: Mapping[str, Mapping[str, tuple[str, str]]] = {
     },
     OF_LORA: {
         "rank": ("N", "of the update of each matrix"),
-        "alpha": ("N", "the update is scaled by alpha / rank"),
+        "alpha": ("N", "scales the update by alpha / rank; twice --rank if not given"),
         "dropout": ("SHARE", "of an adapter's inputs, left out in training"),
         "targets": ("MATRIX ...", "such as q_proj v_proj; all seven if not given"),
         "rslora": ("", "scale by alpha / sqrt(rank) (rsLoRA)"),

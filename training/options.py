@@ -20,6 +20,7 @@ from maya_core.weights.destination import RECIPE, claim
 from maya_core.weights.hub import local_folder
 from training.recipes import LANGUAGE_MODEL, LORA_A, LORA_B, MAGNITUDE, Recipe, finetune
 
+ALPHA = 2  # times the rank, as in all recipes
 MEASURED = 50, 64  # steps between two measurements of what is held out, and short answers that are given then
 DEPTHS = {"mlp": 2, "qformer": 12, "cross_attention": 6}  # as published
 
@@ -136,6 +137,13 @@ class StageOptions:
         resting = tuple(part for part, rate in rates.items() if not rate)
         trained = {part: rate for part, rate in rates.items() if rate}
         return replace(self._trained_at(trained), resting=resting).with_lengths()
+
+    def with_alpha(self) -> "StageOptions":
+        """With an update that is as loud at another rank as at the recipe's, unless the user says otherwise."""
+        lora = self.recipe.lora
+        if lora is None or "rank" not in self.given or "alpha" in self.given:
+            return self
+        return replace(self, recipe=replace(self.recipe, lora=replace(lora, alpha=ALPHA * lora.rank)))
 
     def with_lengths(self) -> "StageOptions":
         """With the rate of B for what DoRA has beside A and B, as in peft, unless the user says otherwise."""

@@ -433,7 +433,7 @@ def command(program: str, recipes: Mapping[str, Any], description: str, argument
         config=(tyro.conf.AvoidSubcommands,),
         prog=f"python -m training.{program}",
     )
-    options = replace(options, recipe_name=name, given=_of_adapters(given)).with_rates(rates)
+    options = replace(options, recipe_name=name, given=_of_adapters(given)).with_alpha().with_rates(rates)
     logging.basicConfig(level=logging.WARNING)
 
     def run() -> None:

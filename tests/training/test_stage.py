@@ -194,6 +194,9 @@ def test_dora_and_the_ratio_of_lora_plus_make_rates(base, tmp_path, monkeypatch)
     assert rates("--dora") == usual | {MAGNITUDE: 8e-4}
     assert rates("--dora", "--learning-rates", MAGNITUDE, "0") == usual
     assert taken[-1].resting == (MAGNITUDE,)
+    for flags, alpha in ((("--rank", "8"), 16), (("--rank", "8", "--alpha", "8"), 8), ((), 256)):
+        rates(*flags)
+        assert taken[-1].recipe.lora.alpha == alpha
 
 
 def test_options_of_adapters_are_refused_where_there_is_none(tune):
