@@ -11,17 +11,20 @@ import sys
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from statistics import fmean
 from typing import Annotated, Literal
 
 import tyro
 
 from maya_core.assets import asset_path
+from maya_core.weights.checkpoint import fingerprint_of
 from training.origin import commit, hardware
 from training.studies import adapters, bengali_urdu, connector, depth, languages, translation, unfreeze
-from training.studies.journal import RESULTS, Entry, Journal, chosen
-from training.studies.making import Outcome, make
-from training.studies.report import ADVICE, as_markdown, draw
+from training.studies.journal import RESULTS, Entry, Journal, as_long, chosen
+from training.studies.making import make
+from training.studies.report import HEAD, as_markdown, conclusions, draw
 from training.studies.study import Plan, Study
 from training.studies.world import World
 
@@ -46,8 +49,8 @@ class StudiesOptions:
     model: Annotated[Path | None, tyro.conf.arg(help="whose language model is kept; assets/maya-tiny if not given")] = (
         None
     )
-    scenes: Annotated[int, tyro.conf.arg(help="that are learnt from")] = 1500
-    held: Annotated[int, tyro.conf.arg(help="scenes that are asked about")] = 150
+    scenes: Annotated[int, tyro.conf.arg(help="that are learnt from")] = 600
+    held: Annotated[int, tyro.conf.arg(help="scenes that are asked about")] = 60
     steps: Annotated[int | None, tyro.conf.arg(help="of each stage, to try a study out; not for the report")] = None
     run: Annotated[Path, tyro.conf.arg(help="folder for what the tower has seen")] = Path("runs/studies")
     results: Annotated[Path, tyro.conf.arg(help="folder of the journals")] = RESULTS
@@ -73,50 +76,67 @@ def main() -> None:
 def run(study: Study, options: StudiesOptions) -> None:
     """Every arm and seed that the journal does not have yet."""
     base = options.model or asset_path("maya-tiny")
-    journal = Journal.of(study.name, options.results)
     world = World.of(base, options.run, options.caltech, options.coco, scenes=options.scenes, held=options.held)
+    made = partial(_once, study, base=base, world=world, results=options.results)
     for arm, plans in study.arms.items():
         if options.steps is not None:
             plans = [replace(plan, caption_steps=options.steps, tuning_steps=options.steps) for plan in plans]
-        best = plans[0]
-        for seed in options.seeds:
-            tries = plans if seed == options.seeds[0] else [best]
-            made = [_once(journal, arm, plan, seed, base, world) for plan in tries]
-            best = min(zip(tries, made, strict=True), key=lambda one: one[1].answer_loss)[0]
+        first, *others = options.seeds
+        tried = [made(arm, plan, first).outcome.answer_loss for plan in plans]
+        for seed in others:
+            made(arm, plans[tried.index(min(tried))], seed)
+    if options.steps is None:
+        for arm, plan in as_long(study, chosen(study, Journal.of(study.name, options.results).read())).items():
+            for seed in options.seeds:
+                made(arm, plan, seed)
 
 
-def _once(journal: Journal, arm: str, plan: Plan, seed: int, base: Path, world: World) -> Outcome:
-    """Of the journal, or made now."""
+def _once(study: Study, arm: str, plan: Plan, seed: int, *, base: Path, world: World, results: Path) -> Entry:
+    """Of the journal, or of another study's, or made now."""
+    journal, base_mark = Journal.of(study.name, results), fingerprint_of(base)[:12]
     for entry in journal.read():
-        if (entry.arm, entry.seed, entry.plan, entry.world) == (arm, seed, plan.mark, world.name):
-            return entry.outcome
+        if (entry.arm, entry.seed, entry.plan, *entry.made_of) == (arm, seed, plan.mark, world.name, base_mark):
+            return entry
+    alike = (seed, plan.mark, world.name, base_mark)
+    for other in STUDIES:
+        for entry in Journal.of(other, results).read():
+            if (entry.seed, entry.plan, *entry.made_of) == alike:
+                taken = replace(entry, arm=arm, outcome=replace(entry.outcome, seconds=0.0))  # which count once
+                journal.write(taken)
+                return taken
     with tempfile.TemporaryDirectory(prefix="study-") as folder:
         outcome = make(plan, seed, base, world, Path(folder))
-    journal.write(
-        Entry(
-            arm=arm,
-            seed=seed,
-            plan=plan.mark,
-            world=world.name,
-            hardware=hardware(),
-            commit=commit(),
-            outcome=outcome,
-        )
+    entry = Entry(
+        arm=arm,
+        seed=seed,
+        plan=plan.mark,
+        world=world.name,
+        base=base_mark,
+        hardware=hardware(),
+        commit=commit(),
+        outcome=outcome,
     )
+    journal.write(entry)
     right = sum(figures.count("1") for figures in outcome.right.values())
     asked = sum(map(len, outcome.right.values()))
-    print(f"{arm}, seed {seed}: {right} of {asked} right, {outcome.seconds:.0f} s", flush=True)
-    return outcome
+    print(
+        f"{study.name}: {arm}, seed {seed}: {right} of {asked} right, loss {fmean(map(fmean, outcome.lost.values())):.3f}, "
+        f"{outcome.seconds:.0f} s",
+        flush=True,
+    )
+    return entry
 
 
 def write_report(results: Path) -> None:
     """RESULTS.md beside the journals' folder, with a plot for each study that was run."""
-    sections = [ADVICE]
+    sections, judgements = [HEAD], []
     for name, study in STUDIES.items():
         entries = chosen(study, Journal.of(name, results).read())
         if entries:
             draw(study, entries, results / f"{name}.png")
         sections.append(as_markdown(study, entries, f"{results.name}/{name}.png"))
+        judgements += [(study, claim, entries) for claim in study.claims if claim.paper]
+    sections.append(conclusions(judgements))
     (results.parent / "RESULTS.md").write_text("\n".join(sections), "utf-8")
 
 

@@ -33,8 +33,18 @@ STUDY = Study(
         "DoRA, one rate": lora((1e-3, 3e-3, 1e-2), 1, replace(LORA, dora=True)),
     },
     claims=[
-        Claim(text="All weights learn more than LoRA at one rate.", better="all weights", worse="LoRA, one rate"),
-        Claim(text="LoRA+ at 16 learns more than LoRA at one rate.", better="LoRA+, ratio 16", worse="LoRA, one rate"),
+        Claim(
+            text="All weights learn more than LoRA at one rate.",
+            better="all weights",
+            worse="LoRA, one rate",
+            paper="LoRA falls short of training all weights.",
+        ),
+        Claim(
+            text="LoRA+ at 16 learns more than LoRA at one rate.",
+            better="LoRA+, ratio 16",
+            worse="LoRA, one rate",
+            paper="LoRA falls short because A and B share one rate.",
+        ),
         Claim(text="All weights learn more than LoRA+ at 16.", better="all weights", worse="LoRA+, ratio 16"),
     ],
     published=[

@@ -22,6 +22,7 @@ STUDY = Study(
             better="in pretraining too",
             worse="in tuning",
             languages=BOTH,
+            paper="Open: are Bengali and Urdu better in pretraining too?",
         ),
         Claim(
             text="Tuning in Bengali and Urdu makes better answers there than eight other languages do.",
@@ -34,6 +35,16 @@ STUDY = Study(
             better="in pretraining too",
             worse="in tuning",
             languages=PRETRAINED_CODES,
+        ),
+        *(
+            Claim(
+                text=f"Tuning in Bengali and Urdu helps {name}, which is in neither stage.",
+                better="in tuning",
+                worse="in neither",
+                languages=(code,),
+                of="transfer",
+            )
+            for code, name in (("fa", "Persian"), ("mr", "Marathi"))
         ),
     ],
     published=[

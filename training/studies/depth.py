@@ -20,7 +20,12 @@ STUDY = Study(
     arms={f"depth {depth}": arm(depth) for depth in (2, 1, 4, 8)},
     claims=[
         *(
-            Claim(text=f"Two layers answer more than {depth}.", better="depth 2", worse=f"depth {depth}")
+            Claim(
+                text=f"Two layers answer more than {depth}.",
+                better="depth 2",
+                worse=f"depth {depth}",
+                paper=f"A projector of two layers is better than one of {depth}." if depth > 1 else "",
+            )
             for depth in (1, 4, 8)
         ),
         *(

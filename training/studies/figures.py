@@ -1,26 +1,27 @@
 """How much an arm answers, by how much two differ, and how sure that is.
 
-Both questions and seeds are drawn anew: three trainings are a small sample of all that there could be, and an interval over
-questions alone would hide it. Questions are paired: both arms answer the same.
+Both scenes and seeds are drawn anew: three trainings are a small sample of all that there could be, and an interval over
+scenes alone would hide it. Scenes, with all their questions, are paired: both arms answer the same.
 
-Shape letters: S seeds, Q questions, R draws.
+Shape letters: S seeds, C scenes (or drawings), L languages, Q questions, R draws.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from training.studies.journal import Entry
+from training.studies.making import Outcome
 
 DRAWS = 2000
-Right = NDArray[np.float64]  # (S, Q): 1 where a question was answered
+Figures = NDArray[np.float64]  # (S, C)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Interval:
-    """Percent of the questions, or points of difference, and where 95 % of the draws lie."""
+    """A mean, or a difference of two, and where 95 % of the draws lie."""
 
     value: float
     low: float
@@ -32,36 +33,56 @@ class Interval:
         return self.low > 0 or self.high < 0
 
 
-def rights(entries: Sequence[Entry], languages: Sequence[str] = ()) -> Mapping[str, Right]:
-    """By arm, the mean over languages of each question."""
-    arms: dict[str, list[Right]] = {}
+def rights(entries: Sequence[Entry], languages: Sequence[str] = ()) -> Mapping[str, Figures]:
+    """By arm, the share of each scene's questions that are answered, mean over languages."""
+
+    def of(outcome: Outcome) -> NDArray[np.float64]:
+        chosen = [outcome.right[code] for code in languages or outcome.right]
+        right_LQ = np.array([[int(figure) for figure in figures] for figures in chosen], dtype=np.float64)
+        scenes_C: NDArray[np.float64] = right_LQ.mean(0).reshape(-1, outcome.asked).mean(1)
+        return scenes_C
+
+    return _by_arm(entries, of)
+
+
+def losses(entries: Sequence[Entry], languages: Sequence[str] = ()) -> Mapping[str, Figures]:
+    """By arm, the loss of each scene's answers in nats a token, mean over languages."""
+    return _by_arm(entries, lambda outcome: np.mean([outcome.lost[code] for code in languages or outcome.lost], axis=0))
+
+
+def transfers(entries: Sequence[Entry], languages: Sequence[str]) -> Mapping[str, Figures]:
+    """By arm, of each drawing the share of names in these languages that are likelier with it than with another."""
+    return _by_arm(
+        entries,
+        lambda outcome: np.mean([[int(figure) for figure in outcome.transfer[code]] for code in languages], axis=0),
+    )
+
+
+def _by_arm(entries: Sequence[Entry], of: Callable[[Outcome], NDArray[np.float64]]) -> Mapping[str, Figures]:
+    arms: dict[str, list[NDArray[np.float64]]] = {}
     for entry in sorted(entries, key=lambda entry: entry.seed):
-        of = entry.outcome.right
-        rows = [np.array([int(figure) for figure in of[code]], dtype=np.float64) for code in languages or of]
-        arms.setdefault(entry.arm, []).append(np.mean(rows, axis=0))
+        arms.setdefault(entry.arm, []).append(of(entry.outcome))
     return {arm: np.stack(seeds) for arm, seeds in arms.items()}
 
 
-def share(right_SQ: Right) -> Interval:
-    return _interval(100 * right_SQ.mean(), 100 * _draws(right_SQ, 0))
+def mean(figures_SC: Figures) -> Interval:
+    return _interval(figures_SC.mean(), _draws(figures_SC, 1))
 
 
-def difference(one_SQ: Right, other_SQ: Right) -> Interval:
+def difference(one_SC: Figures, other_SC: Figures) -> Interval:
     """Of `one` less `other`."""
-    drawn_R = _draws(one_SQ, 0, 1) - _draws(other_SQ, 0, 2)
-    return _interval(100 * (one_SQ.mean() - other_SQ.mean()), 100 * drawn_R)
+    return _interval(one_SC.mean() - other_SC.mean(), _draws(one_SC, 1) - _draws(other_SC, 2))
 
 
-def _draws(right_SQ: Right, questions: int, seeds: int = 1) -> NDArray[np.float64]:
-    """(R,) means; equal seeds of the draw give the same questions, whatever the arm."""
-    of_questions, of_seeds = np.random.default_rng(questions), np.random.default_rng((1, seeds))
-    number_S, number_Q = right_SQ.shape
-    drawn = np.empty(DRAWS)
-    for draw in range(DRAWS):
-        chosen_Q = of_questions.integers(number_Q, size=number_Q)
-        chosen_S = of_seeds.integers(number_S, size=number_S)
-        drawn[draw] = right_SQ[chosen_S][:, chosen_Q].mean()
-    return drawn
+def _draws(figures_SC: Figures, seeds: int) -> NDArray[np.float64]:
+    """(R,) means. The same scenes are drawn whatever the arm, and other seeds for another number `seeds`."""
+    number_S, number_C = figures_SC.shape
+    share_RC = np.random.default_rng(0).multinomial(number_C, np.full(number_C, 1 / number_C), DRAWS) / number_C
+    share_RS = (
+        np.random.default_rng((1, seeds)).multinomial(number_S, np.full(number_S, 1 / number_S), DRAWS) / number_S
+    )
+    drawn_R: NDArray[np.float64] = ((share_RC @ figures_SC.T) * share_RS).sum(1)
+    return drawn_R
 
 
 def _interval(value: float, drawn_R: NDArray[np.float64]) -> Interval:

@@ -4,12 +4,13 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
 
 from maya_core.languages import CODES, PRETRAINED_CODES
 from maya_core.weights.adapters import LoraSettings
 from training.recipes import CONNECTOR, LANGUAGE_MODEL
 
-CAPTION_STEPS, TUNING_STEPS = 120, 120
+CAPTION_STEPS, TUNING_STEPS = 40, 40
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,13 +18,19 @@ class Plan:
     """How a Maya comes to be at the desk: a new connector, captions for it alone, then questions for it and the language
     model. An arm is a `replace` of one.
 
-    connector: as `MayaConfig.connector_config`. captions: how many different ones there are, of all languages together.
-    caption_languages, tuned_languages: none at all skips the stage. rates: of the second stage, by part. last_layers: of
-    the language model, if not all train. spoilt: share of what is not English whose words are spoilt.
+    connector: as `MayaConfig.connector_config`. vision_size: of a cell's features only so many, in the directions in which
+    they vary most: there the connectors whose parts are as wide as the features can be as small as others. captions: how
+    many different ones there are, of all languages together; captions_at_once: of a picture, in as many languages.
+    caption_languages, tuned_languages: none at all skips the
+    stage. rates: of the second stage, by part. last_layers: of the language model, if not all train. spoilt: share of what
+    is not English whose words are spoilt. blind: it never sees a picture, so that it answers what is usual: the least that
+    any arm must reach.
     """
 
     connector: Mapping[str, int | str] = field(default_factory=lambda: {"kind": "mlp", "depth": 2, "hidden_size": 512})
+    vision_size: int | None = None
     captions: int | None = None
+    captions_at_once: int = 4
     caption_languages: Sequence[str] = PRETRAINED_CODES
     tuned_languages: Sequence[str] = CODES
     caption_steps: int = CAPTION_STEPS
@@ -33,28 +40,47 @@ class Plan:
     last_layers: int | None = None
     lora: LoraSettings | None = None
     spoilt: float = 0.0
+    blind: bool = False
     scenes_a_step: int = 12
 
     @property
     def mark(self) -> str:
         """The same for equal plans alone."""
-        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:12]
+        return mark_of(self)
+
+    @property
+    def first_stage(self) -> str:
+        """The same for plans whose first stage is the same."""
+        names = ("connector", "captions", "caption_languages", "caption_steps", "caption_rate", "spoilt", "blind")
+        return mark_of(
+            {name: getattr(self, name) for name in (*names, "vision_size", "captions_at_once", "scenes_a_step")}
+        )
+
+
+def mark_of(plan: Any) -> str:
+    """A short text that equal plans share, which are dataclasses or mappings."""
+    fields = plan if isinstance(plan, Mapping) else asdict(plan)
+    return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:12]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Claim:
-    """That one arm answers more than another. languages: in which; all if none are named."""
+    """That one arm answers more than another. languages: in which; all if none are named. of: questions, or names that are
+    likelier with what they name. paper: what the paper says of it, if it does."""
 
     text: str
     better: str
     worse: str
     languages: Sequence[str] = ()
+    of: Literal["right", "transfer"] = "right"
+    paper: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Study:
     """arms: by label, the first being what the others are held against; of several plans of one arm, which differ in
-    their rates, the first seed chooses by the loss of its answers. claims: of the paper, or what it asks. published:
+    their rates, the first seed chooses by the loss of its answers. timed: arms that are run once more, with as many steps as
+    the first arm's time allows. claims: of the paper, or what it asks. published:
     commands that do the same with the 8B, a line each. remark: what the desk cannot show."""
 
     name: str
@@ -62,5 +88,6 @@ class Study:
     arms: Mapping[str, Sequence[Plan]]
     claims: Sequence[Claim]
     published: Sequence[str]
+    timed: Sequence[str] = ()
     remark: str = ""
     beside: Callable[[], str] | None = None

@@ -17,7 +17,12 @@ STUDY = Study(
         "last two layers": [replace(PLAN, last_layers=2)],
     },
     claims=[
-        Claim(text="All layers answer more than none.", better="all layers", worse="connector alone"),
+        Claim(
+            text="All layers answer more than none.",
+            better="all layers",
+            worse="connector alone",
+            paper="Open: must more than the connector train in stage 2?",
+        ),
         Claim(text="All layers answer more than the last one.", better="all layers", worse="last layer"),
         Claim(text="All layers answer more than the last two.", better="all layers", worse="last two layers"),
         Claim(text="The last layer answers more than none.", better="last layer", worse="connector alone"),

@@ -3,12 +3,14 @@
 Shape letters: B rows, T positions, P cells, D vision width.
 """
 
+import csv
 import random
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property, partial
+from functools import cache, cached_property, partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -20,6 +22,7 @@ from maya_core.weights.checkpoint import load_model, load_processor
 from training.embedded.seen import SeenScenes
 from training.emoji_vqa import scenes as emoji
 from training.emoji_vqa.dataset import as_messages
+from training.emoji_vqa.vocabulary import VENDORS, load_vocabulary
 from training.photo_vqa.phrases import Family
 from training.photo_vqa.questions import Question, ask
 from training.photo_vqa.scenes import SIDE, Scene, Scenes, drawn, photographs
@@ -28,6 +31,8 @@ from training.studies.spoiling import spoilt
 SEEN = Path("seen")  # stands for a picture of which the features are there
 FAMILIES: Sequence[Family] = ("what", "exists", "count", "where", "side", "colour_of", "kind", "check")
 ASKED = 3  # questions about a held-back scene, in each language
+NEIGHBOURS = Path(__file__).parent / "neighbours.tsv"  # names in languages that are in no stage
+WHAT = {"fa": "این چیست؟", "mr": "हे काय आहे?"}  # what is this?
 
 
 @dataclass(frozen=True)
@@ -40,13 +45,38 @@ class Drawings:
         return drawn(emoji.make_scene(self.split, index, size=SIDE))
 
 
+@cache
+def neighbours() -> Mapping[str, Mapping[str, str]]:
+    """Names of some drawings by their ids, by language: Persian, written much as Urdu, and Marathi, much as Hindi."""
+    with NEIGHBOURS.open(encoding="utf-8", newline="") as lines:
+        rows = list(csv.DictReader(lines, delimiter="\t"))
+    return {row["id"]: {code: row[code] for code in WHAT} for row in rows}
+
+
+class Named:
+    """One drawing a scene, of those that neighbours have names for: each by every vendor."""
+
+    def __getitem__(self, index: int) -> Scene:
+        name = list(neighbours())[index // len(VENDORS)]
+        [concept] = [number for number, one in enumerate(load_vocabulary()) if one.id == name]
+        scene = emoji.make_scene("test", index, size=SIDE, number=1)
+        vendor = list(VENDORS)[index % len(VENDORS)]
+        return drawn(replace(scene, things=(replace(scene.things[0], concept=concept, vendor=vendor),)))
+
+    def __len__(self) -> int:
+        return len(neighbours()) * len(VENDORS)
+
+
 @dataclass(frozen=True, kw_only=True)
 class World:
-    """name: what its scenes show. trained, held: they, and what the tower sees of them."""
+    """name: what its scenes show, and how many there are. trained, held, named: they, and what the tower sees of them.
+    kept: folder for what is made once."""
 
     name: str
     trained: SeenScenes
     held: SeenScenes
+    named: SeenScenes
+    kept: Path
 
     @classmethod
     def of(cls, base: Path, run: Path, caltech: Path | None, coco: Path | None, *, scenes: int, held: int) -> "World":
@@ -56,22 +86,41 @@ class World:
         grid = model.config.image_size // model.config.patch_size
         shape = (grid**2, model.config.vision.hidden_size)
         name = "photographs and drawings" if caltech or coco else "drawings"
+        kept = run / name.replace(" ", "-")
 
-        def seen(split: emoji.Split, size: int) -> SeenScenes:
-            found = photographs(caltech, coco, split)  # type: ignore[arg-type]
-            made = Scenes(found, split) if found else Drawings(split)
-            folder = run / name.replace(" ", "-") / f"{split}-{size}"
-            they = SeenScenes(made, folder, shape, size)  # type: ignore[arg-type]
-            they.fill(model, processor.preparation, workers=2)
+        def seen(made: Any, folder: str, size: int) -> SeenScenes:
+            they = SeenScenes(made, kept / f"{folder}-{size}", shape, size)
+            they.fill(model, processor.preparation, workers=0)
             return they
 
-        return cls(name=name, trained=seen("train", scenes), held=seen("test", held))
+        def of(split: emoji.Split) -> Any:
+            found = photographs(caltech, coco, split)  # type: ignore[arg-type]
+            return Scenes(found, split) if found else Drawings(split)
+
+        return cls(
+            name=f"{name}, {scenes:,} scenes to learn from and {held:,} to be asked about",
+            trained=seen(of("train"), "train", scenes),
+            held=seen(of("test"), "test", held),
+            named=seen(Named(), "named", len(Named())),
+            kept=kept,
+        )
 
     @cached_property
     def loudness(self) -> tuple[Tensor, Tensor]:
         """Mean and spread of each feature (D,), so that every kind of connector starts from the same."""
-        features_CD = torch.cat([self.trained.features(index) for index in range(min(256, len(self.trained)))]).float()
+        features_CD = self._some
         return features_CD.mean(0), features_CD.std(0).clamp(min=1e-2)
+
+    def directions(self, size: int) -> Tensor:
+        """(D, size): those in which features of mean 0 and spread 1 vary most, each as long as makes its spread 1."""
+        mean_D, spread_D = self.loudness
+        _, lengths_S, directions_DS = torch.svd_lowrank((self._some - mean_D) / spread_D, q=size, niter=4)
+        return directions_DS / lengths_S * len(self._some) ** 0.5
+
+    @cached_property
+    def _some(self) -> Tensor:
+        """(C, D) in float32: cells of some pictures."""
+        return torch.cat([self.trained.features(index) for index in range(min(256, len(self.trained)))]).float()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -196,6 +245,31 @@ class Examination:
         return _sample(self.seen, index, questions)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Transfer:
+    """Drawings and their names in languages that are in no stage: number `2 n` with drawing n, `2 n + 1` with the one of
+    another thing by the same vendor."""
+
+    seen: SeenScenes
+    languages: Sequence[str] = tuple(WHAT)
+
+    def __len__(self) -> int:
+        return 2 * len(self.seen)
+
+    def __getitem__(self, number: int) -> SeenSample:
+        index, is_other = divmod(number, 2)
+        shown = (index + len(VENDORS) * is_other) % len(self.seen)
+        names = list(neighbours().values())[index // len(VENDORS)]
+        conversations = tuple(
+            (
+                Message(role="user", text=WHAT[code], images=(SEEN,)),
+                Message(role="assistant", text=names[code]),
+            )
+            for code in self.languages
+        )
+        return SeenSample(features=self.seen.features(shown), packed=PackedSample(conversations=conversations))
+
+
 def _sample(seen: SeenScenes, index: int, questions: Sequence[Question]) -> SeenSample:
     packed = PackedSample(
         conversations=tuple(as_messages(SEEN, [question]) for question in questions),
@@ -211,10 +285,13 @@ class PreparedSeen(PreparedPack):
 
 @dataclass(frozen=True)
 class SeenCollator(PackedCollator):
-    """As `PackedCollator`, with features of mean 0 and spread 1 instead of pixels: vision_features (B, P, D); and branch
-    (B, T), which conversation of its row a position belongs to, from 1."""
+    """As `PackedCollator`, with features of mean 0 and spread 1 instead of pixels: vision_features (B, P, D), zeros for the
+    blind, or (B, P, S) along some directions (D, S); and branch (B, T), which conversation of its row a position belongs
+    to, from 1."""
 
     loudness: tuple[Tensor, Tensor] = (torch.zeros(1), torch.ones(1))
+    directions: Tensor | None = None
+    blind: bool = False
 
     def prepare(self, sample: SeenSample) -> PreparedSeen:  # type: ignore[override]
         pack = super().prepare(sample.packed)
@@ -226,4 +303,7 @@ class SeenCollator(PackedCollator):
         longest = max(self.length(one) for one in prepared)
         branches = [one.columns["branch"] for one in prepared]
         branch_BT = torch.tensor([branch + [-1] * (longest - len(branch)) for branch in branches])
-        return self.stacked(prepared) | {"vision_features": (features_BPD - mean_D) / spread_D, "branch": branch_BT}
+        seen_BPD = (features_BPD - mean_D) / spread_D * (0 if self.blind else 1)
+        if self.directions is not None:
+            seen_BPD = seen_BPD @ self.directions
+        return self.stacked(prepared) | {"vision_features": seen_BPD, "branch": branch_BT}

@@ -17,36 +17,58 @@ from training.emoji_vqa.dataset import as_messages
 from training.scoring import normalise
 from training.studies import __main__ as studies
 from training.studies import depth
-from training.studies.figures import difference, rights, share
-from training.studies.journal import RESULTS, Entry, Journal, chosen
+from training.studies.figures import difference, mean, rights
+from training.studies.journal import RESULTS, Entry, Journal, as_long, chosen
 from training.studies.making import Outcome, examined
 from training.studies.report import verdict
 from training.studies.spoiling import bleu, spoilt
 from training.studies.study import Claim
-from training.studies.world import Examination, SeenCollator, World
+from training.studies.world import ASKED, Examination, SeenCollator, World, neighbours
 
 TRY = ("--scenes", "8", "--held", "6", "--seeds", "0", "--steps", "1")
 
 
-def outcome(right, loss=1.0):
-    figures = dict.fromkeys(CODES, right)
+def outcome(right, loss=1.0, step=0.5):
     losses = dict.fromkeys(CODES, loss)
     return Outcome(
-        right=figures, captions=losses, answers=losses, connector=1, trained=1, seconds=60.0, seconds_per_step=0.5
+        right=dict.fromkeys(CODES, right),
+        lost=dict.fromkeys(CODES, [loss] * len(right)),
+        captions=losses,
+        answers=losses,
+        connector=1,
+        trained=1,
+        seconds=60.0,
+        caption_step=step,
+        answer_step=step,
     )
 
 
-def entry(arm, seed, right, loss=1.0, plan=None):
-    mark = (plan or depth.STUDY.arms[arm][0]).mark
+def entry(arm, seed, right, loss=1.0, plan=None, base="a base", step=0.5):
     return Entry(
-        arm=arm, seed=seed, plan=mark, world="drawings", hardware="a CPU", commit="abc", outcome=outcome(right, loss)
+        arm=arm,
+        seed=seed,
+        plan=(plan or depth.STUDY.arms[arm][0]).mark,
+        world="drawings",
+        base=base,
+        hardware="a CPU",
+        commit="abc",
+        outcome=outcome(right, loss, step),
     )
+
+
+@pytest.fixture(scope="module", autouse=True)
+def small():
+    """Two names in languages of no stage are enough; and pictures are seen in float32, as a session in float32 does."""
+    two = dict(list(neighbours().items())[:2])
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("training.embedded.seen.has_bfloat16", lambda device: False)
+        patched.setattr("training.studies.world.neighbours", lambda: two)
+        yield
 
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("world")
-    return World.of(asset_path("maya-tiny"), folder, None, None, scenes=8, held=6)
+    return World.of(asset_path("maya-tiny"), tmp_path_factory.mktemp("world"), None, None, scenes=8, held=6)
 
 
 # --- figures ---
@@ -61,8 +83,15 @@ def test_equal_arms_differ_by_nothing_and_better_ones_clearly():
     found = difference(better, one)
     assert found.is_clear
     assert found.low < found.value < found.high
-    assert found.value == pytest.approx(100 * (better.mean() - one.mean()))
-    assert share(one).low < 50 < share(one).high
+    assert found.value == pytest.approx(better.mean() - one.mean())
+    assert mean(one).low < 0.5 < mean(one).high
+
+
+def test_questions_about_one_scene_stand_or_fall_together():
+    """The same answers, asked thrice, say no more than once."""
+    once, thrice = entry("depth 2", 0, "1011001"), entry("depth 2", 0, "111000111111000000111")
+    thrice = replace(thrice, outcome=replace(thrice.outcome, asked=3))
+    assert rights([once])["depth 2"].tolist() == rights([thrice])["depth 2"].tolist()
 
 
 def test_what_differs_between_seeds_alone_is_not_clear():
@@ -70,7 +99,7 @@ def test_what_differs_between_seeds_alone_is_not_clear():
     lucky = np.repeat([[0.9], [0.1], [0.5]], 400, axis=1)
     plain = np.repeat([[0.4], [0.5], [0.45]], 400, axis=1)
     found = difference(lucky, plain)
-    assert found.value == pytest.approx(5)
+    assert found.value == pytest.approx(0.05)
     assert not found.is_clear
 
 
@@ -125,6 +154,22 @@ def test_of_several_plans_that_of_the_lowest_loss_counts_and_what_was_changed_do
     assert rights(chosen(study, entries))["depth 2"].tolist() == [[1, 1], [1, 0]]
 
 
+def test_figures_of_another_base_or_world_do_not_stand_beside_each_other():
+    entries = [entry("depth 2", 0, "1"), entry("depth 2", 1, "1", base="another"), entry("depth 1", 0, "1")]
+    assert chosen(depth.STUDY, entries) == [entries[0], entries[2]]
+
+
+def test_an_arm_that_takes_twice_as_long_gets_half_the_steps_in_equal_time():
+    study = replace(depth.STUDY, timed=("depth 1", "depth 4", "depth 8"))
+    entries = [entry(arm, 0, "1", step=step) for arm, step in (("depth 2", 0.5), ("depth 1", 0.49), ("depth 4", 1.0))]
+    [[arm, plan]] = as_long(study, entries).items()
+    whole = study.arms["depth 4"][0]
+    assert arm == "depth 4, as long"
+    assert (2 * plan.caption_steps, 2 * plan.tuning_steps) == (whole.caption_steps, whole.tuning_steps)
+    timed = entry(arm, 0, "1", plan=plan)
+    assert chosen(study, [*entries, timed])[-1] == timed
+
+
 def test_a_study_makes_each_arm_once_and_goes_on_where_it_was_stopped(tmp_path, monkeypatch, capsys):
     short = replace(depth.STUDY, arms={arm: depth.STUDY.arms[arm] for arm in ("depth 2", "depth 1")})
     monkeypatch.setattr(studies, "STUDIES", {"depth": short})
@@ -132,19 +177,28 @@ def test_a_study_makes_each_arm_once_and_goes_on_where_it_was_stopped(tmp_path, 
     monkeypatch.setattr("sys.argv", flags)
     studies.main()
     assert [line.split(":")[0] for line in capsys.readouterr().out.splitlines()] == [
-        "depth 2, seed 0",
-        "depth 1, seed 0",
+        "depth",
+        "depth",
     ]
     entries = Journal.of("depth", tmp_path / "results").read()
-    assert [one.outcome.connector > 0 for one in entries] == [True, True]
+    assert [one.arm for one in entries] == ["depth 2", "depth 1"]
     assert entries[0].outcome.connector > entries[1].outcome.connector
     for one in entries:
         assert {*one.outcome.right} == {*CODES}
         [asked] = {len(figures) for figures in one.outcome.right.values()}
         assert asked >= 9
         assert {*one.outcome.captions} <= {*depth.SEEN}
+        assert all(len(losses) * ASKED == asked for losses in one.outcome.lost.values())
+        assert {code: len(figures) for code, figures in one.outcome.transfer.items()} == {"fa": 4, "mr": 4}
+        assert one.outcome.answer_step > 0
     studies.main()
     assert capsys.readouterr().out == ""
+    like_it = replace(short, name="like it", arms={"two": short.arms["depth 2"]})
+    monkeypatch.setattr(studies, "STUDIES", {"depth": short, "like it": like_it})
+    flags[1] = "like it"
+    studies.main()
+    [taken] = Journal.of("like it", tmp_path / "results").read()
+    assert (taken.outcome, taken.arm) == (replace(entries[0].outcome, seconds=0.0), "two")
 
 
 def test_published_scale_prints_commands_and_makes_nothing(monkeypatch, capsys, tmp_path):
@@ -180,7 +234,7 @@ def test_a_question_is_right_where_greedy_decoding_writes_its_answer(world):
     base = asset_path("maya-tiny")
     model, processor = load_model(base, dtype=torch.float32), load_processor(base)
     examination = Examination(seen=world.held, languages=("en", "hi"))
-    right = examined(model, examination, SeenCollator(processor))
+    right, _ = examined(model, examination, SeenCollator(processor))
     session, given = ChatSession(model, processor), {"en": "", "hi": ""}
     for index, questions in examination.asked:
         picture = world.held.scene(index).render()
