@@ -137,30 +137,48 @@ def marked(record):
     return record
 
 
-def test_a_run_that_is_well_has_nothing(folder, capsys):
-    result = tuned(folder, "well", folder / "base", command=finetune, rate="1e-2")
-    capsys.readouterr()
-    assert main([str(result)]) == 0
-    assert capsys.readouterr().out.startswith("None of the three was found")
-
-
-def test_a_run_that_fails_in_all_three_ways_is_told_of_each(folder, capsys):
+@pytest.mark.slow  # three runs
+def test_runs_that_fail_are_told_why_and_one_that_is_well_is_not(folder, capsys):
     """A connector that shouts, captions in eight languages of ten, and one language whose roles are typed."""
+    well = tuned(folder, "well", folder / "base", command=finetune, rate="1e-1")
     base = folder / "loud"
     shutil.copytree(folder / "base", base)
     weights = load_file(base / "model.safetensors")
     louder = {name: tensor * (1e3 if name.startswith("connector.") else 1) for name, tensor in weights.items()}
     save_file(louder, base / "model.safetensors", metadata={"format": "pt"})
     first = tuned(folder, "captions", base, command=pretrain, rate="1e-7", but=("bn", "ur"))
+    second = tuned(folder, "answers", first, command=finetune, rate="1e-1", mend=marked)
     capsys.readouterr()
+    assert main([str(well)]) == 0
+    assert capsys.readouterr().out.startswith("None of the three was found")
     assert main([str(first)]) == 1
     told = capsys.readouterr().out.splitlines()
     assert [line.split(":")[0] for line in told] == ["coverage", "plateau"]
     assert "Stage 1 has nothing in bn, ur" in told[0]
     assert "Likely cause: the connector's scale" in told[1]
-    second = tuned(folder, "answers", first, command=finetune, rate="1e-2", mend=marked)
     findings = diagnose(DiagnoseOptions(run=second.with_name("answers.run")))
     assert [(one.kind, one.languages) for one in findings][:2] == [("format", ("es",)), ("coverage", ("bn", "ur"))]
+
+
+def test_a_result_names_its_run_and_data_and_stage_1_its_languages(folder, tmp_path, capsys):
+    """As a stage of training writes them down, without one."""
+    ten = json.loads((folder / "ten.json").read_text())
+    (tmp_path / "data.json").write_text(json.dumps([marked(one) for one in ten * 8]))
+    recipe = {"run": "../result.run", "data": [str(tmp_path / "data.json")], "images": str(folder / "images")}
+    recipe |= {"captions": False, "add_markers": False, "columns": []}
+    counts = {"captions": True, "figures": {"records": dict.fromkeys(CODES[:8], 10)}}
+    losses = dict.fromkeys(CODES, 1.0)
+    for name, written in (("result", recipe), ("first", counts), ("result.run", None)):
+        (tmp_path / name).mkdir()
+        if written:
+            (tmp_path / name / "recipe.json").write_text(json.dumps(written))
+    lines = [json.dumps(one) for one in records(FALLS, loss_by_language=losses)]
+    (tmp_path / "result.run" / "metrics.jsonl").write_text("\n".join(lines) + "\n")
+    assert main([str(tmp_path / "result"), "--stage-1", str(tmp_path / "first")]) == 1
+    told = capsys.readouterr().out.splitlines()
+    assert [line.split(":")[0] for line in told] == ["format", "coverage"]
+    assert "in 100% of es, and in 0% of the median language" in told[0]
+    assert "nothing in bn, ur" in told[1]
 
 
 def test_a_folder_without_a_run_is_refused(tmp_path, capsys):

@@ -3,7 +3,8 @@
 At the desk each arm is made from the embedded Maya's language model and a new connector, on photographs (where there are
 folders of them) and drawings, in ten languages, three times by the paper's two stages; minutes a run on two cores. What was
 run is kept in `training/studies/results`, so that a study goes on where it was stopped; `report` writes RESULTS.md from it.
-With `--scale published` the commands that do the same with the 8B are printed instead.
+With `--scale published` the commands that do the same with the 8B are printed instead, with the memory and the GPU hours
+that they take.
 """
 
 import logging
@@ -21,16 +22,17 @@ import tyro
 from maya_core.assets import asset_path
 from maya_core.weights.checkpoint import fingerprint_of
 from training.origin import commit, hardware
-from training.studies import adapters, bengali_urdu, connector, depth, languages, translation, unfreeze
+from training.studies import adapters, bengali_urdu, connector, depth, languages, tower, translation, unfreeze
 from training.studies.journal import RESULTS, Entry, Journal, as_long, chosen
 from training.studies.making import make
+from training.studies.published import taken
 from training.studies.report import HEAD, as_markdown, conclusions, draw
 from training.studies.study import Plan, Study
 from training.studies.world import World
 
 STUDIES: Mapping[str, Study] = {
     module.STUDY.name: module.STUDY
-    for module in (languages, depth, adapters, connector, unfreeze, bengali_urdu, translation)
+    for module in (languages, depth, adapters, connector, unfreeze, bengali_urdu, translation, tower)
 }
 REPORT, ALL = "report", "all"
 
@@ -49,8 +51,8 @@ class StudiesOptions:
     model: Annotated[Path | None, tyro.conf.arg(help="whose language model is kept; assets/maya-tiny if not given")] = (
         None
     )
-    scenes: Annotated[int, tyro.conf.arg(help="that are learnt from")] = 600
-    held: Annotated[int, tyro.conf.arg(help="scenes that are asked about")] = 60
+    scenes: Annotated[int, tyro.conf.arg(help="that are learnt from")] = 240
+    held: Annotated[int, tyro.conf.arg(help="scenes that are asked about")] = 40
     steps: Annotated[int | None, tyro.conf.arg(help="of each stage, to try a study out; not for the report")] = None
     run: Annotated[Path, tyro.conf.arg(help="folder for what the tower has seen")] = Path("runs/studies")
     results: Annotated[Path, tyro.conf.arg(help="folder of the journals")] = RESULTS
@@ -68,7 +70,10 @@ def main() -> None:
         if options.study not in (ALL, study.name):
             continue
         if options.scale == "published":
-            print("\n".join(study.published))
+            for command in study.published:
+                print(command)
+                if (cost := taken(command)) is not None:
+                    print(f"# {cost}")
         else:
             run(study, options)
 
@@ -80,7 +85,7 @@ def run(study: Study, options: StudiesOptions) -> None:
     made = partial(_once, study, base=base, world=world, results=options.results)
     for arm, plans in study.arms.items():
         if options.steps is not None:
-            plans = [replace(plan, caption_steps=options.steps, tuning_steps=options.steps) for plan in plans]
+            plans = [plan.shortened(options.steps) for plan in plans]
         first, *others = options.seeds
         tried = [made(arm, plan, first).outcome.answer_loss for plan in plans]
         for seed in others:
@@ -105,7 +110,7 @@ def _once(study: Study, arm: str, plan: Plan, seed: int, *, base: Path, world: W
                 journal.write(taken)
                 return taken
     with tempfile.TemporaryDirectory(prefix="study-") as folder:
-        outcome = make(plan, seed, base, world, Path(folder))
+        outcome = (study.make or make)(plan, seed, base, world, Path(folder))
     entry = Entry(
         arm=arm,
         seed=seed,
@@ -119,11 +124,8 @@ def _once(study: Study, arm: str, plan: Plan, seed: int, *, base: Path, world: W
     journal.write(entry)
     right = sum(figures.count("1") for figures in outcome.right.values())
     asked = sum(map(len, outcome.right.values()))
-    print(
-        f"{study.name}: {arm}, seed {seed}: {right} of {asked} right, loss {fmean(map(fmean, outcome.lost.values())):.3f}, "
-        f"{outcome.seconds:.0f} s",
-        flush=True,
-    )
+    lost = f"loss {fmean(map(fmean, outcome.lost.values())):.3f}, " if outcome.lost else ""
+    print(f"{study.name}: {arm}, seed {seed}: {right} of {asked} right, {lost}{outcome.seconds:.0f} s", flush=True)
     return entry
 
 

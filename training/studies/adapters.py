@@ -49,6 +49,16 @@ STUDY = Study(
     ],
     published=[
         "python -m training.finetune --model STAGE-1 --data PALO --images PICTURES --out maya-all",
-        "python -m training.finetune --model STAGE-1 --data PALO --images PICTURES --recipe lora --out maya-lora",
+        "python -m training.finetune --model STAGE-1 --data PALO --images PICTURES --recipe lora "
+        "--loraplus-ratio 1 --out maya-lora",
+        *(
+            f"python -m training.finetune --model STAGE-1 --data PALO --images PICTURES --recipe lora {more}"
+            for more in (
+                "--loraplus-ratio 4 --out maya-loraplus-4",
+                "--loraplus-ratio 16 --out maya-loraplus-16",
+                "--loraplus-ratio 1 --rslora --out maya-rslora",
+                "--loraplus-ratio 1 --dora --out maya-dora",
+            )
+        ),
     ],
 )

@@ -46,8 +46,9 @@ def rights(entries: Sequence[Entry], languages: Sequence[str] = ()) -> Mapping[s
 
 
 def losses(entries: Sequence[Entry], languages: Sequence[str] = ()) -> Mapping[str, Figures]:
-    """By arm, the loss of each scene's answers in nats a token, mean over languages."""
-    return _by_arm(entries, lambda outcome: np.mean([outcome.lost[code] for code in languages or outcome.lost], axis=0))
+    """By arm, the loss of each scene's answers in nats a token, mean over languages; of those whose loss is told."""
+    told = [entry for entry in entries if entry.outcome.lost]
+    return _by_arm(told, lambda outcome: np.mean([outcome.lost[code] for code in languages or outcome.lost], axis=0))
 
 
 def transfers(entries: Sequence[Entry], languages: Sequence[str]) -> Mapping[str, Figures]:

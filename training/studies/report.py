@@ -69,7 +69,7 @@ def _table(by_arm: Mapping[str, Sequence[Entry]]) -> list[str]:
     heads = ["arm", "connector", "trained", "s/step", "right, %", "less the first, points", "loss", "less the first"]
     rows = [[*heads, *CODES], ["---", *["---:"] * (len(heads) + len(CODES) - 1)]]
     everything = [entry for of in by_arm.values() for entry in of]
-    right, lost = rights(everything), losses(everything)
+    right, lost = rights(everything), losses(everything)  # the latter of no arm, where a study has none
     first = next(iter(by_arm))
     for arm, of in by_arm.items():
         is_first = arm == first
@@ -82,8 +82,8 @@ def _table(by_arm: Mapping[str, Sequence[Entry]]) -> list[str]:
                 f"{fmean(entry.outcome.answer_step or entry.outcome.caption_step for entry in of):.2f}",
                 _percent(mean(right[arm])),
                 "" if is_first else points(difference(right[arm], right[first])),
-                f"{lost[arm].mean():.3f}",
-                "" if is_first else nats(difference(lost[arm], lost[first])),
+                f"{lost[arm].mean():.3f}" if lost else "",
+                "" if is_first or not lost else nats(difference(lost[arm], lost[first])),
                 *(f"{100 * rights(of, [code])[arm].mean():.1f}" for code in CODES),
             ]
         )
@@ -166,9 +166,9 @@ def verdict(claim: Claim, entries: Sequence[Entry]) -> str:
     if by is None:
         return "**Not run yet.**"
     said = f"**{_SAID[found]} ({points(by)} points"
-    if claim.of == "transfer":
-        return f"{said})."
     lost = losses(entries, claim.languages)
+    if claim.of == "transfer" or not lost:
+        return f"{said})."
     return f"{said}; loss {nats(difference(lost[claim.better], lost[claim.worse]))})."
 
 

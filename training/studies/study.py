@@ -3,14 +3,14 @@
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 from maya_core.languages import CODES, PRETRAINED_CODES
 from maya_core.weights.adapters import LoraSettings
 from training.recipes import CONNECTOR, LANGUAGE_MODEL
 
-CAPTION_STEPS, TUNING_STEPS = 40, 40
+CAPTION_STEPS, TUNING_STEPS = 30, 40
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +48,10 @@ class Plan:
         """The same for equal plans alone."""
         return mark_of(self)
 
+    def shortened(self, steps: int) -> "Plan":
+        """To try a study out: each stage in so many steps."""
+        return replace(self, caption_steps=steps, tuning_steps=steps)
+
     @property
     def first_stage(self) -> str:
         """The same for plans whose first stage is the same."""
@@ -80,14 +84,16 @@ class Claim:
 class Study:
     """arms: by label, the first being what the others are held against; of several plans of one arm, which differ in
     their rates, the first seed chooses by the loss of its answers. timed: arms that are run once more, with as many steps as
-    the first arm's time allows. claims: of the paper, or what it asks. published:
-    commands that do the same with the 8B, a line each. remark: what the desk cannot show."""
+    the first arm's time allows. claims: of the paper, or what it asks. published: commands that do the same with the 8B, a
+    line each. remark: what the desk cannot show. make: how an arm is made, where it is not by the two stages, called as
+    `making.make` is."""
 
     name: str
     question: str
-    arms: Mapping[str, Sequence[Plan]]
+    arms: Mapping[str, Sequence[Any]]
     claims: Sequence[Claim]
     published: Sequence[str]
     timed: Sequence[str] = ()
     remark: str = ""
+    make: Callable[..., Any] | None = None
     beside: Callable[[], str] | None = None

@@ -29,7 +29,8 @@ STUDY = Study(
     ],
     published=[
         "python -m training.finetune --model STAGE-1 --data PALO --images PICTURES --out maya-all",
-        "python -m training.finetune --model STAGE-1 --data PALO --images PICTURES --rates connector=2e-5 "
+        "python -m training.finetune --model STAGE-1 --data PALO --images PICTURES "
+        "--learning-rates model.language_model 0 "
         "--out maya-connector",
         "python -m training.finetune --model STAGE-1 --data PALO --images PICTURES --recipe unfreeze_layers "
         "--last-layers 1 --out maya-1",

@@ -53,18 +53,31 @@ def neighbours() -> Mapping[str, Mapping[str, str]]:
     return {row["id"]: {code: row[code] for code in WHAT} for row in rows}
 
 
-class Named:
-    """One drawing a scene, of those that neighbours have names for: each by every vendor."""
+@dataclass(frozen=True)
+class Single:
+    """Scenes of one drawing: of some things, given by their numbers, in turn, each by every vendor, and then again with
+    other grounds."""
+
+    split: emoji.Split
+    things: Sequence[int]
 
     def __getitem__(self, index: int) -> Scene:
-        name = list(neighbours())[index // len(VENDORS)]
-        [concept] = [number for number, one in enumerate(load_vocabulary()) if one.id == name]
-        scene = emoji.make_scene("test", index, size=SIDE, number=1)
-        vendor = list(VENDORS)[index % len(VENDORS)]
-        return drawn(replace(scene, things=(replace(scene.things[0], concept=concept, vendor=vendor),)))
+        scene = emoji.make_scene(self.split, index, size=SIDE, number=1)
+        thing = replace(scene.things[0], concept=self.concept(index), vendor=list(VENDORS)[index % len(VENDORS)])
+        return drawn(replace(scene, things=(thing,)))
+
+    def concept(self, index: int) -> int:
+        return self.things[index // len(VENDORS) % len(self.things)]
 
     def __len__(self) -> int:
-        return len(neighbours()) * len(VENDORS)
+        """Of the first round."""
+        return len(self.things) * len(VENDORS)
+
+
+def named() -> Single:
+    """Those that have names in neighbouring languages."""
+    numbers = {concept.id: number for number, concept in enumerate(load_vocabulary())}
+    return Single("test", [numbers[name] for name in neighbours()])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,7 +114,7 @@ class World:
             name=f"{name}, {scenes:,} scenes to learn from and {held:,} to be asked about",
             trained=seen(of("train"), "train", scenes),
             held=seen(of("test"), "test", held),
-            named=seen(Named(), "named", len(Named())),
+            named=seen(named(), "named", len(named())),
             kept=kept,
         )
 

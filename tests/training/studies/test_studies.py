@@ -2,7 +2,9 @@
 
 import random
 import re
+import shlex
 from dataclasses import replace
+from importlib import import_module
 
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ from maya_core.assets import asset_path
 from maya_core.languages import CODES
 from maya_core.model.config import GenerationOptions
 from maya_core.weights.checkpoint import load_model, load_processor
+from training import cost, stage
 from training.emoji_vqa.dataset import as_messages
 from training.scoring import normalise
 from training.studies import __main__ as studies
@@ -20,6 +23,7 @@ from training.studies import depth
 from training.studies.figures import difference, mean, rights
 from training.studies.journal import RESULTS, Entry, Journal, as_long, chosen
 from training.studies.making import Outcome, examined
+from training.studies.published import SAMPLES, taken
 from training.studies.report import verdict
 from training.studies.spoiling import bleu, spoilt
 from training.studies.study import Claim
@@ -205,9 +209,38 @@ def test_published_scale_prints_commands_and_makes_nothing(monkeypatch, capsys, 
     monkeypatch.setattr("sys.argv", ["studies", "all", "--scale", "published", "--results", str(tmp_path / "none")])
     studies.main()
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == sum(len(study.published) for study in studies.STUDIES.values())
-    assert all(line.startswith("python -m training.") for line in lines)
+    told = [line for line in lines if line.startswith("# ")]
+    commands = [line for line in lines if line not in told]
+    assert commands == [line for study in studies.STUDIES.values() for line in study.published]
+    assert all(line.startswith("python -m training.") for line in commands)
+    assert len(told) == sum(bool(re.match(r"python -m training.(pretrain|finetune) ", line)) for line in commands)
     assert not (tmp_path / "none").exists()
+
+
+def test_the_published_stages_take_the_published_hours_and_smaller_ones_their_share():
+    made_of = "--data D --images I"
+    first = taken(f"python -m training.pretrain {made_of}")
+    assert first.hours == pytest.approx(cost.HOURS["pretrain"] * cost.GPUS)
+    assert taken(f"python -m training.finetune {made_of}").hours == pytest.approx(cost.HOURS["finetune"] * cost.GPUS)
+    some = taken(f"python -m training.pretrain {made_of} --take 10000")
+    assert some.hours / first.hours == pytest.approx(10_000 / SAMPLES["pretrain"])
+    assert some.memory == first.memory
+    resting = taken(f"python -m training.finetune {made_of} --learning-rates model.language_model 0")
+    assert resting.memory < taken(f"python -m training.finetune {made_of} --recipe lora").memory
+    assert taken("python -m training.translate run --help") is None
+
+
+def test_programs_take_the_published_commands(monkeypatch):
+    """One of each set of flags."""
+    shapes = {}
+    for study in studies.STUDIES.values():
+        for command in study.published:
+            _, _, module, *words = shlex.split(command)
+            shapes[module, *(word for word in words if word.startswith("--"))] = words
+    for (module, *flags), words in shapes.items():
+        if "--help" not in flags:
+            monkeypatch.setattr(stage, "run_stage", lambda options: None)
+            assert import_module(module).main(words) == 0, words
 
 
 def test_a_study_that_is_none_is_refused_by_name(monkeypatch):
