@@ -32,7 +32,7 @@ from training.studies.world import World
 
 STUDIES: Mapping[str, Study] = {
     module.STUDY.name: module.STUDY
-    for module in (languages, depth, adapters, connector, unfreeze, bengali_urdu, translation, tower)
+    for module in (languages, bengali_urdu, translation, tower, unfreeze, connector, depth, adapters)
 }
 REPORT, ALL = "report", "all"
 

@@ -19,7 +19,6 @@ STUDY = Study(
         "English alone": [replace(PLAN, caption_languages=("en",))],
         "blind": [replace(PLAN, blind=True)],
         "English, same pictures": [replace(PLAN, caption_languages=("en",), captions=RECORDS // len(PRETRAINED_CODES))],
-        "no captions": [replace(PLAN, caption_languages=())],
     },
     claims=[
         Claim(
@@ -45,12 +44,6 @@ STUDY = Study(
             better="eight languages",
             worse="English alone",
             languages=UNSEEN,
-        ),
-        Claim(
-            text="Captions in eight languages, before questions, answer more than questions alone.",
-            better="eight languages",
-            worse="no captions",
-            paper="Pretraining the connector on captions comes before tuning.",
         ),
         Claim(text="Who sees the picture answers more than who does not.", better="eight languages", worse="blind"),
     ],

@@ -8,6 +8,7 @@ import math
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
+from functools import cache
 from pathlib import Path
 from statistics import fmean
 
@@ -123,7 +124,7 @@ def _first_stage(
 
 def fresh(plan: Plan, seed: int, base: Path) -> tuple[MayaForConditionalGeneration, MayaProcessor]:
     """The base's tower and language model, with a new connector."""
-    before, processor = load_model(base, dtype=torch.float32), load_processor(base)
+    before, processor = _loaded(base)
     fields = before.config.to_dict() | {"connector_config": dict(plan.connector)}
     if plan.vision_size:  # which only the connector reads here: pictures come as features
         fields["vision_config"] = fields["vision_config"] | {"hidden_size": plan.vision_size}
@@ -135,6 +136,12 @@ def fresh(plan: Plan, seed: int, base: Path) -> tuple[MayaForConditionalGenerati
     model.tie_weights()
     tokenizer = processor.require_tokenizer()
     return model.eval(), MayaProcessor(config, ImagePreparation.of(config), tokenizer)
+
+
+@cache
+def _loaded(base: Path) -> tuple[MayaForConditionalGeneration, MayaProcessor]:
+    """Nobody changes it."""
+    return load_model(base, dtype=torch.float32), load_processor(base)
 
 
 @dataclass(kw_only=True)

@@ -3,11 +3,16 @@
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
+from typing import TYPE_CHECKING
 
-from maya_core.languages import CODES
+from maya_core.languages import CODES, get_language
+from training.sheets import font_for
 from training.studies.figures import Interval, difference, losses, mean, rights, transfers
 from training.studies.journal import Entry
 from training.studies.study import Claim, Study
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 HEAD = """# What became of the paper's questions at the desk
 
@@ -183,34 +188,57 @@ def conclusions(judgements: Sequence[tuple[Study, Claim, Sequence[Entry]]]) -> s
 
 # --- plots ---
 
+WIDTH, DOTS = 12.0, 100  # inches, and dots an inch
+STRIP, NAME = 44, 19  # px: height of the languages' names below a plot, and of their letters; Nastaliq is tall
+
 
 def draw(study: Study, entries: Sequence[Entry], out: Path) -> None:
-    """Each arm's share with its interval, each seed as a dot; beside it, each language."""
+    """Each arm's share with its interval, each seed as a dot; beside it, each language, as it is named below."""
     import matplotlib.pyplot as plt
+    from PIL import Image
 
-    from training.plot import name_font
-
-    of = rights(entries)
-    arms = _arms(entries)
-    colours = plt.get_cmap("tab10").colors  # type: ignore[attr-defined]
-    height = 0.45 * len(arms) + 2.0
+    of, arms = rights(entries), _arms(entries)
     figure, (whole, languages) = plt.subplots(
-        1, 2, figsize=(12, height), layout="constrained", sharey=True, width_ratios=(1, 1.6)
+        1, 2, figsize=(WIDTH, 0.45 * len(arms) + 1.6), layout="constrained", sharey=True, width_ratios=(1, 1.4)
     )
     for row, arm in enumerate(arms):
         found = mean(of[arm])
-        whole.plot([100 * found.low, 100 * found.high], [row, row], color="#2b6cb0", lw=2)
-        whole.plot(100 * of[arm].mean(1), [row] * len(of[arm]), "o", color="#2b6cb0", alpha=0.5, ms=5)
-        whole.plot([100 * found.value], [row], "|", color="black", ms=14)
-    for number, code in enumerate(CODES):
+        whole.plot([100 * found.low, 100 * found.high], [row, row], color="black", lw=1.5)
+        whole.plot(100 * of[arm].mean(1), [row] * len(of[arm]), "o", color="grey", alpha=0.6, ms=6)
+        whole.plot([100 * found.value], [row], "|", color="black", ms=16, mew=2)
+    for number, (code, colour) in enumerate(_colours().items()):
         of_code = rights(entries, [code])
-        shares = [100 * of_code[arm].mean() for arm in arms]
-        rows = [row + 0.07 * (number - 4.5) for row in range(len(arms))]
-        languages.plot(shares, rows, "o", color=colours[number], ms=5, label=name_font(code)[0])
+        rows = [row + 0.07 * (number - (len(CODES) - 1) / 2) for row in range(len(arms))]
+        languages.plot([100 * of_code[arm].mean() for arm in arms], rows, "o", color=colour, ms=6)
     whole.set_yticks(range(len(arms)), arms)
-    whole.invert_yaxis()
-    whole.set_xlabel("questions answered, %: mean, seeds, 95 % interval")
-    languages.set_xlabel("by language, %")
+    whole.set_ylim(len(arms) - 0.5, -0.5)
+    whole.set_xlabel("right, %: seeds, mean, 95 % interval")
+    languages.set_xlabel("right in each language, %")
+    for axis in (whole, languages):
+        axis.grid(axis="x", alpha=0.3)
     figure.suptitle(study.question, fontsize=11)
-    figure.savefig(out, dpi=100)
+    figure.savefig(out, dpi=DOTS)
     plt.close(figure)
+    with Image.open(out) as plotted:
+        sheet = Image.new("RGB", (plotted.width, plotted.height + STRIP), "white")
+        sheet.paste(plotted.convert("RGB"))
+    _write_names(sheet, top=plotted.height)
+    sheet.save(out, optimize=True)
+
+
+def _colours() -> Mapping[str, str]:
+    from matplotlib import colormaps, colors
+
+    return {code: colors.to_hex(colour) for code, colour in zip(CODES, colormaps["tab10"].colors, strict=True)}
+
+
+def _write_names(sheet: "Image.Image", *, top: int) -> None:
+    """Each language's name for itself behind a dot of its colour. By Pillow, which joins letters and reads our fonts."""
+    from PIL import ImageDraw
+
+    pen, room, middle = ImageDraw.Draw(sheet), sheet.width / len(CODES), top + STRIP // 2 - 4
+    for number, (code, colour) in enumerate(_colours().items()):
+        language, left = get_language(code), round((number + 0.15) * room)
+        pen.ellipse((left, middle - 6, left + 12, middle + 6), fill=colour)
+        options = {"direction": language.direction, "language": code}
+        pen.text((left + 20, middle), language.native_name, "black", font_for(code, NAME), "lm", **options)
