@@ -3,10 +3,12 @@ of the published run (`training.cost`)."""
 
 import argparse
 import shlex
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cache
 
 from maya_core.model.config import MayaConfig
+from maya_core.model.maya import parameter_counts
 from training import cost, recipes
 from training.estimate import BUDGETS, Lengths, Work, memory
 from training.options import DEPTHS
@@ -39,8 +41,8 @@ def taken(command: str) -> Taken | None:
     recipe = _recipe(stage, given)
     samples = given.take or (ENGLISH if "english" in given.data else SAMPLES[stage])
     longest = Lengths(tokens=BUDGETS[-1], supervised=BUDGETS[-1] / 4, pictures=1, longest=BUDGETS[-1])
-    needed = memory(config, recipe, longest)
-    share = _flops(stage, config, recipe, samples) / _flops(stage, *_as_published(stage), SAMPLES[stage])
+    needed = memory(config, recipe, longest, _counts(config.connector.kind, config.connector.depth))
+    share = _flops(stage, config, recipe, samples) / _published_flops(stage)
     return Taken(memory=sum(needed.values()), hours=share * cost.HOURS[stage] * cost.GPUS)
 
 
@@ -68,8 +70,10 @@ def _recipe(stage: str, given: argparse.Namespace) -> Recipe:
     return replace(recipe, train=train, last_layers=given.last_layers or recipe.last_layers)
 
 
-def _as_published(stage: str) -> tuple[MayaConfig, Recipe]:
-    return MayaConfig.published(), recipes.pretrain() if stage == "pretrain" else recipes.finetune()
+@cache
+def _published_flops(stage: str) -> float:
+    recipe = recipes.pretrain() if stage == "pretrain" else recipes.finetune()
+    return _flops(stage, MayaConfig.published(), recipe, SAMPLES[stage])
 
 
 def _config(kind: str, depth: int) -> MayaConfig:
@@ -85,6 +89,11 @@ def _flops(stage: str, config: MayaConfig, recipe: Recipe, samples: int) -> floa
     lengths = Lengths(tokens=tokens, supervised=supervised, pictures=1, longest=tokens)
     work = _work(config.connector.kind, config.connector.depth)
     return replace(work, recipe=recipe, lengths=lengths).flops(samples * tokens, samples * supervised)
+
+
+@cache
+def _counts(kind: str, depth: int) -> Mapping[str, int]:
+    return parameter_counts(_config(kind, depth))
 
 
 @cache
