@@ -107,6 +107,14 @@ def test_what_differs_between_seeds_alone_is_not_clear():
     assert not found.is_clear
 
 
+def test_of_differences_that_are_none_one_in_twenty_is_called_one():
+    """Three seeds an arm, which differ more than scenes do: without Student's t one in seven would be called one."""
+    rng = np.random.default_rng(0)
+    arms = rng.normal(0.5, 0.05, (300, 2, 3, 1)) + rng.normal(0, 0.02, (300, 1, 1, 20))
+    called = sum(difference(one, other).is_clear for one, other in arms)
+    assert 5 <= called <= 25
+
+
 # --- verdicts ---
 
 CLAIM = Claim(text="Two layers answer more than four.", better="depth 2", worse="depth 4")
