@@ -2,7 +2,8 @@
 
 Both scenes and seeds are drawn anew: three trainings are a small sample of all that there could be, and an interval over
 scenes alone would hide it. A few seeds, drawn anew, differ too little, so that what they add is widened to where Student's t
-has 95 %. Scenes, with all their questions, are paired: both arms answer the same.
+has 95 %. Both are paired: two arms answer the same questions, and with equal seeds they began alike and saw the same data in
+the same order.
 
 Shape letters: S seeds, C scenes (or drawings), L languages, Q questions, R draws.
 """
@@ -71,28 +72,25 @@ def _by_arm(entries: Sequence[Entry], of: Callable[[Outcome], NDArray[np.float64
 
 
 def mean(figures_SC: Figures) -> Interval:
-    return _interval(figures_SC.mean(), _draws(figures_SC, 1, len(figures_SC) - 1))
+    return _interval(figures_SC.mean(), _draws(figures_SC))
 
 
 def difference(one_SC: Figures, other_SC: Figures) -> Interval:
-    """Of `one` less `other`."""
-    freedom = len(one_SC) + len(other_SC) - 2
-    return _interval(one_SC.mean() - other_SC.mean(), _draws(one_SC, 1, freedom) - _draws(other_SC, 2, freedom))
+    """Of `one` less `other`, on the first seeds, which both have."""
+    seeds = min(len(one_SC), len(other_SC))
+    return mean(one_SC[:seeds] - other_SC[:seeds])
 
 
-def _draws(figures_SC: Figures, seeds: int, freedom: int) -> NDArray[np.float64]:
-    """(R,) means. The same scenes are drawn whatever the arm, and other seeds for another number `seeds`. freedom: degrees
-    of it, of all seeds of an interval."""
+def _draws(figures_SC: Figures) -> NDArray[np.float64]:
+    """(R,) means."""
     number_S, number_C = figures_SC.shape
     share_RC = np.random.default_rng(0).multinomial(number_C, np.full(number_C, 1 / number_C), DRAWS) / number_C
-    share_RS = (
-        np.random.default_rng((1, seeds)).multinomial(number_S, np.full(number_S, 1 / number_S), DRAWS) / number_S
-    )
+    share_RS = np.random.default_rng(1).multinomial(number_S, np.full(number_S, 1 / number_S), DRAWS) / number_S
     of_scenes_RS = share_RC @ figures_SC.T
     mean_R: NDArray[np.float64] = of_scenes_RS.mean(1)
     if number_S == 1:
         return mean_R
-    wider = (number_S / (number_S - 1)) ** 0.5 * T_95.get(freedom, T_MANY) / T_MANY
+    wider = (number_S / (number_S - 1)) ** 0.5 * T_95.get(number_S - 1, T_MANY) / T_MANY
     return mean_R + wider * ((of_scenes_RS * share_RS).sum(1) - mean_R)
 
 

@@ -20,9 +20,10 @@ Written by `python -m training.studies report`. An arm is a Maya that was made b
 connector on a language model that answers already, captions for the connector alone, then questions for both. A question
 counts as right where the model would write exactly the answer that is taught; the loss is that of the right answers to the
 same questions, in nats a token, and tells arms apart that answer as much. In brackets, where 95 % of 2,000 draws lie, of
-scenes and of seeds, the same scenes for both arms of a difference. "Holds here" and "does not hold here" are said only where
-that interval leaves zero out, of the questions that are right, and of at least three seeds; of every twenty differences that
-are none, one is still called one. What holds for the desk's 18.8 million parameters need not hold for eight billion.
+scenes and of seeds, the same for both arms of a difference, as wide as Student's t asks of so few seeds. "Holds here" and
+"does not hold here" are said only where that interval leaves zero out, of the questions that are right, and of at least
+three seeds; of every twenty differences that are none, one is still called one. What holds for the desk's 18.8 million
+parameters need not hold for eight billion.
 """
 LEAST_SEEDS = 3
 
