@@ -207,6 +207,7 @@ def loudness_of(run: Path) -> float | None:
     with torch.inference_mode():
         given_INE = model.connector(model.vision_features(processor.pixel_values(pictures)))
         words_VE = model.get_input_embeddings().weight
+        assert isinstance(words_VE, torch.Tensor)
         return float(given_INE.norm(dim=-1).mean() / words_VE.norm(dim=-1).mean())
 
 
