@@ -1,4 +1,4 @@
-"""How the tests run: a worker for each core, one thread in each, what takes long begun first."""
+"""How the tests run: three workers for two cores, one thread in each, what takes long begun first."""
 
 import gc
 import os
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 # one, and the cores are taken by the other workers.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+A_CORE = 1.5  # workers: what drives a browser mostly waits for it
 MEMORY = 3 * 1024**3  # that a worker and the processes of its tests may take, bytes
 MOST_WORKERS = 8  # the longest test takes as long as an eighth of them all
 # A worker takes these files whole: what their tests share takes long to make, or there is one GPU.
@@ -42,7 +43,7 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> Iterator[None]:
     is_named = any(not Path(argument).is_dir() for argument in config.args)
     if is_named or config.getoption("capture") == "no":
         return 0
-    workers = min(cores, free_memory() // MEMORY, MOST_WORKERS)
+    workers = min(int(A_CORE * cores), free_memory() // MEMORY, MOST_WORKERS)
     return workers if workers > 1 else 0
 
 

@@ -5,9 +5,8 @@ from pathlib import Path
 import pytest
 
 from app.history import Entry
-from app.i18n import translate
-from maya_core.languages import CODES, get_language
-from tests.app.test_browser import ask, settled
+from maya_core.languages import CODES
+from tests.app.test_browser import ask, settled, speak
 
 pytestmark = [
     pytest.mark.browser,
@@ -74,15 +73,6 @@ WRONG = """([part, least]) => {
 }"""
 
 
-def speak(page, code):
-    """Choose a language as a person does."""
-    page.locator("#maya-language input").click()
-    page.get_by_role("option", name=get_language(code).native_name).click()
-    page.get_by_text(translate("New conversation", code)).wait_for(state="attached")
-    page.wait_for_function(f"document.documentElement.lang === '{code}'")
-    settled(page)
-
-
 def wrong(page):
     """What is wrong at each size, and with the menu on a telephone."""
     found = []
@@ -118,7 +108,7 @@ def test_everything_can_be_read_and_hit_in_every_language_and_size(open_page, si
         found[code] = wrong(page)
     page.locator("#maya-delete").click()
     page.locator("#maya-undo button").wait_for()
-    for code in reversed(CODES):  # now with the bar that brings back what was deleted, and how to begin
+    for code in ("ur", "ru", "hi", "fr"):  # the widest and the tallest: with the bar that brings back, and how to begin
         speak(page, code)
         found[code] += wrong(page)
     assert {code: wrongs for code, wrongs in found.items() if wrongs} == {}

@@ -75,8 +75,10 @@ def test_what_is_typed_while_an_answer_comes_and_as_it_ends_stays(open_page, sit
 
 
 @pytest.mark.parametrize(
-    "way", ["ask", "new", "other", "delete", "undo", "import", "language", "retry", "edit", "example"]
-)
+    "way",
+    ["ask", "new", "other", "delete", "edit",
+     *(pytest.param(way, marks=pytest.mark.slow) for way in ("undo", "import", "language", "retry", "example"))],
+)  # fmt: skip
 def test_what_is_typed_right_after_stays(open_page, site, tmp_path, monkeypatch, way):
     key = site.history.create("Before")
     site.history.append(key, Entry(role="user", text="Before"))
@@ -134,7 +136,10 @@ TYPE_AT_ONCE = """([event, letters]) => document.addEventListener(event, () => {
 }, { capture: true, once: true })"""
 
 
-@pytest.mark.parametrize("way", ["enter", "button", "new", "example", "retry", "edit"])
+@pytest.mark.parametrize(
+    "way",
+    ["enter", "edit", "new", *(pytest.param(way, marks=pytest.mark.slow) for way in ("button", "example", "retry"))],
+)
 def test_what_is_typed_in_the_very_moment_of_sending_is_neither_lost_nor_sent(open_page, site, way):
     page = open_page(site, "en")
     if way != "example":
