@@ -6,6 +6,7 @@ from statistics import fmean
 from typing import TYPE_CHECKING
 
 from maya_core.languages import CODES, get_language
+from maya_core.model.images import open_image
 from training.sheets import font_for
 from training.studies.figures import Interval, difference, losses, mean, rights, transfers
 from training.studies.journal import Entry
@@ -219,9 +220,9 @@ def draw(study: Study, entries: Sequence[Entry], out: Path) -> None:
     figure.suptitle(study.question, fontsize=11)
     figure.savefig(out, dpi=DOTS)
     plt.close(figure)
-    with Image.open(out) as plotted:
-        sheet = Image.new("RGB", (plotted.width, plotted.height + STRIP), "white")
-        sheet.paste(plotted.convert("RGB"))
+    plotted = open_image(out)
+    sheet = Image.new("RGB", (plotted.width, plotted.height + STRIP), "white")
+    sheet.paste(plotted)
     _write_names(sheet, top=plotted.height)
     sheet.save(out, optimize=True)
 
