@@ -92,6 +92,7 @@ def unfreeze_layers(layers: int = 4) -> Recipe:
 
 # --- the embedded model ---
 
+MOST_THINGS = 16  # that a picture brings behind its cells
 _TINY_TABLE = "model.language_model.model.embed_tokens"
 # The first layer's queries and keys start where words find their cells (`grounding.look_by_names`), and move slowly.
 _TINY_LOOKS = tuple(f"model.language_model.model.layers.0.self_attn.{part}_proj" for part in "qk")
@@ -106,7 +107,7 @@ _TINY_LANGUAGE_MODEL: Mapping[str, float] = {
 def tiny_model(*, vocab_size: int, image_token_id: int, end_id: int, bos_id: int, pad_id: int) -> MayaConfig:
     """The embedded model: the photograph tower, and the published architecture with every size made small."""
     return MayaConfig(
-        vision_config={"model_type": "photograph_tower"},
+        vision_config={"model_type": "photograph_tower", "most_things": MOST_THINGS},
         connector_config={"hidden_size": 1024},
         text_config={
             "vocab_size": vocab_size,

@@ -98,7 +98,8 @@ class ConnectorConfig(PreTrainedConfig):
 @strict
 class PhotographTowerConfig(PreTrainedConfig):
     """EfficientNet-Lite2 and NanoDet-g side by side (`towers.photograph`). hidden_size: 1,280 features and 80 classes of a
-    cell, which is patch_size px wide; of each of its quarters 80 classes, two sizes, three colours; and its place."""
+    cell, which is patch_size px wide; of each of its quarters 80 classes, two sizes, three colours; and its place.
+    most_things: how many things that the detector finds follow the cells, each as a cell of its own."""
 
     model_type = "photograph_tower"
 
@@ -106,6 +107,7 @@ class PhotographTowerConfig(PreTrainedConfig):
     image_size: int = 384
     patch_size: int = 64
     num_hidden_layers: int = 1  # only the last one is read
+    most_things: int = 0
 
 
 # Of the towers that there are. Their classes: `towers`.
@@ -205,7 +207,8 @@ class MayaConfig(PreTrainedConfig):
         patch = self.patch_size
         if height % patch or width % patch:
             raise ValueError(f"An image of {height} x {width} pixels is not a multiple of the {patch} px patch.")
-        return (height // patch) * (width // patch) + self.leading_positions - self.positions_dropped
+        things: int = getattr(self.vision, "most_things", 0)
+        return (height // patch) * (width // patch) + things + self.leading_positions - self.positions_dropped
 
     @property
     def leading_positions(self) -> int:

@@ -55,6 +55,7 @@ from training.origin import commit, hardware
 from training.photo_vqa.scenes import Scenes, alone, photographs
 from training.progress import printer
 from training.recipes import (
+    MOST_THINGS,
     tiny_answers,
     tiny_connector,
     tiny_doubting,
@@ -117,6 +118,14 @@ def untrained(vocabulary: int, tower: Path) -> tuple[MayaForConditionalGeneratio
     return model.eval(), MayaProcessor(config, ImagePreparation.of(config), tokenizer)
 
 
+def taught(folder: Path) -> tuple[MayaForConditionalGeneration, MayaProcessor]:
+    """An embedded Maya to go on with, whose pictures from now on bring as many things as a new one's."""
+    model, processor = load_model(folder, dtype=torch.float32), load_processor(folder)
+    config = model.config
+    config.vision.most_things = MOST_THINGS
+    return model, MayaProcessor(config, processor.preparation, processor.require_tokenizer())
+
+
 def tower_of(folder: Path) -> dict[str, Tensor]:
     """A photograph tower's weights in float32, from a folder of its own or of a Maya that has one."""
     stored = load_file(folder / "model.safetensors")
@@ -136,7 +145,8 @@ class _Making:
     def __post_init__(self) -> None:
         self.grid = grid_of(self.model)
         self.simulator = Simulator.of(looks_of(self.seen, self.grid), classifier(), self.grid)
-        self.first_BCD = torch.stack([self.seen.features(index) for index in range(min(FIRST, len(self.seen)))])
+        cells = [self.seen.features(index)[: self.grid**2] for index in range(min(FIRST, len(self.seen)))]
+        self.first_BCD = torch.stack(cells)
 
     def run(self) -> None:
         """All stages; of a model to go on from, those of answers."""
@@ -173,7 +183,7 @@ class _Making:
         asking = replace(cells, conversations=5, names=4, seed=3)
         if options.answer_steps:
             self.stage("answers", pointing, asking, collator, tiny_answers(steps=options.answer_steps))
-        doubting = Both(replace(asking, unknown=0.1, between=0.15, seed=10), self.calibration(asking), one_in=6)
+        doubting = Both(replace(asking, unknown=0.16, between=0.15, seed=10), self.calibration(asking), one_in=6)
         self.stage("doubting", pointing, doubting, collator, tiny_doubting(steps=options.doubt_steps))
 
     def calibration(self, asking: Looking) -> Looking:
@@ -209,7 +219,7 @@ def looks_of(seen: SeenScenes, grid: int) -> Mapping[str, Tensor]:
         for thing in scene.things:
             if thing.width >= 0.45 and thing.height >= 0.45 and len(looks[thing.thing]) < 40:
                 cells_P = inside(thing, grid, share=0.7)
-                looks[thing.thing].append(seen.features(index)[cells_P, :FEATURES].float())
+                looks[thing.thing].append(seen.features(index)[: grid**2][cells_P, :FEATURES].float())
     return {thing: torch.cat(cells) for thing, cells in looks.items() if cells}
 
 
@@ -225,10 +235,10 @@ def main() -> None:
     out = options.out or asset_path("maya-tiny")
     claim(out, overwrite=True)
     if options.model:
-        model, processor = load_model(options.model, dtype=torch.float32), load_processor(options.model)
+        model, processor = taught(options.model)
     else:
         model, processor = untrained(options.vocabulary, options.tower or asset_path("maya-tiny"))
-    shape = (grid_of(model) ** 2, model.config.vision.hidden_size)
+    shape = (model.config.patches_kept(*(2 * [model.config.image_size])), model.config.vision.hidden_size)
     scenes = Scenes(photographs(options.caltech, options.coco, "train"))
     seen = SeenScenes(scenes, options.run / "seen", shape, options.scenes)
     seen.fill(model, processor.preparation, workers=2, on_done=lambda done: print(f"seen {done}", flush=True))

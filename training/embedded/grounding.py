@@ -190,10 +190,6 @@ class CellObjective(nn.Module):
         self.register_buffer(
             "kind_of", torch.tensor([KINDS.index(thing.kind) for thing in load_things().values()]), persistent=False
         )
-        grid = grid_of(model)
-        third = (torch.arange(grid) * 2 + 1) * 3 // (2 * grid)  # in which third of the picture a cell's middle lies
-        self.place_of_C: Tensor
-        self.register_buffer("place_of_C", (third[:, None] * 3 + third).flatten(), persistent=False)
 
     def forward(self, batch: Batch) -> LossSum:
         """batch: vision_features (B, C, D); things and colours (B, C), as `looking.Lain` has them."""
@@ -213,9 +209,17 @@ class CellObjective(nn.Module):
         )
         colours_FWE = self.colours.some(table_VE, FORMS_A_STEP)
         total = total + 0.5 * _likeness_loss(directions_CE[is_coloured_C], colours_FWE, colours_C[is_coloured_C])
-        places_C = self.place_of_C.repeat(len(batch["things"]))
-        total = total + _likeness_loss(directions_CE, self.places.some(table_VE, FORMS_A_STEP), places_C)
+        is_there_C = batch["vision_features"].flatten(0, 1).any(1)  # not where nothing stands behind the cells
+        places_C = _place_of(batch["vision_features"].flatten(0, 1)[is_there_C])
+        total = total + _likeness_loss(directions_CE[is_there_C], self.places.some(table_VE, FORMS_A_STEP), places_C)
         return LossSum(total, torch.tensor(len(things_C)))
+
+
+def _place_of(features_CD: Tensor) -> Tensor:
+    """(C,): in which of the nine places each cell's middle lies, by what the tower says of it."""
+    column_C, row_C = ((features_CD[:, -2:] + 1) * 1.5).long().clamp(0, 2).T
+    place_C: Tensor = 3 * row_C + column_C
+    return place_C
 
 
 def taken_for(model: MayaForConditionalGeneration, things: WordVectors, features_BCD: Tensor) -> list[str]:
@@ -225,7 +229,7 @@ def taken_for(model: MayaForConditionalGeneration, things: WordVectors, features
         directions_BCE = _direction(model.connector(features_BCD.float()), model)
         likeness_BCT = (directions_BCE @ things(table_of(model)).mean(0).T).softmax(-1)
         grid = (grid_of(model), grid_of(model))
-        best_B = likeness_BCT.unflatten(1, grid)[:, middle, middle].sum((1, 2)).argmax(-1)
+        best_B = likeness_BCT[:, : grid[0] * grid[1]].unflatten(1, grid)[:, middle, middle].sum((1, 2)).argmax(-1)
     return [list(load_things())[number] for number in best_B.tolist()]
 
 
@@ -243,7 +247,9 @@ def _direction(vectors: Tensor, model: MayaForConditionalGeneration) -> Tensor:
 def _likeness_loss(directions_CE: Tensor, words_FWE: Tensor, targets_C: Tensor) -> Tensor:
     """Cross-entropy of each direction's word among the words of a form, the mean over forms, summed over directions."""
     forms = len(words_FWE)
-    by_form_CWF = (directions_CE @ words_FWE.flatten(0, 1).T).view(len(directions_CE), forms, -1).transpose(1, 2)
+    by_form_CWF = (
+        (directions_CE @ words_FWE.flatten(0, 1).T).view(len(directions_CE), forms, words_FWE.shape[1]).transpose(1, 2)
+    )
     targets_CF = targets_C[:, None].expand(-1, forms)
     loss: Tensor = nn.functional.cross_entropy(by_form_CWF, targets_CF, reduction="sum") / forms
     return loss

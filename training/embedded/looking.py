@@ -20,13 +20,13 @@ from maya_core.languages import CODES
 from maya_core.learning.data import Batch, Collator, PackedCollator, PackedSample, PreparedPack
 from maya_core.model.processor import IGNORED
 from training.embedded.seen import SeenScenes
-from training.embedded.simulated import Simulator, inside
+from training.embedded.simulated import PARTS, Simulator, inside
 from training.emoji_vqa import questions as emoji
 from training.emoji_vqa.dataset import as_messages, asking_for
 from training.photo_vqa.manner import Manner
 from training.photo_vqa.phrases import COLOURS, Family
 from training.photo_vqa.questions import Question, ask, follow
-from training.photo_vqa.scenes import Scene
+from training.photo_vqa.scenes import Scene, by_coco
 from training.photo_vqa.texts import forms_of, is_spaced
 from training.photo_vqa.things import load_things
 
@@ -45,6 +45,7 @@ DRAWINGS_OFTEN: Mapping[emoji.Family, float] = {
     "name": 5, "place": 5, "where": 3, "exists": 4, "count_all": 4, "count": 3, "colour": 1, "category": 3, "relation": 4,
     "describe": 5,
 }  # fmt: skip
+LEAST_SHOWN = 0.2  # of a cell: what is smaller does not stand for it where something larger lies
 ASKED_IN_VAIN = 12  # things among which one is that is not there
 LOOKED_AT = 1500  # scenes that tell what they show
 SAYS_LITTLE = ("?", "??", "ok", "…", "🙂", "📷", "!", "1", "hm", "?!")  # questions of no language: what is it?
@@ -61,17 +62,28 @@ class Lain:
 def lain_on(scene: Scene, grid: int) -> Lain:
     """things: NOTHING on a plain ground, UNKNOWN where nobody has said. colours: UNKNOWN where it is not clear."""
     numbers = _numbers()
-    is_plain = bool(scene.drawing) or len(scene.pieces) > 1 or any(piece.box[2] < 1 for piece in scene.pieces)
+    is_laid = len(scene.pieces) > 1 or any(piece.box[2] < 1 for piece in scene.pieces)
+    is_plain = bool(scene.drawing) or (is_laid and not scene.lists_all)
     things_P = torch.full((grid * grid,), NOTHING if is_plain else UNKNOWN)
     ground = COLOURS.index(scene.ground) if scene.ground and is_plain else UNKNOWN
     colours_P = torch.full((grid * grid,), ground)
     for seen in sorted(scene.things, key=lambda seen: -seen.width * seen.height):
         cells_P = inside(seen, grid, share=0.85 if seen.width < 0.99 else 0.7)
+        if scene.lists_all and seen.width * seen.height < LEAST_SHOWN / grid**2:
+            cells_P &= things_P < 0
         things_P[cells_P] = numbers[seen.thing]
         colours_P[cells_P] = COLOURS.index(seen.colour) if seen.colour else UNKNOWN
     if scene.drawing and not scene.are_counted:  # a drawing that is none of our things lies there too
         things_P[things_P == NOTHING] = UNKNOWN
     return Lain(things=things_P, colours=colours_P)
+
+
+def lain_behind(things_ND: Tensor) -> Lain:
+    """Of what stands behind the cells: what its finder takes it for, and UNKNOWN where nothing stands."""
+    best_N = things_ND[:, PARTS].max(1)
+    numbers_K = torch.tensor([_numbers()[name] for name in by_coco().values()])
+    things_N = torch.where(best_N.values > 0, numbers_K[best_N.indices], UNKNOWN)
+    return Lain(things=things_N, colours=torch.full_like(things_N, UNKNOWN))
 
 
 @cache
@@ -131,9 +143,13 @@ class Looking:
             )
         asked = [self._thing(scene, rng) for _ in range(self.names)]
         packed = self._conversations(scene, rng) if self.conversations else None
+        on_cells, behind = lain_on(scene, self.grid), lain_behind(features_PD[self.grid**2 :].float())
+        lain = Lain(
+            things=torch.cat([on_cells.things, behind.things]), colours=torch.cat([on_cells.colours, behind.colours])
+        )
         return LookingSample(
             features=features_PD.half(),
-            lain=lain_on(scene, self.grid),
+            lain=lain,
             packed=packed,
             names=tuple(_inside_a_sentence(thing, rng) for thing in asked),
             cells=tuple(tuple(seen.cell for seen in scene.things if seen.thing == thing) for thing in asked),

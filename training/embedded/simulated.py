@@ -3,11 +3,13 @@
 A classifier's weights for a class are what its features differ by, divided by how they vary: weights times covariance give
 back the mean features of a class of which there is no photograph. Everything else in a cell stays that of a real one.
 
-Shape letters: P cells, D vision width, L features of the classifier, K its classes, T things.
+Shape letters: P cells, behind which what was found may stand, N of these, D vision width, L features of the classifier, K
+its classes, T things.
 """
 
+import math
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 
@@ -17,6 +19,7 @@ from torch import Tensor
 from maya_core.assets import asset_path
 from maya_core.model.towers.efficientnet_lite import FEATURES
 from maya_core.model.towers.nanodet import CLASSES
+from maya_core.model.towers.photograph import FAINT, as_cell, cells_in
 from training.photo_vqa.scenes import COCO, Scene, Seen
 from training.photo_vqa.things import load_things
 
@@ -24,8 +27,20 @@ PARTS = slice(FEATURES, FEATURES + CLASSES)  # of a cell's features: which of CO
 LOUDNESS = (1.4, 2.4)  # of what makes a thing: means from weights are half as long as real ones
 NEARER = (0.5, 0.62)  # of what looks like two things, the share of the one that it perhaps is
 PORTRAITS = 0.4  # of what a detector finds: one thing, as large as people take pictures of it
-SMALL, LARGE = (0.08, 0.5), (0.5, 1.0)  # shares of a picture's sides
-SWAPPED, FOUND = 0.4, 0.3  # of scenes: whose things become others; whose things are another detector's
+SMALL, LARGE = (0.06, 0.5), (0.5, 1.0)  # shares of a picture's sides
+SWAPPED, FOUND = 0.4, 0.5  # of scenes: whose things become others; whose things are another detector's
+# What the tower's detector makes of COCO's photographs (training/LOG.md, 2026-11-26).
+SURE, SURER, SPREAD = (
+    0.66,
+    0.08,
+    0.19,
+)  # score of a thing that fills the picture; more by the logarithm of its share; how it varies
+SCORES = (0.02, 0.95)
+NOTICED = 0.25  # least score with which a thing's middle is told
+BESIDE = 0.5  # of middles, that lie in a quarter beside the true one
+MURMUR = 0.12  # most that hardly ever is a thing
+TWICE = 0.15  # of what is found, that is found once more, less surely
+ALARMS, ALARMING = 4, (0.12, 0.32)  # classes that seem to be there and are not; their scores
 
 
 @dataclass(frozen=True)
@@ -57,55 +72,76 @@ class Simulator:
         thing, that become something that is none of ours, or something between two of ours."""
         if not scene.pieces:
             return scene, features_PD
+        change = self._way(scene, rng, unknown, between)
+        if change is None:
+            return scene, features_PD
+        made_PD = features_PD.float().clone()
+        changed = change(scene, made_PD, rng)
+        things_ND = made_PD[self.grid**2 :]
+        surest_N = things_ND[:, PARTS].amax(1).argsort(descending=True, stable=True)
+        made_PD[self.grid**2 :] = things_ND[surest_N]
+        return changed, made_PD
+
+    def _way(
+        self, scene: Scene, rng: random.Random, unknown: float, between: float
+    ) -> Callable[[Scene, Tensor, random.Random], Scene] | None:
+        """How a scene is changed, if it is."""
         if len(scene.things) == 1 and not scene.lists_all:
             chance = rng.random()
             if chance < unknown:
-                return self._unknown(scene, features_PD.float().clone(), rng)
+                return self._unknown
             if chance < unknown + between:
-                return self._between(scene, features_PD.float().clone(), rng)
+                return self._between
         chance = rng.random()
         if chance < FOUND and (scene.lists_all or not scene.things):
-            return self._found(scene, features_PD.float().clone(), rng)
+            return self._found
         if chance < SWAPPED and self.made and scene.things and not scene.lists_all:
-            return self._swapped(scene, features_PD.float().clone(), rng)
-        return scene, features_PD
+            return self._swapped
+        return None
 
-    def _swapped(self, scene: Scene, features_PD: Tensor, rng: random.Random) -> tuple[Scene, Tensor]:
+    def _swapped(self, scene: Scene, features_PD: Tensor, rng: random.Random) -> Scene:
         others = {thing: rng.choice(list(self.made)) for thing in {seen.thing for seen in scene.things}}
         loudness = rng.uniform(*LOUDNESS)
         for seen in scene.things:
-            self._change(features_PD, seen, loudness * self.made[others[seen.thing]])
+            self._change(features_PD, seen, loudness * self.made[others[seen.thing]], rng)
             self._find(features_PD, replace(seen, thing=others[seen.thing]), rng)
         things = tuple(replace(seen, thing=others[seen.thing]) for seen in scene.things)
-        return replace(scene, things=things), features_PD
+        return replace(scene, things=things)
 
-    def _unknown(self, scene: Scene, features_PD: Tensor, rng: random.Random) -> tuple[Scene, Tensor]:
-        self._change(features_PD, scene.things[0], rng.uniform(*LOUDNESS) * rng.choice(self.others))
-        return replace(scene, things=(), are_counted=False), features_PD
+    def _unknown(self, scene: Scene, features_PD: Tensor, rng: random.Random) -> Scene:
+        self._change(features_PD, scene.things[0], rng.uniform(*LOUDNESS) * rng.choice(self.others), rng)
+        return replace(scene, things=(), are_counted=False)
 
-    def _between(self, scene: Scene, features_PD: Tensor, rng: random.Random) -> tuple[Scene, Tensor]:
+    def _between(self, scene: Scene, features_PD: Tensor, rng: random.Random) -> Scene:
         """Perhaps one thing, and nearly as much another of its kind."""
         one = rng.choice(list(self.made))
         alike = [thing for thing in self.made if load_things()[thing].kind == load_things()[one].kind and thing != one]
         share = rng.uniform(*NEARER)
         made_L = share * self.made[one] + (1 - share) * self.made[rng.choice(alike or [one])]
-        self._change(features_PD, scene.things[0], rng.uniform(*LOUDNESS) * made_L)
-        return replace(scene, things=(replace(scene.things[0], thing=one),), perhaps=one), features_PD
+        self._change(features_PD, scene.things[0], rng.uniform(*LOUDNESS) * made_L, rng)
+        return replace(scene, things=(replace(scene.things[0], thing=one),), perhaps=one)
 
-    def _change(self, features_PD: Tensor, seen: Seen, made_L: Tensor) -> None:
+    def _change(self, features_PD: Tensor, seen: Seen, made_L: Tensor, rng: random.Random) -> None:
         """The cells of a thing look like another, and no detector has found anything there."""
         inside_P = inside(seen, self.grid, share=1.0)
         change_L = made_L - self.means.get(seen.thing, torch.zeros(FEATURES))
-        features_PD[inside_P, :FEATURES] = (features_PD[inside_P, :FEATURES] + change_L).clamp(0, 6)
-        self._forget(features_PD, inside_P)
+        cells_PD = features_PD[: self.grid**2]
+        cells_PD[inside_P, :FEATURES] = (cells_PD[inside_P, :FEATURES] + change_L).clamp(0, 6)
+        self._forget(features_PD, inside_P, rng)
 
-    def _found(self, scene: Scene, features_PD: Tensor, rng: random.Random) -> tuple[Scene, Tensor]:
+    def _found(self, scene: Scene, features_PD: Tensor, rng: random.Random) -> Scene:
         """What a detector would find of things that lie anywhere."""
-        self._forget(features_PD, torch.ones(len(features_PD), dtype=torch.bool))
+        self._forget(features_PD, torch.ones(self.grid**2, dtype=torch.bool), rng)
         known = [thing for thing in load_things().values() if thing.coco]
+        for _ in range(ALARMS):
+            kind, score = rng.randrange(CLASSES), rng.uniform(*ALARMING)
+            x, y = rng.random(), rng.random()
+            alarm = Seen(thing="", x=x, y=y, width=rng.uniform(0.05, 0.4), height=rng.uniform(0.05, 0.4))
+            features_PD[int(y * self.grid) * self.grid + int(x * self.grid), FEATURES + kind] = score
+            self._tell(features_PD, alarm, kind, score)
         things: list[Seen] = []
         is_portrait = rng.random() < PORTRAITS
-        for _ in range(1 if is_portrait else rng.choice((1, 1, 2, 2, 3))):
+        for _ in range(1 if is_portrait else rng.choice((1, 2, 2, 3, 3))):
             thing = "person" if rng.random() < 0.25 else rng.choice(known).id
             for _ in range(1 if is_portrait else rng.choices((1, 2, 3, 4, 5), weights=(10, 7, 6, 5, 2))[0]):
                 width, height = (rng.uniform(*(LARGE if is_portrait else SMALL)) for _ in range(2))
@@ -115,44 +151,68 @@ class Simulator:
                     continue
                 things.append(seen)
                 if thing in self.made:
-                    inside_P = inside(seen, self.grid, share=0.9)
-                    louder = features_PD[inside_P, :FEATURES] + rng.uniform(0.3, 1.5) * self.made[thing]
-                    features_PD[inside_P, :FEATURES] = louder.clamp(0, 6)
+                    inside_P, cells_PD = inside(seen, self.grid, share=0.9), features_PD[: self.grid**2]
+                    louder = cells_PD[inside_P, :FEATURES] + rng.uniform(0.3, 1.5) * self.made[thing]
+                    cells_PD[inside_P, :FEATURES] = louder.clamp(0, 6)
                 self._find(features_PD, seen, rng)
-        return replace(scene, things=tuple(things), lists_all=True, are_counted=True), features_PD
+        return replace(scene, things=tuple(things), lists_all=True, are_counted=True)
 
-    def _forget(self, features_PD: Tensor, inside_P: Tensor) -> None:
-        """All that a detector has found in cells."""
-        features_PD[inside_P, PARTS] *= 0.1
-        for number in range(CLASSES + 2):
-            features_PD[inside_P, PARTS.stop + 4 * number : PARTS.stop + 4 * number + 4] = 0
+    def _forget(self, features_PD: Tensor, inside_P: Tensor, rng: random.Random) -> None:
+        """All that a detector has found in cells, but for a murmur."""
+        cells_PD, things_ND = features_PD[: self.grid**2], features_PD[self.grid**2 :]
+        murmur_K = MURMUR * _random(CLASSES, rng) ** 2
+        cells_PD[inside_P, PARTS] = torch.minimum(cells_PD[inside_P, PARTS], murmur_K)
+        cells_PD[inside_P, PARTS.stop : PARTS.stop + 4 * (CLASSES + 2)] = 0
+        column_N, row_N = ((things_ND[:, -2:] + 1) / 2 * self.grid).long().clamp(0, self.grid - 1).T
+        things_ND[inside_P[row_N * self.grid + column_N]] = 0
 
     def _find(self, features_PD: Tensor, seen: Seen, rng: random.Random) -> None:
-        """What a detector finds of a thing of COCO's."""
+        """What a detector finds of a thing of COCO's: the smaller, the less sure."""
         name = load_things()[seen.thing].coco
         if not name:
             return
-        kind, score = COCO.index(name), rng.uniform(0.3, 0.95)
-        inside_P = inside(seen, self.grid, share=0.9)
-        parts_P = score * (0.3 + 0.7 * torch.rand(int(inside_P.sum())))
-        features_PD[inside_P, FEATURES + kind] = torch.maximum(features_PD[inside_P, FEATURES + kind], parts_P)
-        column, row = (min(2 * self.grid - 1, max(0, int(share * 2 * self.grid))) for share in (seen.x, seen.y))
+        kind = COCO.index(name)
+        usual = SURE + SURER * math.log(max(seen.width * seen.height, 1e-4))
+        score = min(SCORES[1], max(SCORES[0], rng.gauss(usual, SPREAD)))
+        self._tell(features_PD, seen, kind, score)
+        if rng.random() < TWICE:
+            part = replace(seen, width=rng.uniform(0.4, 0.7) * seen.width, height=rng.uniform(0.4, 0.9) * seen.height)
+            self._tell(features_PD, part, kind, rng.uniform(0.2, 0.7) * score)
+        inside_P, cells_PD = inside(seen, self.grid, share=0.9), features_PD[: self.grid**2]
+        parts_P = score * (0.3 + 0.7 * _random(int(inside_P.sum()), rng))
+        parts_P[rng.randrange(len(parts_P))] = score
+        cells_PD[inside_P, FEATURES + kind] = torch.maximum(cells_PD[inside_P, FEATURES + kind], parts_P)
+        if score < NOTICED:
+            return
+        column, row = (int(share * 2 * self.grid) for share in (seen.x, seen.y))
+        if rng.random() < BESIDE:
+            column, row = column + rng.randint(-1, 1), row + rng.randint(-1, 1)
+        column, row = (min(2 * self.grid - 1, max(0, place)) for place in (column, row))
         cell, quarter = row // 2 * self.grid + column // 2, row % 2 * 2 + column % 2
         first = PARTS.stop + quarter
         features_PD[cell, first + 4 * kind] = score
-        features_PD[cell, first + 4 * CLASSES] = seen.width
-        features_PD[cell, first + 4 * (CLASSES + 1)] = seen.height
+        features_PD[cell, first + 4 * CLASSES] = min(1.0, seen.width * rng.uniform(0.85, 1.15))
+        features_PD[cell, first + 4 * (CLASSES + 1)] = min(1.0, seen.height * rng.uniform(0.85, 1.15))
+
+    def _tell(self, features_PD: Tensor, seen: Seen, kind: int, score: float) -> None:
+        """What was found also stands behind the cells, as long as there is room."""
+        things_ND = features_PD[self.grid**2 :]
+        free = (~things_ND[:, PARTS].any(1)).nonzero().flatten().tolist()
+        if score < FAINT or not free:
+            return
+        left, top, right, bottom = (min(1.0, max(0.0, edge)) for edge in seen.box)
+        cells_PD = features_PD[: self.grid**2]
+        things_ND[free[0]] = as_cell(cells_PD, (self.grid, self.grid), kind, score, (left, top, right, bottom))
+
+
+def _random(number: int, rng: random.Random) -> Tensor:
+    """(number,): 0 to 1, the same for the same `rng`."""
+    return torch.rand(number, generator=torch.Generator().manual_seed(rng.getrandbits(32)))
 
 
 def inside(seen: Seen, grid: int, *, share: float) -> Tensor:
     """(grid * grid,) true for cells whose middle lies in that share of a thing's box, and for the one in its middle."""
-    middle = (torch.arange(grid) + 0.5) / grid
-    across = (middle - seen.x).abs() <= share * seen.width / 2
-    down = (middle - seen.y).abs() <= share * seen.height / 2
-    cells = down[:, None] & across[None]
-    row, column = (min(grid - 1, max(0, int(place * grid))) for place in (seen.y, seen.x))
-    cells[row, column] = True
-    return cells.flatten()
+    return cells_in((grid, grid), replace(seen, width=share * seen.width, height=share * seen.height).box)
 
 
 @cache

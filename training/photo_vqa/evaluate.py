@@ -129,7 +129,7 @@ def examination(photographs: Sequence[Photograph], wording: Wording, *, n: int) 
         if scene.drawing and drawn < n // 2 and scene.things:
             drawn += 1
             yield from _asked("drawn", scene, CODES[drawn % len(CODES)], wording, FAMILIES, index)
-        if len(scene.pieces) > 1 and together < n // 2:
+        if len(scene.pieces) > 1 and not scene.lists_all and together < n // 2:
             together += 1
             language = CODES[together % len(CODES)]
             scene = scene.with_colours(scene.render())

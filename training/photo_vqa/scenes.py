@@ -44,6 +44,8 @@ COCO = (
 SIDE = 384  # px of a picture that is put together
 NEXT_TO = 0.05  # of a side: so near to the border of a cell of the nine, a middle is as well in the next
 LEAST_KEPT = 0.5  # of a thing's box: with less of it in a crop, it is not asked about
+MOST_LOST = 0.15  # of a thing's box: with less of it in a crop, it is not there
+LEAST_IN_FOUR = 0.006  # of a photograph: with smaller things it is not made one of four
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,22 +105,32 @@ class Piece:
 
     def things(self) -> Iterator[Seen]:
         """What it brings into the picture, and where."""
-        for seen in self.photograph.things:
-            x = 1 - seen.x if self.flipped else seen.x
-            left, top, right, bottom = replace(seen, x=x).box
-            from_x, from_y, across, down = self.crop
-            cut = (max(left, from_x), max(top, from_y), min(right, from_x + across), min(bottom, from_y + down))
-            width, height = max(0.0, cut[2] - cut[0]), max(0.0, cut[3] - cut[1])
-            if width * height < LEAST_KEPT * seen.width * seen.height:
+        ratio = (self.box[2] / self.crop[2], self.box[3] / self.crop[3])
+        for seen, share in zip(self.photograph.things, self.kept(), strict=True):
+            if share < LEAST_KEPT:
                 continue
-            ratio = (self.box[2] / across, self.box[3] / down)
+            left, top, right, bottom = self._in_crop(seen)
             yield Seen(
                 thing=seen.thing,
-                x=self.box[0] + ((cut[0] + cut[2]) / 2 - from_x) * ratio[0],
-                y=self.box[1] + ((cut[1] + cut[3]) / 2 - from_y) * ratio[1],
-                width=width * ratio[0],
-                height=height * ratio[1],
+                x=self.box[0] + ((left + right) / 2 - self.crop[0]) * ratio[0],
+                y=self.box[1] + ((top + bottom) / 2 - self.crop[1]) * ratio[1],
+                width=(right - left) * ratio[0],
+                height=(bottom - top) * ratio[1],
             )
+
+    def kept(self) -> list[float]:
+        """Of each of the photograph's things, the share of its box that is in the crop."""
+        shares = []
+        for seen in self.photograph.things:
+            left, top, right, bottom = self._in_crop(seen)
+            shares.append(max(0.0, right - left) * max(0.0, bottom - top) / (seen.width * seen.height))
+        return shares
+
+    def _in_crop(self, seen: Seen) -> tuple[float, float, float, float]:
+        """left, top, right, bottom of what is left of a thing, in shares of the whole photograph as it is laid."""
+        left, top, right, bottom = replace(seen, x=1 - seen.x if self.flipped else seen.x).box
+        from_x, from_y, across, down = self.crop
+        return max(left, from_x), max(top, from_y), min(right, from_x + across), min(bottom, from_y + down)
 
     def picture(self) -> Image.Image:
         """What is laid into the box, in its own size."""
@@ -197,11 +209,9 @@ def _colour_around(pixels_HWC: np.ndarray) -> str:
 
 def alone(photograph: Photograph, rng: random.Random | None = None) -> Scene:
     """A photograph as it is; with `rng`, perhaps mirrored, and most of it."""
-    piece = Piece(photograph=photograph)
-    if rng:
-        sides = (rng.uniform(0.75, 1), rng.uniform(0.75, 1))
-        crop = (rng.uniform(0, 1 - sides[0]), rng.uniform(0, 1 - sides[1]), *sides)
-        piece = replace(piece, crop=crop if rng.random() < 0.7 else piece.crop, flipped=rng.random() < 0.5)
+    piece = (
+        _part_of(photograph, rng, least=0.5 if photograph.lists_all else 0.75) if rng else Piece(photograph=photograph)
+    )
     return Scene(
         pieces=(piece,),
         things=tuple(piece.things()),
@@ -210,10 +220,23 @@ def alone(photograph: Photograph, rng: random.Random | None = None) -> Scene:
     )
 
 
-def mosaic(photographs: Sequence[Photograph]) -> Scene:
-    """Four photographs, in two rows."""
+def _part_of(photograph: Photograph, rng: random.Random, *, least: float) -> Piece:
+    """Perhaps mirrored, and perhaps a part, at least `least` of each side; nothing is cut so that one could not say
+    whether it is there."""
+    whole = Piece(photograph=photograph, flipped=rng.random() < 0.5)
+    for _ in range(10 if rng.random() < 0.7 else 0):
+        sides = (rng.uniform(least, 1), rng.uniform(least, 1))
+        part = replace(whole, crop=(rng.uniform(0, 1 - sides[0]), rng.uniform(0, 1 - sides[1]), *sides))
+        if not any(MOST_LOST < share < LEAST_KEPT for share in part.kept()):
+            return part
+    return whole
+
+
+def mosaic(photographs: Sequence[Photograph], rng: random.Random | None = None) -> Scene:
+    """Four photographs, in two rows; with `rng`, perhaps mirrored, and parts of them."""
     boxes = [(column / 2, row / 2, 0.5, 0.5) for row in range(2) for column in range(2)]
-    return _laid([Piece(photograph=one, box=box) for one, box in zip(photographs, boxes, strict=True)])
+    pieces = [_part_of(one, rng, least=0.5) if rng else Piece(photograph=one) for one in photographs]
+    return _laid([replace(piece, box=box) for piece, box in zip(pieces, boxes, strict=True)])
 
 
 def pasted(photographs: Sequence[Photograph], rng: random.Random) -> Scene:
@@ -233,7 +256,12 @@ def pasted(photographs: Sequence[Photograph], rng: random.Random) -> Scene:
 
 def _laid(pieces: Sequence[Piece]) -> Scene:
     things = tuple(seen for piece in pieces for seen in piece.things())
-    return Scene(pieces=tuple(pieces), things=things, are_counted=all(piece.photograph.things for piece in pieces))
+    return Scene(
+        pieces=tuple(pieces),
+        things=things,
+        lists_all=all(piece.photograph.lists_all for piece in pieces),
+        are_counted=all(piece.photograph.things or piece.photograph.lists_all for piece in pieces),
+    )
 
 
 def _overlap(one: tuple[float, ...], other: tuple[float, ...]) -> bool:
@@ -267,16 +295,21 @@ class Scenes:
             if len(one.things) == 1 and not one.lists_all:
                 self.single[one.things[0].thing].append(one)
         self.listed = [one for one in photographs if one.lists_all]
+        self.clear = [
+            one for one in self.listed if all(seen.width * seen.height >= LEAST_IN_FOUR for seen in one.things)
+        ]
         self.unknown = [one for one in photographs if not one.things and not one.lists_all]
 
     def __getitem__(self, index: int) -> Scene:
         rng = random.Random(f"photo-vqa/{index}")
-        kind = rng.choices(("alone", "listed", "mosaic", "pasted", "drawn"), weights=(27, 11, 15, 15, 32))[0]
-        single, listed, unknown = self.single, self.listed, self.unknown
+        kind = rng.choices(("alone", "listed", "mosaic", "pasted", "drawn"), weights=(24, 25, 12, 12, 27))[0]
+        single, listed, clear, unknown = self.single, self.listed, self.clear, self.unknown
         if kind == "drawn" or not (single or listed):
             number = rng.choices((None, 1, 9), weights=(6, 3, 1))[0]
             return drawn(emoji.make_scene(self.emoji_split, index, size=SIDE, number=number))
         if listed and (kind == "listed" or not single):
+            if clear and rng.random() < 0.25:
+                return mosaic(rng.choices(clear, k=4), rng)
             return alone(rng.choice(listed), rng)
         if kind in ("alone", "listed"):
             if unknown and rng.random() < 0.1:
@@ -326,7 +359,7 @@ def caltech(folder: Path) -> Iterator[Photograph]:
 
 def coco(folder: Path) -> Iterator[Photograph]:
     """Every photograph of COCO in a folder, with the things of its labels."""
-    known = {thing.coco: thing.id for thing in load_things().values() if thing.coco}
+    known = by_coco()
     for file in sorted((folder / "images").glob("*.jpg")):
         labels = folder / "labels" / f"{file.stem}.txt"
         things = []
@@ -335,6 +368,13 @@ def coco(folder: Path) -> Iterator[Photograph]:
             thing = known[COCO[int(kind)]]
             things.append(Seen(thing=thing, x=float(x), y=float(y), width=float(width), height=float(height)))
         yield Photograph(file=file, things=tuple(things), lists_all=True)
+
+
+@cache
+def by_coco() -> Mapping[str, str]:
+    """COCO's class -> the thing, in the order of COCO's numbers."""
+    known = {thing.coco: thing.id for thing in load_things().values() if thing.coco}
+    return {name: known[name] for name in COCO}
 
 
 @cache

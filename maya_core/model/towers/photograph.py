@@ -3,9 +3,10 @@ both forget: the colours that lie there, and where it is.
 
 A cell says what its surroundings look like (1,280 features, of which ImageNet's 1,000 classes are a linear function), which
 of COCO's classes have a part there, and of each of its four quarters which have their middle there, how large that thing
-is, and the colour; at last the cell's own place.
+is, and the colour; at last the cell's own place. Behind the cells may stand the things that were found, the likeliest first,
+each as if one cell held it and nothing else: who counts or looks for one need not tell apart what lies in the same cell.
 
-Shape letters: I pictures, C channels, H and W pixels, h and w cells, K classes, P cells, D vision width.
+Shape letters: I pictures, C channels, H and W pixels, h and w cells, K classes, P cells, N things, D vision width.
 """
 
 from typing import Any, ClassVar
@@ -17,12 +18,14 @@ from transformers import PreTrainedModel
 
 from maya_core.model.config import PhotographTowerConfig
 from maya_core.model.towers.base import Colours
-from maya_core.model.towers.efficientnet_lite import MEAN, STD, EfficientNetLite
+from maya_core.model.towers.efficientnet_lite import FEATURES, MEAN, STD, EfficientNetLite
 from maya_core.model.towers.nanodet import CLASSES, NanoDet, found
 
 SIZES = 2  # width and height of a thing, in shares of the picture's
 FINER = 2  # quarters of a cell, each way
+COLOURS = 3
 PLACES = 2  # of a cell's middle, across and down: -1 to 1
+FAINT = 0.1  # least score of a thing that stands behind the cells
 
 
 class PhotographTower(PreTrainedModel):
@@ -53,13 +56,30 @@ class PhotographTower(PreTrainedModel):
         parts_IKhw = torch.stack(
             [adaptive_max_pool2d(seen_ICHW[:, :CLASSES].sigmoid(), cells) for seen_ICHW in maps]
         ).amax(0)
-        things_ICHW = torch.stack([_things(one, quarters, pixel_values_ICHW.shape) for one in zip(*maps, strict=True)])
+        maps_by_picture = list(zip(*maps, strict=True))
+        things_ICHW = torch.stack([_things(one, quarters, pixel_values_ICHW.shape) for one in maps_by_picture])
         colours_ICHW = adaptive_avg_pool2d(2 * shares_ICHW - 1, quarters)
         finer_ICHW = torch.cat([things_ICHW, colours_ICHW], dim=1)
         seen_IDhw = torch.cat(
             [looks_IChw, parts_IKhw, pixel_unshuffle(finer_ICHW, FINER), _places(looks_IChw, cells)], dim=1
         )
-        return seen_IDhw.flatten(2).transpose(1, 2)
+        cells_IPD = seen_IDhw.flatten(2).transpose(1, 2)
+        if not self.config.most_things:
+            return cells_IPD
+        things_IND = torch.stack(
+            [self._found(one, cells_PD, cells) for one, cells_PD in zip(maps_by_picture, cells_IPD, strict=True)]
+        )
+        return torch.cat([cells_IPD, things_IND], dim=1)
+
+    def _found(self, maps_CHW: tuple[Tensor, ...], cells_PD: Tensor, cells: tuple[int, int]) -> Tensor:
+        """(most_things, D): what was found, the likeliest first; then zeros."""
+        told = found(list(maps_CHW), least=FAINT, most=self.config.most_things)
+        things_ND = cells_PD.new_zeros(self.config.most_things, cells_PD.shape[1])
+        side = cells_PD.new_tensor([cells[1], cells[0], cells[1], cells[0]]) * self.config.patch_size
+        for number, (score, kind, box_4) in enumerate(zip(*told, strict=True)):
+            left, top, right, bottom = (box_4 / side).clamp(0, 1).tolist()
+            things_ND[number] = as_cell(cells_PD, cells, int(kind), float(score), (left, top, right, bottom))
+        return things_ND
 
     def forward(self, pixel_values: Tensor, **_: Any) -> Tensor:
         """(I, C, H, W) -> (I, P, D)."""
@@ -83,6 +103,43 @@ def _things(maps_CHW: tuple[Tensor, ...], quarters: tuple[int, int], pixels: tor
         things_CHW[kind, row, column] = score  # the likeliest is written last
         things_CHW[CLASSES:, row, column] = torch.stack([(right - left) / width, (bottom - top) / height])
     return things_CHW
+
+
+def as_cell(
+    cells_PD: Tensor, cells: tuple[int, int], kind: int, score: float, box: tuple[float, float, float, float]
+) -> Tensor:
+    """(D,): a cell with one thing and nothing else: the mean look and colour of the cells whose middle lies in its box
+    (left, top, right, bottom in shares of the picture), its class and size, and the box's middle for a place."""
+    height, width = cells
+    left, top, right, bottom = box
+    x, y = (left + right) / 2, (top + bottom) / 2
+    inside_P = cells_in(cells, box)
+    looks, finer = FEATURES, FEATURES + CLASSES
+    thing_D = cells_PD.new_zeros(cells_PD.shape[1])
+    thing_D[:looks] = cells_PD[inside_P, :looks].mean(0)
+    thing_D[looks + kind] = score
+    row, column = (min(FINER * side - 1, int(FINER * side * share)) for side, share in ((height, y), (width, x)))
+    quarters = FINER**2
+    quarter = finer + row % FINER * FINER + column % FINER
+    thing_D[quarter + quarters * kind] = score
+    thing_D[quarter + quarters * CLASSES] = right - left
+    thing_D[quarter + quarters * (CLASSES + 1)] = bottom - top
+    colours = slice(finer + quarters * (CLASSES + SIZES), finer + quarters * (CLASSES + SIZES + COLOURS))
+    mean_C = cells_PD[inside_P, colours].reshape(-1, COLOURS, quarters).mean((0, 2))
+    thing_D[colours] = mean_C.repeat_interleave(quarters)
+    thing_D[-PLACES:] = cells_PD.new_tensor([2 * x - 1, 2 * y - 1])
+    return thing_D
+
+
+def cells_in(cells: tuple[int, int], box: tuple[float, float, float, float]) -> Tensor:
+    """(P,) true for cells whose middle lies in a box, and for the one that holds the box's own middle."""
+    height, width = cells
+    left, top, right, bottom = box
+    down_h, across_w = ((torch.arange(side) + 0.5) / side for side in cells)
+    inside_hw = ((down_h >= top) & (down_h <= bottom))[:, None] & ((across_w >= left) & (across_w <= right))
+    row, column = int(height * (top + bottom) / 2), int(width * (left + right) / 2)
+    inside_hw[min(height - 1, max(0, row)), min(width - 1, max(0, column))] = True
+    return inside_hw.flatten()
 
 
 def _places(cells_IChw: Tensor, cells: tuple[int, int]) -> Tensor:

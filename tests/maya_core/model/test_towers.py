@@ -33,8 +33,9 @@ from maya_core.model.images import open_image
 from maya_core.model.maya import MayaForConditionalGeneration
 from maya_core.model.processor import ImagePreparation
 from maya_core.model.prompt import Message
+from maya_core.model.towers import photograph
 from maya_core.model.towers.efficientnet_lite import folded
-from maya_core.model.towers.nanodet import found
+from maya_core.model.towers.nanodet import Found, found
 from maya_core.model.towers.photograph import PhotographTower
 from maya_core.weights.checkpoint import assemble, load_config, load_model, load_processor, save_model
 from maya_core.weights.export import export_llava, quantize_checkpoint
@@ -323,6 +324,38 @@ def test_a_cell_says_what_is_in_it(photograph_tower):
         assert quarters[kind, row, column] == pytest.approx(float(score), abs=1e-4)
     assert int((quarters[:80] > 0).sum()) == len(told.scores_N)
     assert cells_PD[6 * 5, 1700:].tolist() == pytest.approx([-5 / 6, 5 / 6])  # the lowest at the left
+
+
+def test_what_was_found_stands_behind_the_cells_each_as_a_cell_of_its_own(photograph_tower, monkeypatch):
+    torch.manual_seed(0)
+    picture = torch.rand(1, 3, 384, 384)
+    boxes = torch.tensor([[0.0, 0.0, 192, 192], [288, 96, 384, 384]])
+    told = Found(torch.tensor([0.8, 0.15]), torch.tensor([16, 0]), boxes)
+    monkeypatch.setattr(photograph, "found", lambda maps, least=0.25, most=40: told)
+    alone = photograph_tower.features(picture, layers=1).detach()
+    monkeypatch.setattr(photograph_tower.config, "most_things", 4)
+    [features_PD] = photograph_tower.features(picture, layers=1).detach()
+    assert torch.equal(features_PD[:36], alone[0])
+    dog, person, *nothing = features_PD[36:]
+    assert not torch.stack(nothing).any()
+    cells_66D = features_PD[:36].unflatten(0, (6, 6))
+    for thing, kind, score, cells in ((dog, 16, 0.8, cells_66D[:3, :3]), (person, 0, 0.15, cells_66D[1:, 4:])):
+        torch.testing.assert_close(thing[:1280], cells.flatten(0, 1)[:, :1280].mean(0))
+        assert thing[1280:1360].nonzero().flatten().tolist() == [kind]
+        assert float(thing[1280 + kind]) == pytest.approx(score)
+        quarters = thing[1360:1700].view(85, 4)
+        assert int((quarters[:80] > 0).sum()) == 1
+        colours = cells.flatten(0, 1)[:, 1360:1700].unflatten(1, (85, 4))[:, 82:].mean((0, 2))
+        torch.testing.assert_close(quarters[82:], colours[:, None].expand(3, 4))
+    assert float(dog[1360:1700].view(85, 4)[80].max()) == pytest.approx(0.5)  # its width
+    assert dog[-2:].tolist() == pytest.approx([-0.5, -0.5])
+    assert person[-2:].tolist() == pytest.approx([0.75, 0.25])
+
+
+def test_a_picture_has_as_many_positions_as_its_tower_gives():
+    tower = {"model_type": "photograph_tower", "most_things": 16}
+    config = MayaConfig(vision_config=tower, vision_feature_layer=-1, connector_config={"hidden_size": 8})
+    assert config.visual_tokens(384, 384) == 52
 
 
 def test_a_batch_norm_is_folded_into_the_convolution_before_it():

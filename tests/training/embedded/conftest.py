@@ -15,10 +15,11 @@ from maya_core.model.processor import ImagePreparation, MayaProcessor
 from training.embedded.seen import COLOURS, FEATURES, SeenScenes
 from training.embedded.tokenizer import train_tokenizer
 from training.photo_vqa.scenes import Scenes, photographs
-from training.recipes import tiny_model
+from training.recipes import MOST_THINGS, tiny_model
 
 TOWER = asset_path("maya-tiny")  # a folder that has the photograph tower
 GRID, WIDTH = 6, 1702  # cells along a side, features of a cell
+ROWS = GRID**2 + MOST_THINGS
 SIZE = 24  # scenes
 
 
@@ -55,7 +56,7 @@ def seen(folders: Path, tmp_path_factory: pytest.TempPathFactory) -> SeenScenes:
     folder = tmp_path_factory.mktemp("seen")
     scenes = Scenes(photographs(folders / "caltech", folders / "coco", "train"))
     generator = np.random.default_rng(0)
-    stored = np.memmap(folder / FEATURES, np.float16, "w+", shape=(SIZE, GRID**2, WIDTH))
+    stored = np.memmap(folder / FEATURES, np.float16, "w+", shape=(SIZE, ROWS, WIDTH))
     stored[:] = generator.gamma(1.0, 0.4, stored.shape).clip(0, 6)
     stored.flush()
     lines = []
@@ -63,4 +64,4 @@ def seen(folders: Path, tmp_path_factory: pytest.TempPathFactory) -> SeenScenes:
         scene = scenes[index].with_colours(scenes[index].render())
         lines.append(json.dumps({"ground": scene.ground, "things": [thing.colour for thing in scene.things]}))
     (folder / COLOURS).write_text("\n".join(lines) + "\n", "utf-8")
-    return SeenScenes(scenes, folder, (GRID**2, WIDTH), SIZE)
+    return SeenScenes(scenes, folder, (ROWS, WIDTH), SIZE)

@@ -10,7 +10,7 @@ import torch
 
 from maya_core.languages import CODES, LANGUAGES
 from maya_core.learning.data import IGNORED, PackedCollator
-from tests.training.embedded.conftest import GRID, SIZE, WIDTH
+from tests.training.embedded.conftest import GRID, ROWS, SIZE, WIDTH
 from training.embedded.looking import (
     NOTHING,
     PLACES,
@@ -111,7 +111,7 @@ def test_a_sample_repeats_and_each_round_asks_anew(looking):
     assert (one.packed, one.names, one.cells) == (again.packed, again.names, again.cells)
     assert texts(one, "user") != texts(later, "user")
     assert texts(replace(looking, seed=1)[3], "user") != texts(one, "user")
-    assert one.features.shape == (GRID**2, WIDTH)
+    assert one.features.shape == (ROWS, WIDTH)
     assert one.features.dtype == torch.float16
 
 
@@ -234,7 +234,7 @@ def test_cells_become_one_batch(looking):
     collator = CellCollator()
     batch = collator.collate([collator.prepare(sample) for sample in samples])
     assert {name: tuple(values.shape) for name, values in batch.items()} == {
-        "vision_features": (3, GRID**2, WIDTH), "things": (3, GRID**2), "colours": (3, GRID**2)}  # fmt: skip
+        "vision_features": (3, ROWS, WIDTH), "things": (3, ROWS), "colours": (3, ROWS)}  # fmt: skip
     assert batch["vision_features"].dtype == torch.float32
     assert torch.equal(batch["things"][1], samples[1].lain.things)
 
@@ -253,7 +253,7 @@ def test_a_name_sees_the_picture_and_itself_and_no_conversation_sees_it(looking,
     ]
     tokenizer = embedded_processor.require_tokenizer()
     slots_BT = batch["input_ids"] == embedded_processor.config.image_token_id
-    assert slots_BT.sum(1).tolist() == [GRID**2] * 3
+    assert slots_BT.sum(1).tolist() == [ROWS] * 3
     for (row, end), (wanted_row, name) in zip(batch["name_ends"].tolist(), names, strict=True):
         ids = tokenizer(name, add_special_tokens=False)["input_ids"]
         start = end - len(ids) + 1

@@ -7,7 +7,7 @@ from torch.nn.functional import adaptive_avg_pool2d
 
 from maya_core.model.processor import ImagePreparation
 from tests.training.embedded import conftest
-from tests.training.embedded.conftest import GRID, WIDTH
+from tests.training.embedded.conftest import GRID, ROWS, WIDTH
 from training.embedded.__main__ import tower_of, untrained
 from training.embedded.seen import COLOURS, FEATURES, SeenScenes
 from training.photo_vqa.scenes import Scenes, photographs
@@ -110,7 +110,7 @@ def test_workers_see_the_same(scenes, tmp_path):
 def test_the_photograph_tower_sees_the_same_whether_kept_or_not(scenes, tmp_path):
     """But for the rounding of the numbers it is kept in."""
     model, processor = untrained(512, conftest.TOWER)
-    seen = SeenScenes(scenes, tmp_path, (GRID**2, WIDTH), 2)
+    seen = SeenScenes(scenes, tmp_path, (ROWS, WIDTH), 2)
     seen.fill(model, processor.preparation, workers=0)
     for index in range(2):
         with torch.inference_mode():

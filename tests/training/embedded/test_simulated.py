@@ -13,9 +13,11 @@ from maya_core.model.towers import photograph
 from maya_core.model.towers.efficientnet_lite import FEATURES
 from maya_core.model.towers.nanodet import CLASSES, Found
 from maya_core.model.towers.photograph import PhotographTower
-from tests.training.embedded.conftest import GRID, WIDTH
+from tests.training.embedded.conftest import GRID, ROWS, WIDTH
+from training.embedded import simulated
 from training.embedded.__main__ import looks_of
-from training.embedded.simulated import LOUDNESS, PARTS, Simulator, classifier, inside
+from training.embedded.looking import UNKNOWN, lain_behind
+from training.embedded.simulated import LOUDNESS, MURMUR, NOTICED, PARTS, SCORES, Simulator, classifier, inside
 from training.emoji_vqa.scenes import make_scene
 from training.photo_vqa.scenes import COCO, Photograph, Piece, Scene, Seen, drawn
 from training.photo_vqa.things import load_things
@@ -40,7 +42,9 @@ def simulator():
 
 @pytest.fixture
 def features_PD():
-    return torch.rand(GRID**2, WIDTH, generator=torch.Generator().manual_seed(1))
+    features_PD = torch.rand(ROWS, WIDTH, generator=torch.Generator().manual_seed(1))
+    features_PD[GRID**2 + 3 :] = 0  # three things were found
+    return features_PD
 
 
 # --- which cells ---
@@ -60,30 +64,51 @@ def test_cells_of_a_thing_are_those_whose_middle_lies_in_its_box():
 
 @pytest.mark.parametrize(
     ("thing", "x", "y", "width", "height"),
-    [("dog", 0.3, 0.71, 0.4, 0.2), ("person", 0.01, 0.99, 0.02, 0.02), ("toothbrush", 0.5, 0.49, 0.9, 0.8)],
+    [("dog", 0.3, 0.71, 0.4, 0.2), ("person", 0.01, 0.99, 0.02, 0.02), ("toothbrush", 0.52, 0.49, 0.9, 0.8)],
 )
 def test_what_is_found_has_the_towers_own_layout(monkeypatch, simulator, thing, x, y, width, height):
     """Class, cell, quarter and size, as `PhotographTower` lays them out for a detector that finds the same box."""
     side, kind = 384, COCO.index(load_things()[thing].coco)
     box = [side * edge for edge in (x - width / 2, y - height / 2, x + width / 2, y + height / 2)]
     one = Found(torch.tensor([0.75]), torch.tensor([kind]), torch.tensor([box]))
-    monkeypatch.setattr(photograph, "found", lambda maps: one)
-    tower = PhotographTower(PhotographTowerConfig()).eval()
+    monkeypatch.setattr(photograph, "found", lambda maps, **_: one)
+    monkeypatch.setattr(simulated, "SURER", 0)  # else what is small is hardly found
+    monkeypatch.setattr(simulated, "BESIDE", 0)
+    monkeypatch.setattr(simulated, "TWICE", 0)
+    tower = PhotographTower(PhotographTowerConfig(most_things=ROWS - GRID**2)).eval()
     with torch.inference_mode():
         [seen_PD] = tower.features(torch.zeros(1, 3, side, side), layers=tower.config.num_hidden_layers)
-    assert seen_PD.shape == (GRID**2, WIDTH)
+    assert seen_PD.shape == (ROWS, WIDTH)
     made_PD = torch.zeros_like(seen_PD)
     seen = Seen(thing=thing, x=x, y=y, width=width, height=height)
     simulator._find(made_PD, seen, random.Random(0))
     assert (made_PD[:, THINGS] > 0).nonzero().tolist() == (seen_PD[:, THINGS] > 0).nonzero().tolist()
     sizes = slice(THINGS.start + 4 * CLASSES, THINGS.stop)
-    torch.testing.assert_close(made_PD[:, sizes], seen_PD[:, sizes])
+    torch.testing.assert_close(made_PD[:, sizes], seen_PD[:, sizes], rtol=0.16, atol=0)
     found = made_PD[:, THINGS.start : sizes.start]
-    assert 0.3 <= found.max() <= 0.95
-    parts_P = made_PD[:, FEATURES + kind]
+    assert NOTICED <= found.max() <= SCORES[1]
+    parts_P = made_PD[: GRID**2, FEATURES + kind]
     assert torch.equal(parts_P > 0, inside(seen, GRID, share=0.9))
-    assert parts_P.max() <= found.max()
-    assert not made_PD[:, COLOURS_AND_PLACES].any()
+    assert parts_P.max() == found.max()
+    assert not made_PD[: GRID**2, COLOURS_AND_PLACES].any()
+    behind_PD = made_PD[GRID**2 :]
+    torch.testing.assert_close(behind_PD[:, -2:], seen_PD[GRID**2 :, -2:])
+    assert (behind_PD[:, PARTS] > 0).nonzero().tolist() == [[0, kind]]
+    wanted = list(load_things()).index(thing)
+    assert lain_behind(behind_PD).things.tolist() == lain_behind(seen_PD[GRID**2 :]).things.tolist()
+    assert lain_behind(behind_PD).things.tolist()[:2] == [wanted, UNKNOWN]
+
+
+def test_the_smaller_a_thing_the_less_sure_it_is_found(simulator):
+    scores = {}
+    for side in (0.05, 0.3, 1.0):
+        one = Seen(thing="dog", x=0.5, y=0.5, width=side, height=side)
+        made = []
+        for seed in range(60):
+            simulator._find(made_PD := torch.zeros(ROWS, WIDTH), one, random.Random(seed))
+            made.append(float(made_PD[: GRID**2, PARTS].max()))
+        scores[side] = sum(made) / len(made)
+    assert scores[0.05] < 0.3 < scores[0.3] < 0.55 < scores[1.0]
 
 
 def test_of_a_thing_that_no_detector_knows_nothing_is_found(simulator):
@@ -115,11 +140,17 @@ def test_some_scenes_get_other_things_in_the_same_places(simulator, features_PD)
         first, second, third = (seen.thing for seen in scene.things)
         assert first == second  # two cats become two of another thing
         assert {first, third} <= simulator.made.keys()
+        behind_ND, made_PD, seen_PD = made_PD[GRID**2 :], made_PD[: GRID**2], features_PD[: GRID**2]
+        known = sum(bool(load_things()[seen.thing].coco) for seen in scene.things)
+        told = lain_behind(behind_ND).things
+        assert int((told != UNKNOWN).sum()) <= 3 + 2 * known
+        scores = behind_ND[:, PARTS].amax(1).tolist()
+        assert scores == sorted(scores, reverse=True)
         outside_P = ~torch.stack([inside(seen, GRID, share=1.0) for seen in scene.things]).any(0)
         assert outside_P.sum() == 9
-        assert torch.equal(made_PD[outside_P], features_PD[outside_P])
-        assert torch.equal(made_PD[:, COLOURS_AND_PLACES], features_PD[:, COLOURS_AND_PLACES])
-        assert (made_PD[~outside_P, :FEATURES] != features_PD[~outside_P, :FEATURES]).any(1).all()
+        assert torch.equal(made_PD[outside_P], seen_PD[outside_P])
+        assert torch.equal(made_PD[:, COLOURS_AND_PLACES], seen_PD[:, COLOURS_AND_PLACES])
+        assert (made_PD[~outside_P, :FEATURES] != seen_PD[~outside_P, :FEATURES]).any(1).all()
         assert made_PD[:, :FEATURES].min() >= 0
         assert made_PD[:, :FEATURES].max() <= 6
     assert 50 < changed < 110
@@ -132,15 +163,16 @@ def test_what_a_detector_found_of_the_thing_before_is_forgotten(simulator, featu
     for scene, made_PD in varied(simulator, ONE, features_PD):
         if scene is ONE:
             continue
+        made_PD = made_PD[: GRID**2]
         name = load_things()[scene.things[0].thing].coco
         left_PK = made_PD[cells_P, THINGS].unflatten(1, (CLASSES + 2, 4)).amax(2)
         kinds[bool(name)] += 1
         allowed = {COCO.index(name), CLASSES, CLASSES + 1} if name else set()
-        assert set((left_PK > 0).nonzero()[:, 1].tolist()) == allowed
+        assert set((left_PK > 0).nonzero()[:, 1].tolist()) <= allowed
         parts_PK = made_PD[cells_P, PARTS]
         if name:
             parts_PK = parts_PK[:, [kind for kind in range(CLASSES) if kind != COCO.index(name)]]
-        assert parts_PK.max() <= 0.1
+        assert parts_PK.max() <= MURMUR
         assert (made_PD[~cells_P, THINGS] == 0.9).all()
     assert min(kinds.values()) >= 3
 
@@ -185,14 +217,14 @@ def test_on_photographs_that_list_all_another_detectors_things_are_found(simulat
         assert scene.lists_all
         assert scene.are_counted
         assert all(load_things()[seen.thing].coco for seen in scene.things)
-        heard_PK = made_PD[:, THINGS].unflatten(1, (CLASSES + 2, 4)).amax(2)[:, :CLASSES]
+        heard_PK = made_PD[: GRID**2, THINGS].unflatten(1, (CLASSES + 2, 4)).amax(2)[:, :CLASSES]
         kinds = {COCO.index(load_things()[seen.thing].coco) for seen in scene.things}
         assert set((heard_PK > 0).nonzero()[:, 1].tolist()) <= kinds
         for seen in scene.things:
             left, top, right, bottom = seen.box
             assert min(left, top) >= 0
             assert max(right, bottom) <= 1
-    assert 15 < found < 60
+    assert 40 < found < 80
 
 
 def test_a_drawing_stays_as_it_is(simulator, features_PD):
@@ -223,7 +255,7 @@ def test_a_cell_that_was_made_into_another_thing_is_taken_for_it(simulator):
         features_PD = torch.zeros(GRID**2, WIDTH)
         features_PD[:, :FEATURES] = (0.6 + 0.9 * torch.randn(GRID**2, FEATURES)).clamp(0, 6)
         made_PD = features_PD.clone()
-        simulator._change(made_PD, CAT, sum(LOUDNESS) / 2 * simulator.made[thing])
+        simulator._change(made_PD, CAT, sum(LOUDNESS) / 2 * simulator.made[thing], rng)
         for name, seen_PD in (("before", features_PD), ("after", made_PD)):
             first_five = (seen_PD[cells_P, :FEATURES] @ classifier().T).topk(5).indices
             own = torch.isin(first_five, torch.tensor(load_things()[thing].imagenet))
