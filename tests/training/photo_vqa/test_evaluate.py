@@ -222,7 +222,7 @@ def test_export_is_llava_json_with_pictures(folders, tmp_path):
     for name, most in (("pretrain", 1), ("instruct", TURNS)):
         assert len({record["id"] for record in records[name]}) == len(records[name])
         for record in records[name]:
-            assert min(open_image(tmp_path / "images" / record["image"]).size) > 40
+            assert min(open_image(tmp_path / "images" / record["image"]).size) >= 32
             turns = record["conversations"]
             assert 2 <= len(turns) <= 2 * most
             assert [turn["from"] for turn in turns] == ["human", "gpt"] * (len(turns) // 2)
