@@ -26,6 +26,7 @@ from maya_core.learning.tables import parse_columns
 from maya_core.weights.destination import RECIPE
 from maya_core.weights.files import read_json
 from maya_core.weights.runs import is_run, start_of
+from training.command import STOPPED, ended
 
 MARKS = re.compile(
     r"(?:^|\s)(?:USER|ASSISTANT|HUMAN|GPT|SYSTEM|Human|Assistant)\s*:|\[/?INST\]|<\|?[A-Za-z_]{2,}\|?>|###"
@@ -286,16 +287,18 @@ def _samples(recipe: Mapping[str, Any]) -> Iterator[Sample]:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit status."""
     options = tyro.cli(DiagnoseOptions, args=arguments, prog="python -m training.diagnose")
-    try:
+
+    def run() -> int:
         findings = diagnose(options)
-    except MayaError as error:
-        print(error, file=sys.stderr)
-        return 2
-    for finding in findings:
-        print(f"{finding.kind}: {finding.said}")
-    if not findings:
-        print("None of the three was found: an uneven prompt format, a language without captions, a loss that rests.")
-    return 1 if findings else 0
+        for finding in findings:
+            print(f"{finding.kind}: {finding.said}")
+        if not findings:
+            print(
+                "None of the three was found: an uneven prompt format, a language without captions, a loss that rests."
+            )
+        return 1 if findings else 0
+
+    return ended(run, STOPPED)
 
 
 if __name__ == "__main__":

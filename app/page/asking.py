@@ -227,10 +227,12 @@ class Asking:
         }
 
     def _tell(self, told: Told, code: str, *, busy: bool) -> Updates:
-        say, native, answer = Say(code), self.services.kept.load().native_digits, told.answer
-        figures = ""
-        if busy and not (answer and answer.text):
-            figures = waiting_told(told.waits, say, native_digits=native)
-        elif not busy:
-            figures = took_told(answer, say, native_digits=native)
+        say, answer, figures = Say(code), told.answer, ""
+        if not (busy and answer and answer.text):  # while words come, nothing is told
+            native = self.services.kept.load().native_digits
+            figures = (
+                waiting_told(told.waits, say, native_digits=native)
+                if busy
+                else took_told(answer, say, native_digits=native)
+            )
         return {self.conversation.notice: tell(told.notice, code), self.conversation.figures: figures}

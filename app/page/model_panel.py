@@ -15,7 +15,7 @@ from app.i18n import (
     format_share,
     translate,
 )
-from app.models import ADVISED_MEMORY, LICENCES, PUBLISHED_BYTES, SMALL_BYTES, Computer
+from app.models import ADVISED_MEMORY, LICENCES, PUBLISHED_BYTES, SMALL_BYTES, Computer, Progress
 from app.page.figures import loading_told
 from app.page.services import Services
 from app.page.updates import HIDDEN, Updates
@@ -159,10 +159,7 @@ class ModelPanel:
         """Show the code that is to be typed at the hub, until that is done."""
         models = self.services.models
         models.sign_in_by_code()
-        while models.signing.state == "running":
-            yield self._signing_shown(code)
-            time.sleep(TOLD_EVERY)
-        yield self._signing_shown(code)
+        yield from _followed(lambda: models.signing, lambda: self._signing_shown(code))
 
     def pause_fetch(self, code: str) -> Updates:
         self.services.models.pause()
@@ -172,10 +169,7 @@ class ModelPanel:
         """Bring what was fetched to four bits, and tell for how long it has been at it."""
         models = self.services.models
         models.shrink()
-        while models.shrinking.state == "running":
-            yield self._fetch_shown(code)
-            time.sleep(TOLD_EVERY)
-        yield self._fetch_shown(code)
+        yield from _followed(lambda: models.shrinking, lambda: self._fetch_shown(code))
 
     def _told(self, say: Say, now: Settings) -> str:
         """What this computer has, and what answers on it."""
@@ -298,6 +292,14 @@ class ModelPanel:
             size=size(PUBLISHED_BYTES),
         )
         return f"{ready}\n\n{offer}"
+
+
+def _followed(job: Callable[[], Progress], shown: Callable[[], Updates]) -> Iterator[Updates]:
+    """Show how far a job is until it ends."""
+    while job().state == "running":
+        yield shown()
+        time.sleep(TOLD_EVERY)
+    yield shown()
 
 
 def _model_names(say: Say) -> tuple[str, str, str]:

@@ -14,7 +14,7 @@ import tempfile
 from abc import ABC, abstractmethod
 from array import array
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -24,7 +24,7 @@ import platformdirs
 from numpy.typing import NDArray
 
 from maya_core.errors import DataError, DiskFull
-from maya_core.weights.durable import digest, is_full
+from maya_core.weights.durable import digest, is_full, replaced
 
 Offsets = NDArray[np.int64]
 Data = mmap.mmap | bytes  # of a whole file
@@ -220,23 +220,20 @@ def cache_folder() -> Path:
 def made_in_cache(made: Path, source: Path) -> Iterator[Path]:
     """A file to write what is made of `source`, which becomes `made` where it is whole. Raises DiskFull, or DataError where
     nothing can be written there."""
-    fresh = made.with_suffix(f".{os.getpid()}")
+    can_be_written = False
     try:
-        made.parent.mkdir(parents=True, exist_ok=True)
-        fresh.touch()
-        yield fresh
-        os.replace(fresh, made)
+        with replaced(made) as fresh:
+            fresh.touch()
+            can_be_written = True
+            yield fresh
     except OSError as error:
-        if not is_full(error) and fresh.exists():
+        if not is_full(error) and can_be_written:
             raise
         folder, why = made.parent, "the disk is full" if is_full(error) else type(error).__name__
         kind = DiskFull if is_full(error) else DataError
         raise kind(
             f"What is made of {source.name} cannot be kept in {folder} ({why}); make room for it there."
         ) from None
-    finally:
-        with suppress(OSError):
-            fresh.unlink(missing_ok=True)
 
 
 def _cache_file(path: Path, cache: Path | None, language: str) -> Path:

@@ -155,15 +155,23 @@ def file_written(file: Path) -> Iterator[Path]:
 
     Raises DiskFull or DestinationError where the disk gives out.
     """
+    try:
+        with replaced(file) as fresh:
+            yield fresh
+    except OSError as error:
+        if is_full(error):
+            raise DiskFull(f"The disk is full: {file.name} was not written; make room and try again.") from None
+        raise DestinationError(f"{file} could not be written ({error.strerror}); give another file.") from None
+
+
+@contextmanager
+def replaced(file: Path) -> Iterator[Path]:
+    """As `file_written`, but for its errors: an OSError stays what it is."""
     fresh = file.with_name(f".{file.stem}.{os.getpid()}{file.suffix}")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         yield fresh
         os.replace(fresh, file)
-    except OSError as error:
-        if is_full(error):
-            raise DiskFull(f"The disk is full: {file.name} was not written; make room and try again.") from None
-        raise DestinationError(f"{file} could not be written ({error.strerror}); give another file.") from None
     finally:
         with suppress(OSError):
             fresh.unlink()

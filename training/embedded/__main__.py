@@ -238,7 +238,10 @@ def main() -> None:
         model, processor = taught(options.model)
     else:
         model, processor = untrained(options.vocabulary, options.tower or asset_path("maya-tiny"))
-    shape = (model.config.patches_kept(*(2 * [model.config.image_size])), model.config.vision.hidden_size)
+    shape = (
+        model.config.patches_kept(model.config.image_size, model.config.image_size),
+        model.config.vision.hidden_size,
+    )
     scenes = Scenes(photographs(options.caltech, options.coco, "train"))
     seen = SeenScenes(scenes, options.run / "seen", shape, options.scenes)
     seen.fill(model, processor.preparation, workers=2, on_done=lambda done: print(f"seen {done}", flush=True))

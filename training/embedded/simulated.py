@@ -19,7 +19,7 @@ from torch import Tensor
 from maya_core.assets import asset_path
 from maya_core.model.towers.efficientnet_lite import FEATURES
 from maya_core.model.towers.nanodet import CLASSES
-from maya_core.model.towers.photograph import FAINT, as_cell, cells_in
+from maya_core.model.towers.photograph import FAINT, FINER, NOTICED, as_cell, cells_in, tell
 from training.photo_vqa.scenes import COCO, Scene, Seen
 from training.photo_vqa.things import load_things
 
@@ -36,7 +36,6 @@ SURE, SURER, SPREAD = (
     0.19,
 )  # score of a thing that fills the picture; more by the logarithm of its share; how it varies
 SCORES = (0.02, 0.95)
-NOTICED = 0.25  # least score with which a thing's middle is told
 BESIDE = 0.5  # of middles, that lie in a quarter beside the true one
 MURMUR = 0.12  # most that hardly ever is a thing
 TWICE = 0.15  # of what is found, that is found once more, less surely
@@ -184,15 +183,12 @@ class Simulator:
         cells_PD[inside_P, FEATURES + kind] = torch.maximum(cells_PD[inside_P, FEATURES + kind], parts_P)
         if score < NOTICED:
             return
-        column, row = (int(share * 2 * self.grid) for share in (seen.x, seen.y))
+        column, row = (int(share * FINER * self.grid) for share in (seen.x, seen.y))
         if rng.random() < BESIDE:
             column, row = column + rng.randint(-1, 1), row + rng.randint(-1, 1)
-        column, row = (min(2 * self.grid - 1, max(0, place)) for place in (column, row))
-        cell, quarter = row // 2 * self.grid + column // 2, row % 2 * 2 + column % 2
-        first = PARTS.stop + quarter
-        features_PD[cell, first + 4 * kind] = score
-        features_PD[cell, first + 4 * CLASSES] = min(1.0, seen.width * rng.uniform(0.85, 1.15))
-        features_PD[cell, first + 4 * (CLASSES + 1)] = min(1.0, seen.height * rng.uniform(0.85, 1.15))
+        column, row = (min(FINER * self.grid - 1, max(0, place)) for place in (column, row))
+        width, height = (min(1.0, side * rng.uniform(0.85, 1.15)) for side in (seen.width, seen.height))
+        tell(cells_PD[row // FINER * self.grid + column // FINER], row, column, kind, score, (width, height))
 
     def _tell(self, features_PD: Tensor, seen: Seen, kind: int, score: float) -> None:
         """What was found also stands behind the cells, as long as there is room."""

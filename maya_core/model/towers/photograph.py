@@ -19,13 +19,13 @@ from transformers import PreTrainedModel
 from maya_core.model.config import PhotographTowerConfig
 from maya_core.model.towers.base import Colours
 from maya_core.model.towers.efficientnet_lite import FEATURES, MEAN, STD, EfficientNetLite
-from maya_core.model.towers.nanodet import CLASSES, NanoDet, found
+from maya_core.model.towers.nanodet import CLASSES, Found, NanoDet, found
 
 SIZES = 2  # width and height of a thing, in shares of the picture's
 FINER = 2  # quarters of a cell, each way
 COLOURS = 3
 PLACES = 2  # of a cell's middle, across and down: -1 to 1
-FAINT = 0.1  # least score of a thing that stands behind the cells
+NOTICED, FAINT = 0.25, 0.1  # least score of a thing that its cell tells, and that stands behind the cells
 
 
 class PhotographTower(PreTrainedModel):
@@ -56,8 +56,9 @@ class PhotographTower(PreTrainedModel):
         parts_IKhw = torch.stack(
             [adaptive_max_pool2d(seen_ICHW[:, :CLASSES].sigmoid(), cells) for seen_ICHW in maps]
         ).amax(0)
-        maps_by_picture = list(zip(*maps, strict=True))
-        things_ICHW = torch.stack([_things(one, quarters, pixel_values_ICHW.shape) for one in maps_by_picture])
+        least = FAINT if self.config.most_things else NOTICED
+        told_by_picture = [found(list(one), least=least) for one in zip(*maps, strict=True)]
+        things_ICHW = torch.stack([_things(told, quarters, pixel_values_ICHW.shape) for told in told_by_picture])
         colours_ICHW = adaptive_avg_pool2d(2 * shares_ICHW - 1, quarters)
         finer_ICHW = torch.cat([things_ICHW, colours_ICHW], dim=1)
         seen_IDhw = torch.cat(
@@ -67,14 +68,14 @@ class PhotographTower(PreTrainedModel):
         if not self.config.most_things:
             return cells_IPD
         things_IND = torch.stack(
-            [self._found(one, cells_PD, cells) for one, cells_PD in zip(maps_by_picture, cells_IPD, strict=True)]
+            [self._as_cells(told, cells_PD, cells) for told, cells_PD in zip(told_by_picture, cells_IPD, strict=True)]
         )
         return torch.cat([cells_IPD, things_IND], dim=1)
 
-    def _found(self, maps_CHW: tuple[Tensor, ...], cells_PD: Tensor, cells: tuple[int, int]) -> Tensor:
+    def _as_cells(self, told: Found, cells_PD: Tensor, cells: tuple[int, int]) -> Tensor:
         """(most_things, D): what was found, the likeliest first; then zeros."""
-        told = found(list(maps_CHW), least=FAINT, most=self.config.most_things)
         things_ND = cells_PD.new_zeros(self.config.most_things, cells_PD.shape[1])
+        told = Found(*(each[: len(things_ND)] for each in told))
         side = cells_PD.new_tensor([cells[1], cells[0], cells[1], cells[0]]) * self.config.patch_size
         for number, (score, kind, box_4) in enumerate(zip(*told, strict=True)):
             left, top, right, bottom = (box_4 / side).clamp(0, 1).tolist()
@@ -90,10 +91,11 @@ class PhotographTower(PreTrainedModel):
         return stored
 
 
-def _things(maps_CHW: tuple[Tensor, ...], quarters: tuple[int, int], pixels: torch.Size) -> Tensor:
+def _things(told: Found, quarters: tuple[int, int], pixels: torch.Size) -> Tensor:
     """(K + sizes, *quarters): at the middle of each thing that was found its class's score, and its size."""
     height, width = pixels[-2:]
-    scores_N, classes_N, boxes_N4 = found(list(maps_CHW))
+    is_noticed_N = told.scores_N >= NOTICED
+    scores_N, classes_N, boxes_N4 = (each[is_noticed_N] for each in told)
     things_CHW = scores_N.new_zeros(CLASSES + SIZES, *quarters)
     for score, kind, (left, top, right, bottom) in zip(
         scores_N.flip(0), classes_N.flip(0), boxes_N4.flip(0), strict=True
@@ -119,16 +121,22 @@ def as_cell(
     thing_D[:looks] = cells_PD[inside_P, :looks].mean(0)
     thing_D[looks + kind] = score
     row, column = (min(FINER * side - 1, int(FINER * side * share)) for side, share in ((height, y), (width, x)))
+    tell(thing_D, row, column, kind, score, (right - left, bottom - top))
     quarters = FINER**2
-    quarter = finer + row % FINER * FINER + column % FINER
-    thing_D[quarter + quarters * kind] = score
-    thing_D[quarter + quarters * CLASSES] = right - left
-    thing_D[quarter + quarters * (CLASSES + 1)] = bottom - top
     colours = slice(finer + quarters * (CLASSES + SIZES), finer + quarters * (CLASSES + SIZES + COLOURS))
     mean_C = cells_PD[inside_P, colours].reshape(-1, COLOURS, quarters).mean((0, 2))
     thing_D[colours] = mean_C.repeat_interleave(quarters)
     thing_D[-PLACES:] = cells_PD.new_tensor([2 * x - 1, 2 * y - 1])
     return thing_D
+
+
+def tell(cell_D: Tensor, row: int, column: int, kind: int, score: float, sizes: tuple[float, float]) -> None:
+    """Into a cell, that a thing of a class has its middle in a quarter (its row and column among all quarters of the
+    picture), and its width and height."""
+    quarters = FINER**2
+    first = FEATURES + CLASSES + row % FINER * FINER + column % FINER
+    for place, value in ((kind, score), *enumerate(sizes, start=CLASSES)):
+        cell_D[first + quarters * place] = value
 
 
 def cells_in(cells: tuple[int, int], box: tuple[float, float, float, float]) -> Tensor:
