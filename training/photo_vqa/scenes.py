@@ -16,6 +16,7 @@ from typing import Literal, get_args
 import numpy as np
 from PIL import Image, ImageOps
 
+from maya_core.errors import DataError
 from maya_core.model.images import open_image
 from training.emoji_vqa import scenes as emoji
 from training.emoji_vqa.vocabulary import load_vocabulary
@@ -283,12 +284,12 @@ def drawn(drawing: emoji.Scene) -> Scene:
 class Scenes:
     """Endless scenes: number `index` is the same whenever the photographs are. emoji_split: of the drawings.
 
-    Raises ValueError where there are no photographs.
+    Raises DataError where there are no photographs.
     """
 
     def __init__(self, photographs: Sequence[Photograph], emoji_split: emoji.Split = "train") -> None:
         if not photographs:
-            raise ValueError("There are no photographs in these folders; see training/photo_vqa/README.md.")
+            raise DataError("There are no photographs; training/photo_vqa/README.md says where to get them.")
         self.emoji_split = emoji_split
         self.single: dict[str, list[Photograph]] = defaultdict(list)  # those of one thing, by thing
         for one in photographs:
@@ -341,8 +342,17 @@ def _some_alike(things: Sequence[str], number: int, rng: random.Random) -> list[
 
 
 def photographs(caltech_folder: Path | None, coco_folder: Path | None, split: Split) -> tuple[Photograph, ...]:
-    """Those of a split, of both folders or one."""
-    found = [*(caltech(caltech_folder) if caltech_folder else ()), *(coco(coco_folder) if coco_folder else ())]
+    """Those of a split, of both folders or one. Raises DataError where a folder has none."""
+    found: list[Photograph] = []
+    for folder, read in ((caltech_folder, caltech), (coco_folder, coco)):
+        if folder is not None:
+            they = list(read(folder))
+            if not they:
+                raise DataError(
+                    f"There are no photographs in {folder}; training/photo_vqa/README.md says where to get them and "
+                    "how they lie there."
+                )
+            found += they
     return tuple(photograph for photograph in found if photograph.split == split)
 
 

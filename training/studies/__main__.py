@@ -20,7 +20,9 @@ from typing import Annotated, Literal
 import tyro
 
 from maya_core.assets import asset_path
+from maya_core.errors import MayaError
 from maya_core.weights.checkpoint import fingerprint_of
+from training.command import ended
 from training.origin import commit, hardware
 from training.studies import adapters, bengali_urdu, connector, depth, languages, tower, translation, unfreeze
 from training.studies.journal import RESULTS, Entry, Journal, as_long, chosen
@@ -51,21 +53,22 @@ class StudiesOptions:
     model: Annotated[Path | None, tyro.conf.arg(help="whose language model is kept; assets/maya-tiny if not given")] = (
         None
     )
-    scenes: Annotated[int, tyro.conf.arg(help="that are learnt from")] = 240
-    held: Annotated[int, tyro.conf.arg(help="scenes that are asked about")] = 40
+    scenes: Annotated[int, tyro.conf.arg(help="that are learnt from")] = 1000
+    held: Annotated[int, tyro.conf.arg(help="scenes that are asked about")] = 100
     steps: Annotated[int | None, tyro.conf.arg(help="of each stage, to try a study out; not for the report")] = None
     run: Annotated[Path, tyro.conf.arg(help="folder for what the tower has seen")] = Path("runs/studies")
     results: Annotated[Path, tyro.conf.arg(help="folder of the journals")] = RESULTS
 
 
 def main() -> None:
+    """Raises MayaError where there is no such study."""
     logging.basicConfig(level=logging.WARNING)
     options = tyro.cli(StudiesOptions, description=__doc__)
     if options.study == REPORT:
         write_report(options.results)
         return
     if options.study not in (ALL, *STUDIES):
-        sys.exit(f"There is no study {options.study}; there are {', '.join(STUDIES)}, {ALL} and {REPORT}.")
+        raise MayaError(f"There is no study {options.study}; there are {', '.join(STUDIES)}, {ALL} and {REPORT}.")
     for study in STUDIES.values():
         if options.study not in (ALL, study.name):
             continue
@@ -143,4 +146,4 @@ def write_report(results: Path) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(ended(main))

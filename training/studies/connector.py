@@ -1,16 +1,29 @@
 """The paper's first open question: is a Q-Former or gated cross-attention a better connector than the MLP? At about equal
 parameters."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 from training.studies.study import Claim, Plan, Study
 
 PLAN = Plan(vision_size=384)
-MLP = {"kind": "mlp", "depth": 2, "hidden_size": 3840}
+MLP: Mapping[str, int | str] = {"kind": "mlp", "depth": 2, "hidden_size": 3840}
 TIMED = ("Q-Former", "cross-attention")
-HEADS = {"num_attention_heads": 4, "head_dim": 64}
-QFORMER = {"kind": "qformer", "depth": 1, "num_query_tokens": 32} | HEADS | {"num_attention_heads": 6}
-CROSS_ATTENTION = {"kind": "cross_attention", "depth": 1, "num_latents": 32, "cross_attn_every_n_layers": 4} | HEADS
+HEADS: Mapping[str, int] = {"num_attention_heads": 4, "head_dim": 64}
+QFORMER: Mapping[str, int | str] = {
+    "kind": "qformer",
+    "depth": 1,
+    "num_query_tokens": 32,
+    **HEADS,
+    "num_attention_heads": 6,
+}
+CROSS_ATTENTION: Mapping[str, int | str] = {
+    "kind": "cross_attention",
+    "depth": 1,
+    "num_latents": 32,
+    "cross_attn_every_n_layers": 4,
+    **HEADS,
+}
 
 STUDY = Study(
     name="connector",

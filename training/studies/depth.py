@@ -11,7 +11,7 @@ SEEN = tuple(code for code in PRETRAINED_CODES if code not in HELD)
 
 def arm(depth: int) -> list[Plan]:
     plan = Plan(caption_languages=SEEN)
-    return [replace(plan, connector=plan.connector | {"depth": depth})]
+    return [replace(plan, connector={**plan.connector, "depth": depth})]
 
 
 STUDY = Study(

@@ -91,7 +91,8 @@ def _draws(figures_SC: Figures) -> NDArray[np.float64]:
     if number_S == 1:
         return mean_R
     wider = (number_S / (number_S - 1)) ** 0.5 * T_95.get(number_S - 1, T_MANY) / T_MANY
-    return mean_R + wider * ((of_scenes_RS * share_RS).sum(1) - mean_R)
+    wider_R: NDArray[np.float64] = mean_R + wider * ((of_scenes_RS * share_RS).sum(1) - mean_R)
+    return wider_R
 
 
 def _interval(value: float, drawn_R: NDArray[np.float64]) -> Interval:

@@ -236,7 +236,9 @@ def _told(model: MayaForConditionalGeneration, batch: Batch) -> Told:
     hidden_1SE = model.hidden_states(**AnswerObjective.inputs(batch), supervised=supervised.positions_S)
     scale = model.config.text.logit_scale
     assert scale is not None
-    logits_SV = (hidden_1SE[0] @ model.get_output_embeddings().weight.T).float() * scale
+    head_VE = model.get_output_embeddings().weight
+    assert isinstance(head_VE, Tensor)
+    logits_SV = (hidden_1SE[0] @ head_VE.T).float() * scale
     return Told(
         branch_S=batch["branch"].flatten()[supervised.positions_S + 1],
         loss_S=functional.cross_entropy(logits_SV, supervised.targets_S, reduction="none"),

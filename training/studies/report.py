@@ -230,7 +230,7 @@ def draw(study: Study, entries: Sequence[Entry], out: Path) -> None:
 def _colours() -> Mapping[str, str]:
     from matplotlib import colormaps, colors
 
-    return {code: colors.to_hex(colour) for code, colour in zip(CODES, colormaps["tab10"].colors, strict=True)}
+    return {code: colors.to_hex(colormaps["tab10"](number)) for number, code in enumerate(CODES)}
 
 
 def _write_names(sheet: "Image.Image", *, top: int) -> None:
@@ -241,5 +241,5 @@ def _write_names(sheet: "Image.Image", *, top: int) -> None:
     for number, (code, colour) in enumerate(_colours().items()):
         language, left = get_language(code), round((number + 0.15) * room)
         pen.ellipse((left, middle - 6, left + 12, middle + 6), fill=colour)
-        options = {"direction": language.direction, "language": code}
-        pen.text((left + 20, middle), language.native_name, "black", font_for(code, NAME), "lm", **options)
+        font, way = font_for(code, NAME), language.direction
+        pen.text((left + 20, middle), language.native_name, "black", font, "lm", direction=way, language=code)

@@ -10,7 +10,7 @@ from maya_core.languages import CODES, PRETRAINED_CODES
 from maya_core.weights.adapters import LoraSettings
 from training.recipes import CONNECTOR, LANGUAGE_MODEL
 
-CAPTION_STEPS, TUNING_STEPS = 25, 25
+CAPTION_STEPS, TUNING_STEPS = 100, 120
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -70,7 +70,7 @@ class Together(nn.Module):
 
     def __init__(self, plan: TowerPlan, *, features: int, words: int) -> None:
         super().__init__()
-        self.tower = SiglipTower(SMALL) if plan.begins == "nothing" else None
+        self.tower: SiglipTower | None = SiglipTower(SMALL) if plan.begins == "nothing" else None
         self.sight = nn.Linear(SMALL.hidden_size if self.tower else features, SPACE)
         self.words = nn.Linear(words, SPACE)
         is_sigmoid = plan.loss == "sigmoid"
@@ -124,7 +124,9 @@ def things() -> Sequence[int]:
 def _names(base: Path, numbers: Sequence[int]) -> dict[str, Tensor]:
     """By language (N, E): mean of what the base's table has for the tokens of each name, of length 1."""
     model, tokenizer = load_model(base, dtype=torch.float32), load_processor(base).require_tokenizer()
-    table_VE = model.get_input_embeddings().weight.detach()
+    embeddings = model.get_input_embeddings()
+    assert isinstance(embeddings, nn.Embedding)
+    table_VE = embeddings.weight.detach()
     vocabulary = load_vocabulary()
     return {
         code: torch.stack(
@@ -146,9 +148,8 @@ def _seen(plan: TowerPlan, scenes: Single, size: int, base: Path, world: World) 
         pictures = [np.asarray(scenes[index].render(SMALL.image_size), np.float32) for index in range(size)]
         return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2) / 127.5 - 1
     model, processor = load_model(base, dtype=torch.float32), load_processor(base)
-    cells = (model.config.image_size // model.config.patch_size) ** 2
     folder = world.kept / f"single-{scenes.split}-{size}"
-    seen = SeenScenes(scenes, folder, (cells, model.config.vision.hidden_size), size)  # type: ignore[arg-type]
+    seen = SeenScenes(scenes, folder, world.trained.shape, size)  # type: ignore[arg-type]
     seen.fill(model, processor.preparation, workers=0)
     mean_D, spread_D = world.loudness
     features = [(seen.features(index).float() - mean_D) / spread_D for index in range(size)]
@@ -164,7 +165,7 @@ def _learn(together: Together, plan: TowerPlan, seen: Tensor, names: dict[str, T
         pictures = [rng.randrange(ROUNDS) * THINGS * each + thing * each + rng.randrange(each) for thing in chosen]
         names_BE = torch.stack([names[rng.choice(CODES)][thing] for thing in chosen])
         optimizer.zero_grad()
-        together.loss(together(seen[pictures], names_BE), plan.loss).backward()
+        together.loss(together(seen[pictures], names_BE), plan.loss).backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         schedule.step()
 

@@ -96,8 +96,8 @@ class World:
         """Photographs and drawings, or drawings alone where there is no folder of photographs; seen by the base's tower,
         and kept in `run`."""
         model, processor = load_model(base, dtype=torch.float32), load_processor(base)
-        grid = model.config.image_size // model.config.patch_size
-        shape = (grid**2, model.config.vision.hidden_size)
+        side = model.config.image_size
+        shape = (model.config.patches_kept(side, side), model.config.vision.hidden_size)
         name = "photographs and drawings" if caltech or coco else "drawings"
         kept = run / name.replace(" ", "-")
 
@@ -128,7 +128,8 @@ class World:
         """(D, size): those in which features of mean 0 and spread 1 vary most, each as long as makes its spread 1."""
         mean_D, spread_D = self.loudness
         _, lengths_S, directions_DS = torch.svd_lowrank((self._some - mean_D) / spread_D, q=size, niter=4)
-        return directions_DS / lengths_S * len(self._some) ** 0.5
+        scaled_DS: Tensor = directions_DS / lengths_S * len(self._some) ** 0.5
+        return scaled_DS
 
     @cached_property
     def _some(self) -> Tensor:

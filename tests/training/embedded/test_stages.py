@@ -9,6 +9,7 @@ from itertools import combinations
 import pytest
 import torch
 
+from maya_core.errors import DataError
 from maya_core.weights.checkpoint import load_model, load_processor
 from tests.tiny import tiny_session
 from tests.training.embedded import conftest
@@ -66,7 +67,7 @@ def test_a_photograph_that_nobody_has_is_told_before_anything_is_trained(tmp_pat
     monkeypatch.setattr(
         sys, "argv", ["embedded", "--caltech", str(tmp_path / "nowhere"), "--run", str(tmp_path / "run")]
     )
-    with pytest.raises(ValueError, match="There are no photographs in these folders"):
+    with pytest.raises(DataError, match="There are no photographs in .*nowhere; "):
         embedded.main()
     assert not (tmp_path / "run").exists()
 

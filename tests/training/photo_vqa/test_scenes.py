@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from maya_core.errors import DataError
 from training.emoji_vqa import scenes as emoji
 from training.emoji_vqa.vocabulary import load_vocabulary
 from training.photo_vqa import scenes as photo
@@ -69,10 +70,12 @@ def test_a_photograph_stays_in_its_split_whatever_else_is_there(folders, tmp_pat
 def test_one_folder_is_enough_and_none_is_told(folders):
     assert len(photographs(folders / "caltech", None, "test")) < len(list(caltech(folders / "caltech")))
     assert all(one.lists_all for one in photographs(None, folders / "coco", "train"))
-    with pytest.raises(ValueError, match="There are no photographs in these folders"):
+    with pytest.raises(DataError, match="There are no photographs; "):
         Scenes(photographs(None, None, "train"))
-    with pytest.raises(ValueError, match="no photographs"):
-        Scenes(photographs(folders / "nowhere", folders / "neither", "train"))
+    with pytest.raises(
+        DataError, match="There are no photographs in .*neither; training/photo_vqa/README.md says where"
+    ):
+        photographs(folders / "caltech", folders / "neither", "train")
 
 
 # --- where things lie ---

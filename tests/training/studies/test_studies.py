@@ -12,6 +12,7 @@ import torch
 
 from maya_core.answering.session import ChatSession
 from maya_core.assets import asset_path
+from maya_core.errors import MayaError
 from maya_core.languages import CODES
 from maya_core.model.config import GenerationOptions
 from maya_core.weights.checkpoint import load_model, load_processor
@@ -256,7 +257,7 @@ def test_programs_take_the_published_commands(monkeypatch):
 
 def test_a_study_that_is_none_is_refused_by_name(monkeypatch):
     monkeypatch.setattr("sys.argv", ["studies", "colour"])
-    with pytest.raises(SystemExit, match="There is no study colour; there are languages, bengali_urdu, "):
+    with pytest.raises(MayaError, match="There is no study colour; there are languages, bengali_urdu, "):
         studies.main()
 
 
