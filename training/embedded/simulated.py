@@ -24,6 +24,7 @@ from training.photo_vqa.scenes import COCO, Scene, Seen
 from training.photo_vqa.things import load_things
 
 PARTS = slice(FEATURES, FEATURES + CLASSES)  # of a cell's features: which of COCO's classes have a part there
+MIDDLES = slice(PARTS.stop, PARTS.stop + FINER**2 * CLASSES)  # which have their middle in each of its quarters
 LOUDNESS = (1.4, 2.4)  # of what makes a thing: means from weights are half as long as real ones
 NEARER = (0.5, 0.62)  # of what looks like two things, the share of the one that it perhaps is
 PORTRAITS = 0.4  # of what a detector finds: one thing, as large as people take pictures of it
@@ -77,7 +78,7 @@ class Simulator:
         made_PD = features_PD.float().clone()
         changed = change(scene, made_PD, rng)
         things_ND = made_PD[self.grid**2 :]
-        surest_N = things_ND[:, PARTS].amax(1).argsort(descending=True, stable=True)
+        surest_N = things_ND[:, MIDDLES].amax(1).argsort(descending=True, stable=True)
         made_PD[self.grid**2 :] = things_ND[surest_N]
         return changed, made_PD
 

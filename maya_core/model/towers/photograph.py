@@ -4,7 +4,8 @@ both forget: the colours that lie there, and where it is.
 A cell says what its surroundings look like (1,280 features, of which ImageNet's 1,000 classes are a linear function), which
 of COCO's classes have a part there, and of each of its four quarters which have their middle there, how large that thing
 is, and the colour; at last the cell's own place. Behind the cells may stand the things that were found, the likeliest first,
-each as if one cell held it and nothing else: who counts or looks for one need not tell apart what lies in the same cell.
+each as a cell that holds it for certain and looks like nothing: who counts or looks for one need not tell apart what lies in
+the same cell, and what is small does not drown in the look of its surroundings.
 
 Shape letters: I pictures, C channels, H and W pixels, h and w cells, K classes, P cells, N things, D vision width.
 """
@@ -110,16 +111,16 @@ def _things(told: Found, quarters: tuple[int, int], pixels: torch.Size) -> Tenso
 def as_cell(
     cells_PD: Tensor, cells: tuple[int, int], kind: int, score: float, box: tuple[float, float, float, float]
 ) -> Tensor:
-    """(D,): a cell with one thing and nothing else: the mean look and colour of the cells whose middle lies in its box
-    (left, top, right, bottom in shares of the picture), its class and size, and the box's middle for a place."""
+    """(D,): a cell with one thing and nothing else: a part of its class for certain, without a look; where a cell tells what
+    has its middle there, the score and size; the mean colour of the cells whose middle lies in its box (left, top, right,
+    bottom in shares of the picture); and the box's middle for a place."""
     height, width = cells
     left, top, right, bottom = box
     x, y = (left + right) / 2, (top + bottom) / 2
     inside_P = cells_in(cells, box)
-    looks, finer = FEATURES, FEATURES + CLASSES
+    finer = FEATURES + CLASSES
     thing_D = cells_PD.new_zeros(cells_PD.shape[1])
-    thing_D[:looks] = cells_PD[inside_P, :looks].mean(0)
-    thing_D[looks + kind] = score
+    thing_D[FEATURES + kind] = 1
     row, column = (min(FINER * side - 1, int(FINER * side * share)) for side, share in ((height, y), (width, x)))
     tell(thing_D, row, column, kind, score, (right - left, bottom - top))
     quarters = FINER**2
