@@ -92,7 +92,7 @@ def unfreeze_layers(layers: int = 4) -> Recipe:
 
 # --- the embedded model ---
 
-MOST_THINGS = 16  # that a picture brings behind its cells
+MOST_THINGS = 15  # that a picture brings behind its cells
 _TINY_TABLE = "model.language_model.model.embed_tokens"
 # The first layer's queries and keys start where words find their cells (`grounding.look_by_names`), and move slowly.
 _TINY_LOOKS = tuple(f"model.language_model.model.layers.0.self_attn.{part}_proj" for part in "qk")

@@ -99,7 +99,8 @@ class ConnectorConfig(PreTrainedConfig):
 class PhotographTowerConfig(PreTrainedConfig):
     """EfficientNet-Lite2 and NanoDet-g side by side (`towers.photograph`). hidden_size: 1,280 features and 80 classes of a
     cell, which is patch_size px wide; of each of its quarters 80 classes, two sizes, three colours; and its place.
-    most_things: how many things that the detector finds follow the cells, each as a cell of its own."""
+    most_things: how many things that the detector finds follow the cells and the picture as a whole, each as a cell of its
+    own; with 0 neither follows."""
 
     model_type = "photograph_tower"
 
@@ -208,7 +209,8 @@ class MayaConfig(PreTrainedConfig):
         if height % patch or width % patch:
             raise ValueError(f"An image of {height} x {width} pixels is not a multiple of the {patch} px patch.")
         things: int = getattr(self.vision, "most_things", 0)
-        return (height // patch) * (width // patch) + things + self.leading_positions - self.positions_dropped
+        behind = things + 1 if things else 0
+        return (height // patch) * (width // patch) + behind + self.leading_positions - self.positions_dropped
 
     @property
     def leading_positions(self) -> int:

@@ -45,6 +45,7 @@ DRAWINGS_OFTEN: Mapping[emoji.Family, float] = {
     "name": 5, "place": 5, "where": 3, "exists": 4, "count_all": 4, "count": 3, "colour": 1, "category": 3, "relation": 4,
     "describe": 5,
 }  # fmt: skip
+LARGE = 0.45  # of a picture's sides: what is as large and alone is what the picture shows
 LEAST_SHOWN = 0.2  # of a cell: what is smaller does not stand for it where something larger lies
 ASKED_IN_VAIN = 12  # things among which one is that is not there
 LOOKED_AT = 1500  # scenes that tell what they show
@@ -78,11 +79,16 @@ def lain_on(scene: Scene, grid: int) -> Lain:
     return Lain(things=things_P, colours=colours_P)
 
 
-def lain_behind(things_ND: Tensor) -> Lain:
-    """Of what stands behind the cells: what its finder takes it for, and UNKNOWN where nothing stands."""
+def lain_behind(scene: Scene, behind_ND: Tensor) -> Lain:
+    """Of what stands behind the cells: of the whole, what is alone in the picture; of what was found, what its finder takes
+    it for; and UNKNOWN where nothing stands."""
+    things_ND = behind_ND[1:]
     best_N = things_ND[:, PARTS].max(1)
     numbers_K = torch.tensor([_numbers()[name] for name in by_coco().values()])
-    things_N = torch.where(best_N.values > 0, numbers_K[best_N.indices], UNKNOWN)
+    found_N = torch.where(best_N.values > 0, numbers_K[best_N.indices], UNKNOWN)
+    is_alone = len(scene.things) == 1 and not scene.lists_all and min(scene.things[0].width, scene.things[0].height) >= LARGE
+    whole = _numbers()[scene.things[0].thing] if is_alone else UNKNOWN
+    things_N = torch.cat([found_N.new_full(behind_ND[:1].shape[:1], whole), found_N])
     return Lain(things=things_N, colours=torch.full_like(things_N, UNKNOWN))
 
 
@@ -143,7 +149,7 @@ class Looking:
             )
         asked = [self._thing(scene, rng) for _ in range(self.names)]
         packed = self._conversations(scene, rng) if self.conversations else None
-        on_cells, behind = lain_on(scene, self.grid), lain_behind(features_PD[self.grid**2 :].float())
+        on_cells, behind = lain_on(scene, self.grid), lain_behind(scene, features_PD[self.grid**2 :].float())
         lain = Lain(
             things=torch.cat([on_cells.things, behind.things]), colours=torch.cat([on_cells.colours, behind.colours])
         )

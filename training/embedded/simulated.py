@@ -3,7 +3,7 @@
 A classifier's weights for a class are what its features differ by, divided by how they vary: weights times covariance give
 back the mean features of a class of which there is no photograph. Everything else in a cell stays that of a real one.
 
-Shape letters: P cells, behind which what was found may stand, N of these, D vision width, L features of the classifier, K
+Shape letters: P cells, behind which the whole and what was found may stand, N of these, D vision width, L features of the classifier, K
 its classes, T things.
 """
 
@@ -19,7 +19,7 @@ from torch import Tensor
 from maya_core.assets import asset_path
 from maya_core.model.towers.efficientnet_lite import FEATURES
 from maya_core.model.towers.nanodet import CLASSES
-from maya_core.model.towers.photograph import FAINT, FINER, NOTICED, as_cell, cells_in, tell
+from maya_core.model.towers.photograph import FAINT, FINER, NOTICED, as_cell, as_whole, cells_in, tell
 from training.photo_vqa.scenes import COCO, Scene, Seen
 from training.photo_vqa.things import load_things
 
@@ -77,10 +77,15 @@ class Simulator:
             return scene, features_PD
         made_PD = features_PD.float().clone()
         changed = change(scene, made_PD, rng)
-        things_ND = made_PD[self.grid**2 :]
+        cells, things_ND = self.grid**2, self._found_in(made_PD)
         surest_N = things_ND[:, MIDDLES].amax(1).argsort(descending=True, stable=True)
-        made_PD[self.grid**2 :] = things_ND[surest_N]
+        made_PD[cells + 1 :] = things_ND[surest_N]
+        made_PD[cells : cells + 1] = as_whole(made_PD[:cells])
         return changed, made_PD
+
+    def _found_in(self, features_PD: Tensor) -> Tensor:
+        """What was found, as it stands behind the cells and the whole."""
+        return features_PD[self.grid**2 + 1 :]
 
     def _way(
         self, scene: Scene, rng: random.Random, unknown: float, between: float
@@ -159,7 +164,7 @@ class Simulator:
 
     def _forget(self, features_PD: Tensor, inside_P: Tensor, rng: random.Random) -> None:
         """All that a detector has found in cells, but for a murmur."""
-        cells_PD, things_ND = features_PD[: self.grid**2], features_PD[self.grid**2 :]
+        cells_PD, things_ND = features_PD[: self.grid**2], self._found_in(features_PD)
         murmur_K = MURMUR * _random(CLASSES, rng) ** 2
         cells_PD[inside_P, PARTS] = torch.minimum(cells_PD[inside_P, PARTS], murmur_K)
         cells_PD[inside_P, PARTS.stop : PARTS.stop + 4 * (CLASSES + 2)] = 0
@@ -193,7 +198,7 @@ class Simulator:
 
     def _tell(self, features_PD: Tensor, seen: Seen, kind: int, score: float) -> None:
         """What was found also stands behind the cells, as long as there is room."""
-        things_ND = features_PD[self.grid**2 :]
+        things_ND = self._found_in(features_PD)
         free = (~things_ND[:, PARTS].any(1)).nonzero().flatten().tolist()
         if score < FAINT or not free:
             return

@@ -3,9 +3,9 @@ both forget: the colours that lie there, and where it is.
 
 A cell says what its surroundings look like (1,280 features, of which ImageNet's 1,000 classes are a linear function), which
 of COCO's classes have a part there, and of each of its four quarters which have their middle there, how large that thing
-is, and the colour; at last the cell's own place. Behind the cells may stand the things that were found, the likeliest first,
-each as a cell that holds it for certain and looks like nothing: who counts or looks for one need not tell apart what lies in
-the same cell, and what is small does not drown in the look of its surroundings.
+is, and the colour; at last the cell's own place. Behind the cells may stand the picture as a whole, and then the things that
+were found, the likeliest first, each as a cell that holds it for certain and looks like nothing: who counts or looks for one
+need not tell apart what lies in the same cell, and what is small does not drown in the look of its surroundings.
 
 Shape letters: I pictures, C channels, H and W pixels, h and w cells, K classes, P cells, N things, D vision width.
 """
@@ -26,6 +26,7 @@ SIZES = 2  # width and height of a thing, in shares of the picture's
 FINER = 2  # quarters of a cell, each way
 COLOURS = 3
 PLACES = 2  # of a cell's middle, across and down: -1 to 1
+_COLOURS = slice(-PLACES - FINER**2 * COLOURS, -PLACES)  # of a cell's features
 NOTICED, FAINT = 0.25, 0.1  # least score of a thing that its cell tells, and that stands behind the cells
 
 
@@ -68,20 +69,20 @@ class PhotographTower(PreTrainedModel):
         cells_IPD = seen_IDhw.flatten(2).transpose(1, 2)
         if not self.config.most_things:
             return cells_IPD
-        things_IND = torch.stack(
-            [self._as_cells(told, cells_PD, cells) for told, cells_PD in zip(told_by_picture, cells_IPD, strict=True)]
+        behind_IND = torch.stack(
+            [self._behind(told, cells_PD, cells) for told, cells_PD in zip(told_by_picture, cells_IPD, strict=True)]
         )
-        return torch.cat([cells_IPD, things_IND], dim=1)
+        return torch.cat([cells_IPD, behind_IND], dim=1)
 
-    def _as_cells(self, told: Found, cells_PD: Tensor, cells: tuple[int, int]) -> Tensor:
-        """(most_things, D): what was found, the likeliest first; then zeros."""
+    def _behind(self, told: Found, cells_PD: Tensor, cells: tuple[int, int]) -> Tensor:
+        """(1 + most_things, D): the whole; what was found, the likeliest first; then zeros."""
         things_ND = cells_PD.new_zeros(self.config.most_things, cells_PD.shape[1])
         told = Found(*(each[: len(things_ND)] for each in told))
         side = cells_PD.new_tensor([cells[1], cells[0], cells[1], cells[0]]) * self.config.patch_size
         for number, (score, kind, box_4) in enumerate(zip(*told, strict=True)):
             left, top, right, bottom = (box_4 / side).clamp(0, 1).tolist()
             things_ND[number] = as_cell(cells_PD, cells, int(kind), float(score), (left, top, right, bottom))
-        return things_ND
+        return torch.cat([as_whole(cells_PD)[None], things_ND])
 
     def forward(self, pixel_values: Tensor, **_: Any) -> Tensor:
         """(I, C, H, W) -> (I, P, D)."""
@@ -117,18 +118,26 @@ def as_cell(
     height, width = cells
     left, top, right, bottom = box
     x, y = (left + right) / 2, (top + bottom) / 2
-    inside_P = cells_in(cells, box)
-    finer = FEATURES + CLASSES
     thing_D = cells_PD.new_zeros(cells_PD.shape[1])
     thing_D[FEATURES + kind] = 1
     row, column = (min(FINER * side - 1, int(FINER * side * share)) for side, share in ((height, y), (width, x)))
     tell(thing_D, row, column, kind, score, (right - left, bottom - top))
-    quarters = FINER**2
-    colours = slice(finer + quarters * (CLASSES + SIZES), finer + quarters * (CLASSES + SIZES + COLOURS))
-    mean_C = cells_PD[inside_P, colours].reshape(-1, COLOURS, quarters).mean((0, 2))
-    thing_D[colours] = mean_C.repeat_interleave(quarters)
+    thing_D[_COLOURS] = _colours(cells_PD[cells_in(cells, box)])
     thing_D[-PLACES:] = cells_PD.new_tensor([2 * x - 1, 2 * y - 1])
     return thing_D
+
+
+def as_whole(cells_PD: Tensor) -> Tensor:
+    """(D,): a picture as a cell in its middle, with the mean of all looks and colours; not what was found."""
+    whole_D = cells_PD.new_zeros(cells_PD.shape[1])
+    whole_D[:FEATURES] = cells_PD[:, :FEATURES].mean(0)
+    whole_D[_COLOURS] = _colours(cells_PD)
+    return whole_D
+
+
+def _colours(cells_PD: Tensor) -> Tensor:
+    """The mean colour of cells, for each quarter of a cell."""
+    return cells_PD[:, _COLOURS].unflatten(1, (COLOURS, FINER**2)).mean((0, 2)).repeat_interleave(FINER**2)
 
 
 def tell(cell_D: Tensor, row: int, column: int, kind: int, score: float, sizes: tuple[float, float]) -> None:

@@ -17,7 +17,7 @@ from tests.training.embedded.conftest import GRID, ROWS, WIDTH
 from training.embedded import simulated
 from training.embedded.__main__ import looks_of
 from training.embedded.looking import UNKNOWN, lain_behind
-from training.embedded.simulated import LOUDNESS, MURMUR, NOTICED, PARTS, SCORES, Simulator, classifier, inside
+from training.embedded.simulated import LOUDNESS, MIDDLES, MURMUR, NOTICED, PARTS, SCORES, Simulator, classifier, inside
 from training.emoji_vqa.scenes import make_scene
 from training.photo_vqa.scenes import COCO, Photograph, Piece, Scene, Seen, drawn
 from training.photo_vqa.things import load_things
@@ -144,7 +144,7 @@ def test_some_scenes_get_other_things_in_the_same_places(simulator, features_PD)
         known = sum(bool(load_things()[seen.thing].coco) for seen in scene.things)
         told = lain_behind(behind_ND).things
         assert int((told != UNKNOWN).sum()) <= 3 + 2 * known
-        scores = behind_ND[:, PARTS].amax(1).tolist()
+        scores = behind_ND[:, MIDDLES].amax(1).tolist()
         assert scores == sorted(scores, reverse=True)
         outside_P = ~torch.stack([inside(seen, GRID, share=1.0) for seen in scene.things]).any(0)
         assert outside_P.sum() == 9
