@@ -3,8 +3,8 @@
 A classifier's weights for a class are what its features differ by, divided by how they vary: weights times covariance give
 back the mean features of a class of which there is no photograph. Everything else in a cell stays that of a real one.
 
-Shape letters: P cells, behind which the whole and what was found may stand, N of these, D vision width, L features of the classifier, K
-its classes, T things.
+Shape letters: P cells, behind which the whole and what was found may stand, N things that were found, D vision width, L
+features of the classifier, K its classes, T things.
 """
 
 import math

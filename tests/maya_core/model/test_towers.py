@@ -326,7 +326,7 @@ def test_a_cell_says_what_is_in_it(photograph_tower):
     assert cells_PD[6 * 5, 1700:].tolist() == pytest.approx([-5 / 6, 5 / 6])  # the lowest at the left
 
 
-def test_what_was_found_stands_behind_the_cells_each_as_a_cell_of_its_own(photograph_tower, monkeypatch):
+def test_the_whole_and_what_was_found_stand_behind_the_cells_each_as_a_cell_of_its_own(photograph_tower, monkeypatch):
     torch.manual_seed(0)
     picture = torch.rand(1, 3, 384, 384)
     boxes = torch.tensor([[0.0, 0.0, 192, 192], [288, 96, 384, 384]])
@@ -336,7 +336,12 @@ def test_what_was_found_stands_behind_the_cells_each_as_a_cell_of_its_own(photog
     monkeypatch.setattr(photograph_tower.config, "most_things", 4)
     [features_PD] = photograph_tower.features(picture, layers=1).detach()
     assert torch.equal(features_PD[:36], alone[0])
-    dog, person, *nothing = features_PD[36:]
+    whole, dog, person, *nothing = features_PD[36:]
+    torch.testing.assert_close(whole[:1280], features_PD[:36, :1280].mean(0))
+    assert not whole[1280 : 1360 + 4 * 82].any()
+    tones = picture.flatten(2).mean(2)[0] * photograph_tower.std[0] + photograph_tower.mean[0]
+    torch.testing.assert_close(whole[1360 + 4 * 82 : 1700].view(3, 4), (2 * tones - 1)[:, None].expand(3, 4))
+    assert not whole[-2:].any()
     assert not torch.stack(nothing).any()
     cells_66D = features_PD[:36].unflatten(0, (6, 6))
     for thing, kind, score, cells in ((dog, 16, 0.8, cells_66D[:3, :3]), (person, 0, 0.15, cells_66D[1:, 4:])):
@@ -356,7 +361,7 @@ def test_what_was_found_stands_behind_the_cells_each_as_a_cell_of_its_own(photog
 def test_a_picture_has_as_many_positions_as_its_tower_gives():
     tower = {"model_type": "photograph_tower", "most_things": 16}
     config = MayaConfig(vision_config=tower, vision_feature_layer=-1, connector_config={"hidden_size": 8})
-    assert config.visual_tokens(384, 384) == 52
+    assert config.visual_tokens(384, 384) == 36 + 1 + 16
 
 
 def test_a_batch_norm_is_folded_into_the_convolution_before_it():

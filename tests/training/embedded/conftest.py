@@ -19,7 +19,7 @@ from training.recipes import MOST_THINGS, tiny_model
 
 TOWER = asset_path("maya-tiny")  # a folder that has the photograph tower
 GRID, WIDTH = 6, 1702  # cells along a side, features of a cell
-ROWS = GRID**2 + MOST_THINGS
+ROWS = GRID**2 + 1 + MOST_THINGS
 SIZE = 24  # scenes
 
 

@@ -12,7 +12,7 @@ from maya_core.model.config import PhotographTowerConfig
 from maya_core.model.towers import photograph
 from maya_core.model.towers.efficientnet_lite import FEATURES
 from maya_core.model.towers.nanodet import CLASSES, Found
-from maya_core.model.towers.photograph import PhotographTower
+from maya_core.model.towers.photograph import PhotographTower, as_whole
 from tests.training.embedded.conftest import GRID, ROWS, WIDTH
 from training.embedded import simulated
 from training.embedded.__main__ import looks_of
@@ -21,6 +21,7 @@ from training.embedded.simulated import LOUDNESS, MIDDLES, MURMUR, NOTICED, PART
 from training.emoji_vqa.scenes import make_scene
 from training.photo_vqa.scenes import COCO, Photograph, Piece, Scene, Seen, drawn
 from training.photo_vqa.things import load_things
+from training.recipes import MOST_THINGS
 
 THINGS = slice(PARTS.stop, PARTS.stop + 4 * (CLASSES + 2))  # what a detector found, by quarters
 COLOURS_AND_PLACES = slice(THINGS.stop, WIDTH)
@@ -43,7 +44,7 @@ def simulator():
 @pytest.fixture
 def features_PD():
     features_PD = torch.rand(ROWS, WIDTH, generator=torch.Generator().manual_seed(1))
-    features_PD[GRID**2 + 3 :] = 0  # three things were found
+    features_PD[GRID**2 + 1 + 3 :] = 0  # three things were found
     return features_PD
 
 
@@ -75,7 +76,7 @@ def test_what_is_found_has_the_towers_own_layout(monkeypatch, simulator, thing, 
     monkeypatch.setattr(simulated, "SURER", 0)  # else what is small is hardly found
     monkeypatch.setattr(simulated, "BESIDE", 0)
     monkeypatch.setattr(simulated, "TWICE", 0)
-    tower = PhotographTower(PhotographTowerConfig(most_things=ROWS - GRID**2)).eval()
+    tower = PhotographTower(PhotographTowerConfig(most_things=MOST_THINGS)).eval()
     with torch.inference_mode():
         [seen_PD] = tower.features(torch.zeros(1, 3, side, side), layers=tower.config.num_hidden_layers)
     assert seen_PD.shape == (ROWS, WIDTH)
@@ -93,10 +94,10 @@ def test_what_is_found_has_the_towers_own_layout(monkeypatch, simulator, thing, 
     assert not made_PD[: GRID**2, COLOURS_AND_PLACES].any()
     behind_PD = made_PD[GRID**2 :]
     torch.testing.assert_close(behind_PD[:, -2:], seen_PD[GRID**2 :, -2:])
-    assert (behind_PD[:, PARTS] > 0).nonzero().tolist() == [[0, kind]]
+    assert (behind_PD[:, PARTS] > 0).nonzero().tolist() == [[1, kind]]
     wanted = list(load_things()).index(thing)
-    assert lain_behind(behind_PD).things.tolist() == lain_behind(seen_PD[GRID**2 :]).things.tolist()
-    assert lain_behind(behind_PD).things.tolist()[:2] == [wanted, UNKNOWN]
+    assert lain_behind(LISTED, behind_PD).things.tolist() == lain_behind(LISTED, seen_PD[GRID**2 :]).things.tolist()
+    assert lain_behind(LISTED, behind_PD).things.tolist()[:3] == [UNKNOWN, wanted, UNKNOWN]
 
 
 def test_the_smaller_a_thing_the_less_sure_it_is_found(simulator):
@@ -118,6 +119,20 @@ def test_of_a_thing_that_no_detector_knows_nothing_is_found(simulator):
 
 
 # --- what becomes of a scene ---
+
+
+def test_the_whole_is_what_is_alone_in_the_picture(features_PD):
+    behind_ND, cat = features_PD[GRID**2 :], list(load_things()).index("cat")
+    large, small = (replace(CAT, width=side, height=side) for side in (0.5, 0.4))
+    for scene, wanted in (
+        (replace(ONE, things=(large,)), cat),
+        (replace(ONE, things=(small,)), UNKNOWN),
+        (replace(ONE, things=(large, large)), UNKNOWN),
+        (replace(ONE, things=(large,), lists_all=True), UNKNOWN),
+        (replace(ONE, things=()), UNKNOWN),
+    ):
+        assert int(lain_behind(scene, behind_ND).things[0]) == wanted
+    assert lain_behind(ONE, behind_ND[:0]).things.tolist() == []
 
 
 def varied(simulator, scene, features_PD, tries=200, **options):
@@ -142,9 +157,10 @@ def test_some_scenes_get_other_things_in_the_same_places(simulator, features_PD)
         assert {first, third} <= simulator.made.keys()
         behind_ND, made_PD, seen_PD = made_PD[GRID**2 :], made_PD[: GRID**2], features_PD[: GRID**2]
         known = sum(bool(load_things()[seen.thing].coco) for seen in scene.things)
-        told = lain_behind(behind_ND).things
+        torch.testing.assert_close(behind_ND[0], as_whole(made_PD))
+        told = lain_behind(scene, behind_ND).things
         assert int((told != UNKNOWN).sum()) <= 3 + 2 * known
-        scores = behind_ND[:, MIDDLES].amax(1).tolist()
+        scores = behind_ND[1:, MIDDLES].amax(1).tolist()
         assert scores == sorted(scores, reverse=True)
         outside_P = ~torch.stack([inside(seen, GRID, share=1.0) for seen in scene.things]).any(0)
         assert outside_P.sum() == 9
