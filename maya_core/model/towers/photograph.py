@@ -137,7 +137,8 @@ def as_whole(cells_PD: Tensor) -> Tensor:
 
 def _colours(cells_PD: Tensor) -> Tensor:
     """The mean colour of cells, for each quarter of a cell."""
-    return cells_PD[:, _COLOURS].unflatten(1, (COLOURS, FINER**2)).mean((0, 2)).repeat_interleave(FINER**2)
+    colours_PCQ = cells_PD[:, _COLOURS].reshape(-1, COLOURS, FINER**2)
+    return colours_PCQ.mean((0, 2)).repeat_interleave(FINER**2)
 
 
 def tell(cell_D: Tensor, row: int, column: int, kind: int, score: float, sizes: tuple[float, float]) -> None:
