@@ -15,6 +15,8 @@ from training.photo_vqa.texts import is_spaced
 from training.photo_vqa.things import HERE
 
 MARKS = "?.!？。！؟۔। "
+# What a word is written with, inside a class of characters: `\w` lacks the vowel signs of Arabic, Hindi and Bengali.
+_OF_WORDS = r"\w\u064b-\u065f\u0900-\u0963\u0971-\u09ff"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,7 +90,7 @@ def _manners() -> dict[str, dict[str, list[str]]]:
 @cache
 def _alike(language: str) -> list[tuple[re.Pattern[str], Sequence[str]]]:
     """Each group of words for one another, and a pattern that finds any of them outside slots."""
-    edges = (r"(?<![\w{])", r"(?![\w}])") if is_spaced(language) else ("", "")
+    edges = (rf"(?<![{_OF_WORDS}{{])", rf"(?![{_OF_WORDS}}}])") if is_spaced(language) else ("", "")
     groups: list[list[str]] = _manners()[language]["alike"]  # type: ignore[assignment]
     return [
         (re.compile("|".join(map(re.escape, words)).join((f"{edges[0]}(?:", f"){edges[1]}"))), words)

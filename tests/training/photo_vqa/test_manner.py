@@ -66,6 +66,12 @@ def test_one_word_stands_for_another_and_slots_stay():
     assert "画像に何がある？" in worded("写真に何がある？", "ja", alike=0.5)
 
 
+def test_a_vowel_sign_does_not_end_a_word():
+    """Hindi "यह" stands in "यही", which is another word."""
+    assert worded("यही?", "hi", alike=1.0) == {"यही?"}
+    assert worded("यह?", "hi", alike=1.0) == {"यह?", "ये?"}
+
+
 def test_fingers_slip_by_one_letter():
     found = {Manner(slipped=1.0).typed("a cat", random.Random(seed)) for seed in range(60)}
     assert found == {"a at", "a ccat", "a act", "a ct", "a caat", "a cta"}
