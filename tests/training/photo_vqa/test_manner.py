@@ -72,6 +72,26 @@ def test_a_vowel_sign_does_not_end_a_word():
     assert worded("यह?", "hi", alike=1.0) == {"यह?", "ये?"}
 
 
+@pytest.mark.parametrize(
+    ("code", "wording", "right"),
+    [
+        ("en", "I can't see it.", {"I can't see it."}),
+        (
+            "en",
+            "A picture? I see a picture.",
+            {f"A picture? I see a {word}." for word in ("photo", "picture", "pic", "photograph")},
+        ),
+        (
+            "fr",
+            "Que montre l'image ?",
+            {f"Que montre {words} ?" for words in ("la photo", "l'image", "la photographie")},
+        ),
+    ],
+)
+def test_words_change_places_only_where_the_sentence_stays_right(code, wording, right):
+    assert worded(wording, code, alike=1.0) == right
+
+
 def test_fingers_slip_by_one_letter():
     found = {Manner(slipped=1.0).typed("a cat", random.Random(seed)) for seed in range(60)}
     assert found == {"a at", "a ccat", "a act", "a ct", "a caat", "a cta"}
