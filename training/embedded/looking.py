@@ -31,7 +31,7 @@ from training.photo_vqa.texts import forms_of, is_spaced
 from training.photo_vqa.things import load_things
 
 NOTHING, UNKNOWN = -2, -1  # on a cell: none of our things; what it is, nobody knows
-MANNER = Manner(dropped=0.04, alike=0.25, opened=0.15, closed=0.1, careless=0.15, slipped=0.05)
+MANNER = Manner(dropped=0.1, alike=0.5, opened=0.3, closed=0.2, careless=0.2, slipped=0.1)
 FARTHEST = 24  # positions from the picture to a name: as far as names stand in questions
 PLACES = 9
 SEEN = Path("seen")  # stands for a picture of which the features are there
