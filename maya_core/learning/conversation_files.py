@@ -16,7 +16,7 @@ from maya_core.errors import DataError
 from maya_core.learning.column_files import COLUMNAR, ColumnFile
 from maya_core.learning.data_languages import UNKNOWN, file_language, language_label
 from maya_core.learning.formats import find_picture, in_llavas_form, sources
-from maya_core.learning.record_index import Offsets, Progress, Records, no_progress
+from maya_core.learning.record_index import BOM, Offsets, Progress, Records, no_progress
 from maya_core.learning.records import conversation
 from maya_core.learning.splits import TRAIN, Tell, files_in, no_tell
 from maya_core.learning.tables import TABLES, as_conversations, open_json
@@ -27,6 +27,14 @@ if TYPE_CHECKING:
 
 SUFFIXES = (".json", ".jsonl", *TABLES, *COLUMNAR)
 NATURAL, BALANCED = 1.0, 0.0  # languages as often as there are records of them; all languages equally often
+_HEAD = 4096  # bytes that tell what a file is
+_PACKED = {
+    "gzip": b"\x1f\x8b",
+    "zip, as spreadsheets are": b"PK\x03\x04",
+    "zstd": b"\x28\xb5\x2f\xfd",
+    "bzip2": b"BZh",
+    "xz": b"\xfd7zXZ\0",
+}
 SEEN = 500  # records whose pictures' content tells data sets apart
 Narrowed = dict[tuple[int, int], Offsets]  # by file and first of a part: of its records those that are chosen
 
@@ -80,9 +88,21 @@ def data_files(
 
 def _readable(path: Path, columns: Mapping[str, str], cache: Path | None) -> Path | None:
     try:
+        _require_readable(path)
         return as_conversations(path, columns=columns, cache=cache)
     except OSError as error:
         raise DataError(f"{path.name} cannot be read ({type(error).__name__}); check the path.", kind="file") from None
+
+
+def _require_readable(path: Path) -> None:
+    """DataError for a file that is packed, or of a kind that is not known."""
+    with path.open("rb") as file:
+        head = file.read(_HEAD)
+    if packed := next((name for name, magic in _PACKED.items() if head.startswith(magic)), None):
+        raise DataError(f"{path.name} is packed ({packed}); unpack it, or save a spreadsheet as CSV.", kind="file")
+    if path.suffix.lower() not in SUFFIXES and not head.removeprefix(BOM).lstrip().startswith((b"{", b"[")):
+        *most, last = SUFFIXES
+        raise DataError(f"{path.name} is none of {', '.join(most)} and {last}; give data in one of them.", kind="file")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -21,19 +21,25 @@ from unicodedata import normalize
 from urllib.parse import unquote_to_bytes, urlsplit
 from urllib.request import url2pathname
 
-from maya_core.model.prompt import IMAGE
+from maya_core.model.prompt import IMAGE, Role
 
 Record = Mapping[str, Any]
 Source = str | bytes  # of a picture: a name, or a file's content
 
 TURNS = ("conversations", "messages", "texts")  # keys under which the turns of a conversation are
 _PROMPT, _COMPLETION = "prompt", "completion"  # those in two halves
-# Under these names people keep pictures too; what is behind them is not known well enough to be read unasked.
-OTHER_PICTURES = ("image_path", "image_paths", "image_file", "image_files", "image_name", "image_url", "image_urls", "img",
-                  "img_path", "picture", "pictures", "photo", "photos")  # fmt: skip
+# Under such names people keep pictures too; what is behind them is not known well enough to be read unasked.
+_OTHER_PICTURES = re.compile(
+    r"(image|img|pic|picture|photo)s?_?(path|file|name|url|uri|id|base64|b64|bytes|data)?s?", re.I
+)
 NO_PICTURES = ("video", "videos", "audio", "audios")
 CHOSEN, LABEL = "chosen", "label"  # of data in which answers are compared, or judged
 _SPEAKERS, _TEXTS = ("from", "role"), ("value", "content")
+_ROLES: Mapping[str, Role] = {
+    **dict.fromkeys(("system", "developer"), "system"),
+    **dict.fromkeys(("human", "user"), "user"),
+    **dict.fromkeys(("gpt", "assistant", "model", "chatgpt", "bing", "bard"), "assistant"),
+}
 _PICTURES = ("image", "images")
 _OF_TEXT = ("text", "input_text", "output_text")  # types of parts
 _OF_PICTURE = ("image", "image_url", "input_image")
@@ -78,7 +84,7 @@ def turns_of(record: Record) -> list[Any] | None:
     return next((record[key] for key in TURNS if isinstance(record.get(key), list)), None)
 
 
-_OWN = "\0"  # stands for a picture that is in its place already, until all texts are read
+_OWN = "\0a picture\0"  # stands for one that is in its place already, until all texts are read
 
 
 def _said(turn: Any) -> list[Any]:
@@ -122,6 +128,11 @@ def _in_order(text: str, own: list[Source], unplaced: Iterator[Source]) -> Itera
             yield picture
 
 
+def role_of(speaker: Any) -> Role | None:
+    """Who speaks, by any of the names that people use; None for nobody we know."""
+    return _ROLES.get(speaker.casefold()) if isinstance(speaker, str) else None
+
+
 def _text(turn: Any) -> str:
     value = turn.get("value") if isinstance(turn, Mapping) else None
     return value if isinstance(value, str) else ""
@@ -129,12 +140,26 @@ def _text(turn: Any) -> str:
 
 def _show(pictures: list[Source], turns: list[Any]) -> None:
     for number, turn in enumerate(turns):
-        if isinstance(turn, Mapping) and turn.get("from") in ("human", "user"):
+        if isinstance(turn, Mapping) and role_of(turn.get("from")) == "user":
             turns[number] = {**turn, "value": f"{IMAGE * len(pictures)}\n{_text(turn)}"}
             return
 
 
 # --- pictures ---
+
+
+def other_picture(record: Record) -> str | None:
+    """A key under which a record seems to have a picture, beside those that are read."""
+    told = (key for key, value in record.items() if is_other_picture(key) and not _is_nothing(value))
+    return next(told, None)
+
+
+def is_other_picture(key: object) -> bool:
+    return isinstance(key, str) and _OTHER_PICTURES.fullmatch(key) is not None
+
+
+def _is_nothing(value: Any) -> bool:
+    return value is None or value is False or value in ("", [], {})  # 0 is the number of a picture
 
 
 def sources(value: Any) -> list[Any]:

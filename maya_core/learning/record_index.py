@@ -44,6 +44,7 @@ LANGUAGE = "language"  # unless another key is named
 _AS_WRITTEN = b'"corrupt": false'
 _MAYBE_CORRUPT = re.compile(rb'"corrupt"(?!\s*:\s*(false|null))')
 _NOT_WHITESPACE = re.compile(rb"[^ \t\r\n]")
+_SPREAD = re.compile(rb"\s*\{[ \t\r]*\n")  # a record that goes on in the next line
 
 
 def no_progress(done: int, size: int) -> None:
@@ -299,6 +300,9 @@ def build_index(
     if _is_utf_16(data):
         return unreadable_index(size, mtime_ns, "encoding", "it is in UTF-16; save it as UTF-8.")
     start, is_list = _beginning(data)
+    if not is_list and _SPREAD.match(data, start):
+        why = "it is one object, or its records have several lines each; save them as a list, or each on a line."
+        return unreadable_index(size, mtime_ns, "not-json", why)
     scanner = ListScanner() if is_list else LineScanner()
     file.seek(start)
     keys = [json.dumps(language, ensure_ascii=is_ascii).encode() for is_ascii in (True, False)]

@@ -14,11 +14,12 @@ from maya_core.learning.formats import (
     CHOSEN,
     LABEL,
     NO_PICTURES,
-    OTHER_PICTURES,
     Record,
     find_picture,
     in_llavas_form,
     is_address,
+    other_picture,
+    role_of,
     sources,
 )
 from maya_core.model.images import open_image
@@ -45,6 +46,7 @@ Kind = Literal[
     "picture-without-marker",
     "marker-count",
     "marker-in-answer",
+    "marker-unknown",  # of another project
     "picture-outside",
     "picture-missing",
     "picture-key",  # under a name that is not read
@@ -53,13 +55,8 @@ Kind = Literal[
     "preference",  # answers that are compared or judged
 ]
 
-_ROLES: dict[str, Role] = {
-    "system": "system",
-    "human": "user",
-    "user": "user",
-    "gpt": "assistant",
-    "assistant": "assistant",
-}
+# How other projects show a picture; what would be a tag in a question about code is not among them.
+_OTHER_MARKERS = re.compile(r"<img>[^<>]*</img>|<\|image(_pad|_\d+)?\|>|<image[_ ]\d+>|<ImageHere>")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _LONGEST_NAME = 80  # characters of an id or a file name that a message shows
 
@@ -88,7 +85,7 @@ def defects(record: Record, *, captions: bool = False, images: Path | None = Non
     turns = _turns(record)
     if told := _judged(record):
         yield Defect("preference", told)
-    yield from _wrong_order(turns)
+    yield from _wrong_order(turns, [turn["from"] for turn in record["conversations"]])
     for number, (role, text) in enumerate(turns, start=1):
         yield from _wrong_text(f"turn {number}", role, text, captions=captions)
     pictures = sources(record.get("image"))
@@ -146,7 +143,11 @@ def answers(record: Record) -> str:
 
 
 def missing_picture(name: str, images: Path) -> Defect:
-    return Defect("picture-missing", f"its picture {_shown(name)} is not in the folder {images.name}; put it there.")
+    what = f"its picture {_shown(name)} is not in the folder {images.name}"
+    first, _, rest = name.replace("\\", "/").partition("/")
+    if rest and find_picture(rest, images):
+        return Defect("picture-missing", f"{what}, but is without {first}/; give --images the folder above {first}.")
+    return Defect("picture-missing", f"{what}; put it there.")
 
 
 def record_error(defect: Defect, record: Record, place: str) -> DataError:
@@ -195,7 +196,7 @@ def _is_text(value: object) -> bool:
 def _turns(record: Record) -> list[tuple[Role | None, str]]:
     """Who speaks (None: nobody we know) and what; a text in parts has a line for each."""
     return [
-        (_ROLES.get(turn["from"]), turn["value"] if isinstance(turn["value"], str) else "\n".join(turn["value"]))
+        (role_of(turn["from"]), turn["value"] if isinstance(turn["value"], str) else "\n".join(turn["value"]))
         for turn in record["conversations"]
     ]
 
@@ -204,17 +205,17 @@ def _words(text: str) -> str:
     return text.replace(IMAGE, "").strip()
 
 
-def _wrong_order(turns: list[tuple[Role | None, str]]) -> Iterator[Defect]:
-    if turns[0][0] == "system":
-        turns = turns[1:]
-    for number, (role, _) in enumerate(turns):
-        expected = "gpt" if number % 2 else "human"
-        if role != _ROLES[expected]:
-            yield Defect("roles", f"turn {number + 1} is not from {expected}; the two take turns, human first.")
+def _wrong_order(turns: list[tuple[Role | None, str]], speakers: Sequence[str]) -> Iterator[Defect]:
+    first = 1 if turns[0][0] == "system" else 0
+    for number, (role, _) in enumerate(turns[first:], start=first):
+        expected = "gpt" if (number - first) % 2 else "human"
+        if role != role_of(expected):
+            turn = f"turn {number + 1} is from {_shown(speakers[number])}, and not from {expected}"
+            yield Defect("roles", f"{turn}; the two take turns, human first, and nobody else speaks.")
             return
-    if len(turns) % 2:
+    if (len(turns) - first) % 2:
         yield Defect("roles", f"it ends with the question of turn {len(turns)}; add the answer.")
-    elif not turns:
+    elif len(turns) == first:
         yield Defect("roles", "nobody asks anything in it; add a question and its answer.")
 
 
@@ -225,6 +226,12 @@ def _wrong_text(turn: str, role: Role | None, text: str, *, captions: bool) -> I
         yield Defect("marker-in-answer", f"the answer in {turn} contains {IMAGE}; only a question shows a picture.")
     if role == "user" and not _words(text) and not (captions and IMAGE in text):
         yield Defect("empty-question", f"the question in {turn} has no words; write some, or train on captions.")
+    if role == "user" and (other := _OTHER_MARKERS.search(text)):
+        yield Defect(
+            "marker-unknown",
+            f"the question in {turn} shows a picture by {_shown(other[0])}, which is not read; write {IMAGE} there, and the "
+            "picture's file as `image`.",
+        )
     if _SURROGATE.search(text):
         yield Defect("bad-letters", f"{turn} holds half a surrogate pair, which is no letter; remove it.")
 
@@ -232,8 +239,8 @@ def _wrong_text(turn: str, role: Role | None, text: str, *, captions: bool) -> I
 def _wrong_keys(record: Record, *, has_pictures: bool) -> Iterator[Defect]:
     if other := next((key for key in NO_PICTURES if record.get(key)), None):
         yield Defect("not-a-picture", f"it has `{other}`, and Maya sees pictures alone; leave the record out.")
-    if not has_pictures and (other := next((key for key in OTHER_PICTURES if record.get(key)), None)):
-        yield Defect("picture-key", f"it has `{other}`, which is not read; call it `image`.")
+    if not has_pictures and (other := other_picture(record)):
+        yield Defect("picture-key", f"it has `{other}`, which is not read; give the picture's file as `image`.")
 
 
 def _wrong_count(pictures: int, markers: int) -> Iterator[Defect]:

@@ -7,15 +7,16 @@ read from there; JSON is read as it is, and becomes conversations as it is read.
 import csv
 import hashlib
 import json
+import math
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from maya_core.errors import DataError
 from maya_core.learning.data_languages import file_language
-from maya_core.learning.formats import CHOSEN, LABEL, NO_PICTURES, OTHER_PICTURES, TURNS, sources, turns_of
+from maya_core.learning.formats import CHOSEN, LABEL, NO_PICTURES, TURNS, is_other_picture, sources, turns_of
 from maya_core.learning.record_index import (
     BOM,
     LANGUAGE,
@@ -51,9 +52,12 @@ _DESCRIBE = {
 }
 _HEAD = 65_536  # bytes in which a file says what it is
 _LONGEST_FIELD = 1 << 24  # characters
+_BETWEEN = ",;\t|"  # cells of a CSV file
+_SAID = re.compile(r"sep=(.)\r?\n", re.I)  # what Excel writes above the columns' names
+_REST = "\0"  # key of the cells that are beyond the columns
 # Of Alpaca's rows: the question, what belongs to it, and what was said before.
 _INSTRUCTION, _INPUT, _HISTORY = "instruction", "input", "history"
-_WATCHED = ("corrupt", "system", CHOSEN, LABEL, *OTHER_PICTURES, *NO_PICTURES)  # keys that say more of a record
+_WATCHED = ("corrupt", "system", CHOSEN, LABEL, *NO_PICTURES)  # keys that say more of a record
 _FIRST = 16  # rows that tell whether a file of JSON has conversations
 # How a file of COCO's or VQAv2's begins; a record of a conversation begins with none of these.
 _OF_COCO = re.compile(rb'\s*\{\s*"(info|licenses|categories|annotations|questions|task_type|data_type|data_subtype|'
@@ -109,17 +113,26 @@ def conversation_of(path: Path, row: Mapping[str, Any], named: Mapping[str, str]
     given most often. What tells of pictures elsewhere, or of none, stays with it."""
     cells: dict[str, Any] = {use: row.get(column) for use, column in named.items()}
     question, answer, image = (cells.pop(use, None) for use in ("question", "answer", "image"))
-    if isinstance(answer, list) and answer:
-        [(answer, _)] = Counter(map(str, answer)).most_common(1)
-    if isinstance(answer, int | float) and not isinstance(answer, bool):
-        answer = str(answer)
+    answers = [_as_text(one) for one in answer] if isinstance(answer, list) else [_as_text(answer)]
+    if answers and all(isinstance(one, str) for one in answers):
+        [(answer, _)] = Counter(answers).most_common(1)
     if question and named["question"] == _INSTRUCTION:
         more, before = row.get(_INPUT), row.get(_HISTORY)
         question = f"{question}\n{more}" if more and isinstance(more, str) else question
         cells["before"] = before if isinstance(before, list) and all(map(_is_pair, before)) else ()
-    cells |= {key: row[key] for key in _WATCHED if row.get(key) not in (None, "") and key not in named.values()}
+    more_told = [key for key in row if (key in _WATCHED or is_other_picture(key)) and key not in named.values()]
+    cells |= {key: row[key] for key in more_told if row[key] not in (None, "")}
     shown = [] if image in (None, "") else sources(image)
     return turned(shown, question or described(path), "" if answer is None else answer, **cells)
+
+
+def _as_text(answer: Any) -> Any:
+    """An answer's words, also of VizWiz's object; what has none stays, to be refused."""
+    if isinstance(answer, Mapping):
+        answer = answer.get("answer", answer)
+    is_number = isinstance(answer, int | float) and not isinstance(answer, bool)
+    is_absent = isinstance(answer, float) and math.isnan(answer)  # as pandas writes it
+    return "" if is_absent else str(answer) if is_number else answer
 
 
 def _is_pair(one: Any) -> bool:
@@ -173,7 +186,22 @@ def open_json(
     if not rows or any({*row} & {*TURNS} or turns_of(row) is not None for row in rows):
         return file
     keys = list(dict.fromkeys(key for row in rows for key in row))
-    return RowFile(path, named_columns(path, keys, columns), cache=cache, on_progress=on_progress)
+    try:
+        named = named_columns(path, keys, columns)
+    except DataError:
+        is_whole = path.suffix.lower() == ".json" and len(file) == 1
+        within = [key for key in keys if _holds_records(rows[0][key])] if is_whole else []
+        if not within:
+            raise
+        raise DataError(
+            f"{path.name} is one object, whose records are in {', '.join(map(repr, within[:3]))}; save them as a list.",
+            kind="missing-keys",
+        ) from None
+    return RowFile(path, named, cache=cache, on_progress=on_progress)
+
+
+def _holds_records(value: Any) -> bool:
+    return isinstance(value, dict) or (isinstance(value, list) and any(isinstance(one, dict) for one in value))
 
 
 # --- CSV and TSV ---
@@ -183,25 +211,42 @@ def _rows(path: Path, columns: Mapping[str, str]) -> Iterator[dict[str, Any]]:
     csv.field_size_limit(_LONGEST_FIELD)
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            start = file.readline()
-            file.seek(0)
-            between = max(",;\t", key=start.count) if path.suffix.lower() == ".csv" else "\t"
-            rows = csv.DictReader(file, delimiter=between)
-            named = named_columns(path, rows.fieldnames or (), columns)
-            for row in rows:
-                cells = {name: cell.strip() for name, cell in row.items() if isinstance(cell, str)}
-                yield conversation_of(path, cells, named)
+            delimiter, lines = _delimiter(file, path)
+            rows = csv.DictReader(file, delimiter=delimiter, restkey=_REST, strict=True)
+            begun = lines + 1
+            try:
+                named = named_columns(path, rows.fieldnames or (), columns)
+                begun = lines + rows.line_num + 1
+                for row in rows:
+                    if any(row.pop(_REST, ())):
+                        raise csv.Error("more cells than columns")
+                    cells = {name: cell.strip() for name, cell in row.items() if isinstance(cell, str)}
+                    yield conversation_of(path, cells, named)
+                    begun = lines + rows.line_num + 1
+            except csv.Error as error:
+                raise DataError(
+                    f"{path.name}, line {begun}: this is no row of its table ({error}); put a text that has "
+                    f"{delimiter!r} or a quote in quotes, and write its own quotes twice.",
+                    kind="file",
+                ) from None
     except UnicodeDecodeError:
         raise DataError(f"{path.name}: it is not in UTF-8; save it so.", kind="encoding") from None
-    except csv.Error as error:
-        raise DataError(f"{path.name} cannot be read as a table ({error}).", kind="file") from None
+
+
+def _delimiter(file: TextIO, path: Path) -> tuple[str, int]:
+    """What stands between cells, and how many lines say so before the columns' names."""
+    start = file.readline()
+    if said := _SAID.match(start):
+        return said[1], 1
+    file.seek(0)
+    return max(_BETWEEN, key=start.count) if path.suffix.lower() == ".csv" else "\t", 0
 
 
 def named_columns(path: Path, there: Sequence[str], given: Mapping[str, str]) -> dict[str, str]:
     """Which column is for what. Raises DataError where that is not known."""
     if absent := [name for name in given.values() if name not in there]:
         raise DataError(f"{path.name} has no column {absent[0]!r}; it has {', '.join(there)}.", kind="missing-keys")
-    by_name = {name.strip().lower(): name for name in there}
+    by_name = {_folded(name): name for name in there}
     found = {use: by_name[name] for use, names in COLUMNS.items() for name in names[::-1] if name in by_name} | dict(
         given
     )
@@ -211,7 +256,18 @@ def named_columns(path: Path, there: Sequence[str], given: Mapping[str, str]) ->
             "answer=NAME.",
             kind="missing-keys",
         )
+    for use, name in found.items():
+        alike = [other for other in there if other == name or (use not in given and _folded(other) == _folded(name))]
+        if len(alike) > 1:
+            raise DataError(
+                f"{path.name} has {len(alike)} columns called {name!r}; give each a name of its own.",
+                kind="missing-keys",
+            )
     return found
+
+
+def _folded(column: str) -> str:
+    return column.strip().lower()
 
 
 # --- COCO's captions, and VQAv2's questions with their answers ---
@@ -258,6 +314,11 @@ def _vqa(path: Path, content: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     subtype = content.get("data_subtype", "")
     for one in content["questions"]:
         image = f"COCO_{subtype}_{one['image_id']:012d}.jpg"
+        if one["question_id"] not in answered:
+            raise DataError(
+                f"{path.name} has question {one['question_id']}, and its annotations have not; get both of one split.",
+                kind="missing-keys",
+            )
         yield turned([image], one["question"], answered[one["question_id"]], id=one["question_id"])
 
 

@@ -4,6 +4,7 @@
 """
 
 import base64
+import gzip
 import io
 import json
 import os
@@ -82,6 +83,14 @@ def text(content: str, name: str, encoding: str = "utf-8") -> Write:
     return write
 
 
+def packed(name: str) -> Write:
+    def write(folder: Path) -> Path:
+        (folder / name).write_bytes(gzip.compress(json.dumps(record()).encode()))
+        return folder / name
+
+    return write
+
+
 def columns(*rows: dict, name: str = "en.parquet", cut: bool = False) -> Write:
     def write(folder: Path) -> Path:
         file = folder / name
@@ -126,6 +135,7 @@ ROW = {"image": {"bytes": png(), "path": "dog.png"}, "question": "What is it?", 
 ASKED = {"image": "dog.png", "question": "What is it?", "answer": "A dog."}
 BASE64 = base64.b64encode(png()).decode()
 VQA = {"info": {}, "data_subtype": "val2014", "questions": [{"image_id": 9, "question": "What?", "question_id": 90}]}
+MORE = {"image_id": 9, "question": "Why?", "question_id": 91}
 ANSWERS = {
     "info": {},
     "annotations": [{"question_id": 90, "image_id": 9, "answers": [], "multiple_choice_answer": "a dog"}],
@@ -169,6 +179,16 @@ INPUTS: dict[str, Input] = {
                         part("What?"),
                         {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{BASE64}"}},
                     ]
+                )
+            }
+        )
+    ),
+    "OpenAI, input_image and input_text": Input(
+        write=lines(
+            {
+                "messages": said(
+                    [{"type": "input_image", "image_url": "dog.png"}, {"type": "input_text", "text": "What?"}],
+                    [{"type": "output_text", "text": "A dog."}],
                 )
             }
         )
@@ -224,6 +244,23 @@ INPUTS: dict[str, Input] = {
             *(folder_of(lines(record()), into=name) for name in ("train", "validation")), text("", "notes.txt")
         )
     ),
+    "speakers by other names": Input(
+        write=lines(
+            {"messages": [{"role": "developer", "content": "Be brief."}, *said("Why?")]},
+            {"conversations": [{"from": "Human", "value": "Why?"}, {"from": "chatgpt", "value": "So."}]},
+            {"messages": [{"role": "user", "content": "Why?"}, {"role": "model", "content": "So."}]},
+        ),
+        trains=3,
+    ),
+    "VizWiz's answers": Input(
+        write=lines({**ASKED, "answer": None, "answers": [{"answer": "a dog", "answer_confidence": "yes"}]}),
+        flags={"columns": ("answer=answers",)},
+    ),
+    "CSV as Excel writes it": Input(write=text("\ufeffsep=;\r\nimage;question;answer\r\ndog.png;What?;A.\r\n", "en.csv")),
+    "CSV with upright bars": Input(write=text("Image|Question|Answer\ndog.png|What?|A dog.\n", "en.csv")),
+    "CSV, a cell of two lines": Input(write=text('image,question,answer\ndog.png,"What,\nis it?","A ""dog""."\n', "en.csv")),
+    "CSV with empty cells beyond its columns": Input(write=text("image,question,answer\ndog.png,What?,A.,,\n", "en.csv")),
+    "a letter that is none, NUL": Input(write=lines(record("<image>What\0is it?"))),
     "a picture by a Windows path": Input(write=lines(record(image="deep\\cat.png"))),
     "a picture by its whole path": Input(write=lines(record(image="{pictures}/dog.png"))),
     "a picture by file://": Input(write=lines(record(image="file://{pictures}/dog.png"))),
@@ -240,6 +277,10 @@ INPUTS: dict[str, Input] = {
     "a picture that is absent": Input(write=lines(record(image="none.png")), trains=0, kinds=("picture-missing",)),
     "a path out of the folder": Input(write=lines(record(image="../dog.png")), trains=0, kinds=("picture-outside",)),
     "a cut JPEG": Input(write=lines(record(image="cut.jpg")), trains=0, kinds=("picture-unreadable",)),
+    "a picture that git keeps elsewhere": Input(
+        write=beside(lines(record(image="a.jpg")), text("version https://git-lfs.github.com/spec/v1\n", "pictures/a.jpg")),
+        trains=0, kinds=("picture-unreadable",),
+    ),
     "a cut picture in Parquet": Input(
         write=columns({**ROW, "image": png()[:50]}), trains=0, kinds=("picture-unreadable",)
     ),
@@ -288,6 +329,45 @@ INPUTS: dict[str, Input] = {
         write=lines(record("<image>" + "why " * 600)), trains=0, kinds=("too-long",)
     ),
     "half a letter": Input(write=lines(record(answer="A dog \ud83d")), trains=0, kinds=("bad-letters",)),
+    "a picture by another project's marker": Input(
+        write=lines(record("Picture 1: <img>dog.png</img> What?", image=None), record("<|image_1|><image>What?", id=2)),
+        trains=0, kinds=("marker-unknown",),
+    ),
+    "a picture by its number": Input(
+        write=lines({"image_id": 0, "question": "What?", "answer": "A dog."}), trains=0, kinds=("picture-key",)
+    ),
+    "a picture under a key in capitals": Input(
+        write=lines(record("What?", image=None, Image="dog.png")), trains=0, kinds=("picture-key",)
+    ),
+    "a picture below a folder that is not there": Input(
+        write=lines(record(image="pictures/dog.png")), trains=0, kinds=("picture-missing",)
+    ),
+    "a speaker that nobody knows": Input(
+        write=lines({"messages": [*said("Why?"), {"role": "tool", "content": "5"}]}), trains=0, kinds=("roles",)
+    ),
+    "an answer that pandas left out": Input(
+        write=text('[{"image": "dog.png", "question": "What?", "answer": NaN}]', "en.json"),
+        trains=0, kinds=("empty-answer",),
+    ),
+    "CSV, a comma that is not in quotes": Input(
+        write=text("image,question,answer\ndog.png,What, is it?,A dog.\n", "en.csv"), trains=0, kinds=("file",)
+    ),
+    "TSV, a quote that has no end": Input(
+        write=text('image\tquestion\tanswer\ndog.png\t"What?\tA.\ndog.png\tWhat?\tA.\n', "en.tsv"),
+        trains=0, kinds=("file",),
+    ),
+    "CSV, two columns of one name": Input(
+        write=text("image,answer,Answer\ndog.png,a,b\n", "en.csv"), trains=0, kinds=("missing-keys",)
+    ),
+    "records within an object": Input(
+        write=text(json.dumps({"data": [record()]}), "en.json"), trains=0, kinds=("missing-keys",)
+    ),
+    "records of several lines": Input(
+        write=text(json.dumps(record(), indent=2) * 2, "en.jsonl"), trains=0, kinds=("not-json",)
+    ),
+    "a packed file": Input(write=packed("en.jsonl.gz"), trains=0, kinds=("file",)),
+    "a spreadsheet": Input(write=text("PK\3\4 and more", "en.xlsx"), trains=0, kinds=("file",)),
+    "a text": Input(write=text("A dog.", "en.txt"), trains=0, kinds=("file",)),
     "no conversation": Input(write=lines({"id": 1, "image": "dog.png"}), trains=0, kinds=("missing-keys",)),
     "an empty conversation": Input(write=lines({"id": 1, "conversations": []}), trains=0, kinds=("no-conversation",)),
     "a line that is no JSON": Input(write=lines("{'id': 1}", record()), trains=0, kinds=("not-json",)),
@@ -295,6 +375,11 @@ INPUTS: dict[str, Input] = {
     "a Parquet file that is cut off": Input(write=columns(ROW, cut=True), trains=0, kinds=("torn",)),
     "an empty file": Input(write=text("", "en.jsonl"), trains=0),
     "a name of two languages": Input(write=lines(record(), name="en_hi.jsonl"), trains=0, kinds=("language",)),
+    "VQAv2, a question without an annotation": Input(
+        write=beside(text(json.dumps(VQA | {"questions": [*VQA["questions"], MORE]}), "q.json"),
+                     text(json.dumps(ANSWERS), "a.json")),
+        trains=0, kinds=("missing-keys",),
+    ),
     "VQAv2 without annotations": Input(write=text(json.dumps(VQA), "q.json"), trains=0, kinds=("file",)),
     "COCO's boxes": Input(write=text(json.dumps(BOXES), "instances.json"), trains=0, kinds=("missing-keys",)),
     "columns of unknown names": Input(write=text("foto,was\n1,2\n", "a.csv"), trains=0, kinds=("missing-keys",)),
@@ -361,11 +446,13 @@ def outcomes(folder: Path) -> Iterator[tuple[str, Input, Outcome]]:
 
 def main() -> None:
     """Print what comes of each input, and what should."""
-    table = Table("input", "validate", "finetune", "expected")
+    table, other = Table("input", "validate", "finetune", "expected"), list[str]()
     with tempfile.TemporaryDirectory() as folder:
         os.environ["XDG_CACHE_HOME"] = folder
         for name, given, found in outcomes(Path(folder)):
             told = "can be trained on" if found.can_train else "refused"
+            if (found.kinds, found.can_train, found.trains) != (given.kinds, bool(given.trains), given.trains):
+                other.append(name)
             table.add_row(
                 name,
                 f"{told}: {', '.join(found.kinds)}" if found.kinds else told,
@@ -373,6 +460,9 @@ def main() -> None:
                 f"trains on {given.trains}" if given.trains else f"refused: {', '.join(given.kinds)}",
             )
     Console().print(table)
+    trained = sum(bool(given.trains) for given in INPUTS.values())
+    counts = f"{trained} are learnt from, {len(INPUTS) - trained} are refused; {len(other)} other than expected."
+    print(f"{len(INPUTS)} inputs: {counts}")
 
 
 if __name__ == "__main__":

@@ -162,3 +162,22 @@ def test_another_encoding_is_told(tmp_path, encoding):
     assert caught.value.kind == "encoding"
     (tmp_path / "en.json").write_bytes(codecs.BOM_UTF8 + json.dumps([text_record()]).encode())
     assert len(ConversationFiles(tmp_path / "en.json", tmp_path, cache=tmp_path / "cache")) == 1
+
+
+def test_a_nul_in_a_text_is_no_picture(images):
+    shown = {"role": "user", "content": [text("A\0?"), {"type": "image", "path": "dog.png"}]}
+    sample = conversation({"messages": [shown, {"role": "assistant", "content": "B\0."}]}, images)
+    assert [message.text for message in sample.messages] == ["A\0?", "B\0."]
+    assert sample.messages[0].images == (images / "dog.png",)
+
+
+def test_a_picture_in_a_folder_above_is_pointed_out(images):
+    for name in ("images/dog.png", "images\\deep/cat.png"):
+        with pytest.raises(DataError, match="but is without images/; give --images the folder above images"):
+            conversation(record(image=name), images)
+
+
+def test_an_unknown_speaker_is_named(images):
+    turns = [{"role": "user", "content": "Why?"}, {"role": "tool", "content": "5"}]
+    [defect] = defects(in_llavas_form({"messages": turns}), images=images)
+    assert defect.sentence.startswith("turn 2 is from 'tool', and not from gpt;")

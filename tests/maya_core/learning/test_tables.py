@@ -55,6 +55,31 @@ def test_columns_may_be_named(folder):
             parse_columns([wrong])
 
 
+def test_the_answer_given_most_often_is_learnt(folder):
+    rows = [
+        {
+            "image": "1.png",
+            "question": "What?",
+            "answers": [{"answer": "a dog"}, {"answer": "dog"}, {"answer": "a dog"}],
+        },
+        {"image": "1.png", "question": "How many?", "answers": [2, 2, 3]},
+        {"image": "1.png", "question": "Where?", "answers": ["here"]},
+    ]
+    (folder / "a.json").write_text(json.dumps(rows))
+    assert [answer for _, _, answer, _ in told(folder / "a.json")] == ["a dog", "2", "here"]
+
+
+def test_a_row_that_has_more_cells_than_the_table_is_told_by_its_line(folder):
+    (folder / "a.csv").write_text(
+        'sep=;\nimage;question;answer\n1.png;"What; is it?";A dog.\n1.png;What; is it?;A dog.\n'
+    )
+    with pytest.raises(DataError, match=r"a.csv, line 4: .* \(more cells than columns\); put .* ';' .* in quotes"):
+        told(folder / "a.csv")
+    (folder / "b.tsv").write_text('image\tquestion\tanswer\n1.png\t"What?\tA dog.\n1.png\tWhere?\tHere.\n')
+    with pytest.raises(DataError, match=r"b.tsv, line 2: .* and write its own quotes twice"):
+        told(folder / "b.tsv")
+
+
 def test_a_table_in_another_encoding_is_told(folder):
     (folder / "a.csv").write_bytes("image,question,answer\n1.png,é,é\n".encode("latin-1"))
     with pytest.raises(DataError, match="it is not in UTF-8; save it so") as caught:
