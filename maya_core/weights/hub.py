@@ -23,7 +23,7 @@ from huggingface_hub.errors import GatedRepoError
 from huggingface_hub.file_download import repo_folder_name
 
 from maya_core.assets import LANGUAGE_MODEL, PUBLISHED, PUBLISHED_TOKENIZER
-from maya_core.errors import CheckpointNotFound, CheckpointUnsafe, TokenizerMissing
+from maya_core.errors import CheckpointNotFound, CheckpointUnsafe, HubUnreachable, TokenizerMissing
 from maya_core.weights.hub_errors import is_passing, not_the_hub, refused, told
 from maya_core.weights.hub_memory import HubMemory
 from maya_core.weights.transfer import RemoteFile, Report, bring, wait_after
@@ -49,7 +49,10 @@ def local_folder(path_or_repo: str | Path, *, report: Report | None = None) -> P
         raise CheckpointNotFound(
             f"There is no folder {path_or_repo}; give a model's folder or a repository owner/name."
         )
-    return fetch(path_or_repo, report=report)
+    try:
+        return fetch(path_or_repo, report=report)
+    except (HubUnreachable, CheckpointNotFound) as error:  # who mistypes a folder's name did not mean the hub
+        raise type(error)(f"There is no folder {path_or_repo} here, and as a repository: {error}") from error
 
 
 def _around(file: Path) -> Path:

@@ -301,6 +301,14 @@ def test_a_name_that_nobody_knows_is_said(there, memory, monkeypatch):
         hub.fetch(REPO, memory=memory)
 
 
+def test_a_folder_that_is_not_there_is_said_before_the_hub(there, monkeypatch):
+    with pytest.raises(CheckpointNotFound, match="no folder made/lora here, and .* no repository made/lora on the hub"):
+        hub.local_folder("made/lora")
+    monkeypatch.setattr(constants, "ENDPOINT", "http://hub.invalid")
+    with pytest.raises(HubUnreachable, match="no folder made/lora here, and .*hub.invalid cannot be reached"):
+        hub.local_folder("made/lora")
+
+
 def test_offline_is_said(there, memory, monkeypatch):
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     with pytest.raises(HubUnreachable, match="started offline"):
