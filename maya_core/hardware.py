@@ -5,9 +5,10 @@ import gc
 import os
 import platform
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-import torch
+if TYPE_CHECKING:
+    import torch
 
 MIB, GIB = 1024**2, 1024**3
 
@@ -26,17 +27,25 @@ class Machine:
 
 def inspect_machine() -> Machine:
     """The best device of this machine: CUDA, else Apple's, else the CPU."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    import torch
+
     if torch.cuda.is_available():
         found = torch.cuda.get_device_properties(0)
-        return Machine(device="cuda", name=found.name, memory=found.total_memory, cores=cores)
+        return Machine(device="cuda", name=found.name, memory=found.total_memory, cores=cores())
     if torch.backends.mps.is_available():
-        return Machine(device="mps", name="Apple GPU", memory=_main_memory(), cores=cores)
-    return Machine(device="cpu", name=platform.processor() or platform.machine(), memory=_main_memory(), cores=cores)
+        return Machine(device="mps", name="Apple GPU", memory=_main_memory(), cores=cores())
+    return Machine(device="cpu", name=platform.processor() or platform.machine(), memory=_main_memory(), cores=cores())
 
 
-def has_bfloat16(device: torch.device) -> bool:
+def cores() -> int:
+    """Of the CPU, as many as this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def has_bfloat16(device: "torch.device") -> bool:
     """Whether bfloat16 is computed faster than float32 there; CPUs without such instructions take five times as long."""
+    import torch
+
     if device.type != "cpu":
         return True
     return torch._C._has_mkldnn and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
@@ -44,6 +53,8 @@ def has_bfloat16(device: torch.device) -> bool:
 
 def give_back_memory() -> None:
     """What is free goes back to the system. Allocators keep it for what may come: after a model of gigabytes, gigabytes."""
+    import torch
+
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()

@@ -6,7 +6,6 @@ look at. Pictures are decoded to their end by several processes; those found goo
 
 import hashlib
 import multiprocessing
-import os
 import re
 from array import array
 from collections import defaultdict
@@ -22,6 +21,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from maya_core.errors import DataError, ImageError, ImageShapeUnsupported, ImageTooLarge, PromptTooLong
+from maya_core.hardware import cores
 from maya_core.languages import LANGUAGES
 from maya_core.learning.column_files import ColumnFile
 from maya_core.learning.data_languages import UNKNOWN, file_language, language_label
@@ -262,7 +262,7 @@ class PictureChecks:
         if len(pictures) < FEW:
             return [look(picture) for picture in pictures]
         if self._pool is None:
-            self._pool = ProcessPoolExecutor(os.cpu_count(), multiprocessing.get_context("spawn"))
+            self._pool = ProcessPoolExecutor(cores(), multiprocessing.get_context("spawn"))
         return list(self._pool.map(look, pictures, chunksize=8))
 
     def _note(self, name: str, defect: Defect | None) -> bool:

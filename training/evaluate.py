@@ -239,7 +239,7 @@ def _file_name(name: str) -> str:
 def _progress(console: Console) -> Iterator[OnReply]:
     """Called with what is done, how many more, and of how many."""
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    with Progress(*columns, console=console, transient=True) as progress:
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         tasks: dict[str, TaskID] = {}
 
         def on_reply(what: str, more: int, total: int) -> None:

@@ -4,6 +4,7 @@ learning rate and throughput."""
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import cycle
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,6 +12,7 @@ import tyro
 
 from maya_core.errors import MayaError
 from maya_core.languages import CODES, get_language
+from maya_core.learning.data_languages import UNKNOWN
 from maya_core.learning.metrics import ALL, METRICS, read_records
 from maya_core.weights.durable import file_written
 from training.command import STOPPED, ended
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.lines import Line2D
 
+_BY_LANGUAGE = ("loss_by_language", "held_out", "exact_match")  # fields of a record that are drawn
 _HELD_OUT = {"ls": "--", "marker": "o"}  # how it is drawn
 
 
@@ -53,7 +56,7 @@ def plot(records: Sequence[dict[str, Any]], out: Path, title: str) -> None:
     speed.set_xlabel("step")
     for axis in axes:
         axis.grid(alpha=0.3)
-    figure.legend(handles=list(_of_languages(axes)), loc="outside right upper", fontsize=8)
+    figure.legend(handles=list(_of_languages(axes, records)), loc="outside right upper", fontsize=8)
     figure.suptitle(title)
     figure.savefig(out, dpi=120)
     plt.close(figure)
@@ -72,30 +75,39 @@ def _plot_losses(axis: "Axes", records: Sequence[dict[str, Any]]) -> None:
         axis.axvline(step, color="black", lw=1, ls=":", label=f"lowest, {lowest:.3f} at step {step:,}")
     axis.set_ylabel("loss, nats per supervised token")
     if learnt or measured:
-        axis.legend(fontsize=8, loc="upper right")
+        axis.legend(fontsize=8, loc="upper right", framealpha=1)
 
 
 def _plot_languages(axis: "Axes", records: Sequence[dict[str, Any]], field: str, **style: Any) -> None:
     """A line for each language that a field of the records has, in its own colour."""
-    for language, colour in _colours().items():
+    for language, colour in _colours(records).items():
         _plot_measured(axis, records, field, language, color=colour, gid=language, **style)
 
 
-def _colours() -> dict[str, Any]:
+def _colours(records: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Of Maya's languages, the same in every plot, and of the others that are in the records."""
     import matplotlib.pyplot as plt
 
-    colours = plt.get_cmap("tab10").colors  # type: ignore[attr-defined]
-    return dict(zip(CODES, colours, strict=True))
+    ours, others = (plt.get_cmap(name).colors for name in ("tab10", "Dark2"))  # type: ignore[attr-defined]
+    there = {code for record in records for field in _BY_LANGUAGE for code in record.get(field) or {}}
+    return dict(zip(CODES, ours, strict=True)) | dict(zip(sorted(there - {*CODES, ALL, UNKNOWN}), cycle(others)))
 
 
-def _of_languages(axes: Iterable["Axes"]) -> "Iterator[Line2D]":
+def _of_languages(axes: Iterable["Axes"], records: Sequence[dict[str, Any]]) -> "Iterator[Line2D]":
     """What a legend says of the languages that are drawn."""
     from matplotlib.lines import Line2D
 
     drawn = {line.get_gid() for axis in axes for line in axis.lines}
-    for language, colour in _colours().items():
+    for language, colour in _colours(records).items():
         if language in drawn:
-            yield Line2D([], [], color=colour, label=f"{language} {get_language(language).english_name}")
+            yield Line2D([], [], color=colour, label=f"{language} {_name(language)}".strip())
+
+
+def _name(language: str) -> str:
+    """In English; nothing where the language has no code, but a name alone."""
+    from babel import Locale
+
+    return get_language(language).english_name if language in CODES else Locale("en").languages.get(language, "")
 
 
 def _plot_measured(axis: "Axes", records: Sequence[dict[str, Any]], field: str, name: str, **style: Any) -> None:

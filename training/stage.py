@@ -25,10 +25,12 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from maya_core.cli import MENDABLE, interruptible
 from maya_core.errors import DiskFull, MayaError, OutOfMemory
-from maya_core.hardware import in_words
+from maya_core.hardware import cores, in_words
+from maya_core.languages import CODES
 from maya_core.learning.checkpoints import progress_of
 from maya_core.learning.conversation_files import ConversationFiles
 from maya_core.learning.data import ConversationCollator
+from maya_core.learning.data_languages import UNKNOWN
 from maya_core.learning.features import FeatureStore
 from maya_core.learning.held_out import HeldOut
 from maya_core.learning.metrics import StepRecord
@@ -90,7 +92,10 @@ def run_stage(options: StageOptions) -> None:
         model, processor = load_base(options)
     _check_room(options, model)
     collator = ConversationCollator(
-        shaped(processor, recipe), prompt_format=recipe.prompt_format, max_length=recipe.max_length
+        shaped(processor, recipe),
+        prompt_format=recipe.prompt_format,
+        max_length=recipe.max_length,
+        languages=_told_apart(dataset, held_out),
     )
     config = replace(_scheduled(options, len(dataset)), learning_rates=parts_of(recipe, model.config))
     lengths = look_at(dataset, collator, seed=recipe.train.seed)
@@ -280,6 +285,15 @@ def _report(dataset: ConversationFiles, console: Console) -> None:
         )
 
 
+def _told_apart(dataset: ConversationFiles, held_out: HeldOut | None) -> tuple[str, ...]:
+    """Languages whose losses are told: Maya's, then the others that there are."""
+    spans = list(dataset.languages)
+    if held_out is not None:
+        assert isinstance(held_out.dataset, ConversationFiles)
+        spans += held_out.dataset.languages
+    return (*CODES, *sorted({span.language for span in spans} - {*CODES, UNKNOWN}))
+
+
 def _looked_at(
     folder: Path,
     dataset: ConversationFiles,
@@ -311,7 +325,7 @@ def _looked_at(
 
 def _progress(console: Console) -> Progress:
     columns = TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn()
-    return Progress(*columns, console=console, transient=True)
+    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
 
 
 # --- what it will take ---
@@ -327,7 +341,7 @@ def _check_room(options: StageOptions, model: MayaForConditionalGeneration) -> N
 def _scheduled(options: StageOptions, samples: int) -> TrainConfig:
     """The loop's settings, for more epochs where they are asked for and the run is finished."""
     config = options.recipe.train
-    config = replace(config, workers=min(config.workers, os.cpu_count() or 1))
+    config = replace(config, workers=min(config.workers, cores()))
     if options.more_epochs is None:
         return config
     found = progress_of(options.run_dir)

@@ -64,7 +64,7 @@ def validate(options: ValidateOptions, console: Console) -> Findings:
     if options.images is not None and not options.images.is_dir():
         raise MayaError(f"There is no folder {options.images}; give --images the folder that the pictures are in.")
     shown = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    with Progress(*shown, console=console, transient=True) as progress:
+    with Progress(*shown, console=console, transient=True, disable=not console.is_terminal) as progress:
         indexing = progress.add_task("finding records, bytes", total=None)
         columns = parse_columns(options.columns)
         how: dict[str, Any] = {

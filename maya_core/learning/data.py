@@ -20,6 +20,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from maya_core.errors import DataError, MayaError
 from maya_core.languages import CODES
+from maya_core.learning.losses import LANGUAGES
 from maya_core.model.processor import IGNORED, Encoded, MayaProcessor
 from maya_core.model.prompt import Message, Picture, Piece, PromptFormat, prompt_pieces
 
@@ -104,7 +105,12 @@ def _first_fit(bins: list[tuple[int, list[int]]], number: int, length: int, budg
 
 
 class Collator:
-    """Makes batches in two phases, so that lengths are known before any picture is opened."""
+    """Makes batches in two phases, so that lengths are known before any picture is opened.
+
+    languages: of which losses are told apart; a batch has their numbers.
+    """
+
+    languages: Sequence[str] = CODES
 
     def prepare(self, sample: Any) -> Any:
         """A sample with all that is cheap to know about it. Raises MayaError where it cannot be used."""
@@ -118,10 +124,14 @@ class Collator:
         """One batch. Raises MayaError where a picture cannot be used."""
         raise NotImplementedError
 
+    def language_number(self, code: str | None) -> int:
+        """The place of a language among those that are told apart; -1 for none and for others."""
+        return self.languages.index(code) if code in self.languages[:LANGUAGES] else -1
+
 
 @dataclass(frozen=True, kw_only=True)
 class PreparedConversation:
-    """Ids, labels and pictures, and the number of the language in `languages.CODES` (-1 for none)."""
+    """Ids, labels and pictures, and the number of the language among the collator's (-1 for none)."""
 
     encoded: Encoded
     language: int
@@ -141,12 +151,13 @@ class ConversationCollator(Collator):
     prompt_format: PromptFormat | None = None
     max_length: int | None = None
     see: Callable[[Sequence[Picture]], Batch] | None = None
+    languages: Sequence[str] = CODES
 
     def prepare(self, sample: Sample) -> PreparedConversation:
         encoded = self.processor.encode(
             sample.messages, answer_next=False, prompt_format=self.prompt_format, max_length=self.max_length
         )
-        return PreparedConversation(encoded=encoded, language=language_number(sample.language))
+        return PreparedConversation(encoded=encoded, language=self.language_number(sample.language))
 
     def length(self, prepared: PreparedConversation) -> int:
         return len(prepared.encoded.input_ids)
@@ -170,11 +181,6 @@ class ConversationCollator(Collator):
 
     def _seen(self, pictures: Sequence[Picture]) -> Batch:
         return self.see(pictures) if self.see else {"pixel_values": self.processor.pixel_values(pictures)}
-
-
-def language_number(code: str | None) -> int:
-    """The place of a language in `languages.CODES`; -1 for none and for one that is not ours."""
-    return CODES.index(code) if code in CODES else -1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -223,7 +229,7 @@ class PackedCollator(Collator):
         """Ids, labels, positions, languages and branches (0: the picture's, which all share) of one sample."""
         prompt_format = self.prompt_format or self.processor.config.prompt_format
         pieces = [prompt_pieces(turns, prompt_format, answer_next=False) for turns in sample.conversations]
-        languages = [language_number(code) for code in sample.languages] or [-1] * len(pieces)
+        languages = [self.language_number(code) for code in sample.languages] or [-1] * len(pieces)
         ids = self.processor.ids_of([piece for one in pieces for piece in one])
         shared = [piece.kind for piece in pieces[0]].index("image") + 1
         packed: dict[str, list[int]] = {

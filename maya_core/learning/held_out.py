@@ -8,9 +8,8 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from maya_core.languages import CODES
 from maya_core.learning.data import Collator, SampleDataset, Steps, load_steps
-from maya_core.learning.losses import LossSum
+from maya_core.learning.losses import LANGUAGES, LossSum
 from maya_core.learning.metrics import ALL, Measured
 
 
@@ -49,7 +48,7 @@ def held_out_losses(
         ranks=accelerator.num_processes,
     )
     device = accelerator.device
-    sums_2L = torch.zeros(2, len(CODES) + 2, dtype=torch.float64, device=device)
+    sums_2L = torch.zeros(2, LANGUAGES + 2, dtype=torch.float64, device=device)
     was_training = objective.training
     objective.eval()
     with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=dtype == torch.bfloat16):
@@ -58,7 +57,7 @@ def held_out_losses(
                 _add(sums_2L, objective({name: tensor.to(device) for name, tensor in batch.items()}))
     objective.train(was_training)
     totals, counts = accelerator.reduce(sums_2L).tolist()
-    named = zip((ALL, *CODES), totals, counts, strict=False)
+    named = zip((ALL, *collator.languages), totals, counts, strict=False)
     return {name: total / count for name, total, count in named if count}
 
 

@@ -1,6 +1,6 @@
 """Losses. Each gives a sum and a count, so that accumulated and distributed steps divide once, by all that was learnt.
 
-Shape letters: B batch, T positions, E width, V vocabulary, S supervised positions, L languages.
+Shape letters: B batch, T positions, E width, V vocabulary, S supervised positions, L languages (LANGUAGES).
 """
 
 from dataclasses import dataclass
@@ -10,8 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
-from maya_core.languages import CODES
-
+LANGUAGES = 128  # that a loss is told of apart
 CHUNK = 2**28  # logits that exist at one time: 1 GiB in float32
 
 
@@ -19,8 +18,8 @@ CHUNK = 2**28  # logits that exist at one time: 1 GiB in float32
 class LossSum:
     """total: sum of losses, a scalar with gradient. count: how many it sums, a scalar.
 
-    by_language: (2, L + 1) sums and counts in the order of `languages.CODES`, the last for what has none; None where the
-    objective knows no languages.
+    by_language: (2, L + 1) sums and counts in the order of the collator's languages, the last for what has none; None where
+    the objective knows no languages.
     """
 
     total: Tensor
@@ -77,6 +76,6 @@ def _losses(hidden_SE: Tensor, targets_S: Tensor, head_VE: Tensor, logit_scale: 
 
 
 def _by_language(loss_S: Tensor, languages_S: Tensor) -> Tensor:
-    sums_2L = loss_S.new_zeros(2, len(CODES) + 1)
-    places_S = languages_S % (len(CODES) + 1)  # -1 becomes the last
+    sums_2L = loss_S.new_zeros(2, LANGUAGES + 1)
+    places_S = languages_S % (LANGUAGES + 1)  # -1 becomes the last
     return sums_2L.index_add_(1, places_S, torch.stack([loss_S, torch.ones_like(loss_S)]))

@@ -11,9 +11,8 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from maya_core.languages import CODES
 from maya_core.learning.data import StepData
-from maya_core.learning.losses import LossSum
+from maya_core.learning.losses import LANGUAGES, LossSum
 from maya_core.learning.metrics import METRICS, Measured, MetricsLog, StepRecord
 
 
@@ -44,9 +43,12 @@ class Recorder:
         total: int,
         every: int,
         trackers: Sequence[str],
+        languages: Sequence[str],
     ) -> None:
+        """languages: of losses, in their order."""
         self.accelerator, self.on_record = accelerator, on_record
         self.total, self.every, self.is_tracked = total, every, bool(trackers)
+        self.languages = languages
         self.metrics = MetricsLog(run_dir / METRICS, resumed_at=state.step) if accelerator.is_main_process else None
         if trackers:
             accelerator.init_trackers("run")
@@ -56,7 +58,7 @@ class Recorder:
 
     def _empty(self) -> Tensor:
         """loss, count, then sums and counts by language"""
-        return torch.zeros(2 + 2 * (len(CODES) + 1), dtype=torch.float64, device=self.accelerator.device)
+        return torch.zeros(2 + 2 * (LANGUAGES + 1), dtype=torch.float64, device=self.accelerator.device)
 
     @contextmanager
     def paused(self) -> Iterator[None]:
@@ -99,8 +101,7 @@ class Recorder:
         measured: Measured,
     ) -> None:
         now = time.monotonic()
-        languages = len(CODES) + 1
-        by_language = zip(CODES, sums[2:], sums[2 + languages :], strict=False)
+        by_language = zip(self.languages, sums[2:], sums[2 + LANGUAGES + 1 :], strict=False)
         record = StepRecord(
             step=state.step,
             loss=sums[0] / sums[1] if sums[1] else math.nan,

@@ -8,7 +8,7 @@ make a step however many processes share them.
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, nullcontext, suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -148,7 +148,15 @@ def train(
         stack.enter_context(durable.room_on_disk(run_dir))
         identity = _identity(config, len(dataset)) | dict(made_from)
         run = _Run(
-            accelerator, objective, len(dataset), config, run_dir, on_record, identity, allow_changes=allow_changes
+            accelerator,
+            objective,
+            len(dataset),
+            config,
+            run_dir,
+            on_record,
+            identity,
+            languages=collator.languages,
+            allow_changes=allow_changes,
         )
         start = run.state.step
         steps = Steps(
@@ -271,6 +279,7 @@ class _Run:
         on_record: Callable[[StepRecord], None],
         identity: dict[str, Any],
         *,
+        languages: Sequence[str],
         allow_changes: bool,
     ) -> None:
         self.accelerator, self.config = accelerator, config
@@ -299,6 +308,7 @@ class _Run:
             total=self.total,
             every=config.log_every,
             trackers=config.trackers,
+            languages=languages,
         )
         self.stopped_by = 0
         objective.train()

@@ -2,7 +2,8 @@
 file, and no word of the data stands in it.
 """
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from maya_core.assets import PUBLISHED
@@ -11,6 +12,8 @@ from maya_core.model.config import MayaConfig, PhotographTowerConfig
 from maya_core.model.maya import parameter_counts
 
 OTHER = "other"
+_UNKNOWN = "und"  # BCP 47 for a language that is not said
+_CODE = re.compile("[a-z]{2,3}")
 _AYA_VOCABULARY = 256_000
 # Figures of a run: what they are called, and their decimals.
 _ROWS = {
@@ -53,14 +56,21 @@ def card(
     }
     text = "\n\n".join(f"## {title}\n\n{words}" for title, words in parts.items() if words)
     what = f"# {name.partition('/')[2]}\n\n{_what(config, recipe, is_adapter, base)}"
-    return f"{_fields(licence, is_adapter, base)}\n{what}\n\n{text}\n"
+    languages = _languages((recipe.get("figures") or {}).get("records") or {})
+    return f"{_fields(licence, is_adapter, base, languages)}\n{what}\n\n{text}\n"
 
 
-def _fields(licence: str, is_adapter: bool, base: Base | None) -> str:
+def _languages(records: Mapping[str, int]) -> list[str]:
+    """Maya's, and the others of the data, as far as they have a code of ISO 639."""
+    others = [code for code in records if _CODE.fullmatch(code) and code not in (*CODES, _UNKNOWN)]
+    return [*CODES, *sorted(others)]
+
+
+def _fields(licence: str, is_adapter: bool, base: Base | None, languages: Sequence[str]) -> str:
     lines = [
         "---",
         f"license: {licence}",
-        f"language: [{', '.join(CODES)}]",
+        f"language: [{', '.join(languages)}]",
         f"library_name: {'peft' if is_adapter else 'maya'}",
         "pipeline_tag: image-text-to-text",
         "tags: [maya]",

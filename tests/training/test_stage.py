@@ -887,6 +887,26 @@ def test_what_is_held_out_is_measured_and_the_best_weights_are_the_result(tune, 
     assert torch.equal(made[name], learnt[f"model.{name}"])
 
 
+def test_other_languages_keep_their_own_losses(tune, data):
+    others = {"fr": "German", "ja": "Tok Pisin", "ru": ""}
+    records = [one | {"language": others.get(one["language"], one["language"])} for one in json.loads(data.read_text())]
+    data.write_text(json.dumps(records * 3), "utf-8")
+    status, printed, out = tune("--validation", "0.3", "--validate-every", "6", "--steps", "6", "--log-every", "6")
+    assert status == 0, printed.err
+    last = read_records(out.with_name("out.run") / "metrics.jsonl")[-1]
+    told = {*CODES, "de", "tpi"} - {*others}
+    assert set(last["loss_by_language"]) == told
+    assert set(last["held_out"]) == {"all", *told}
+    assert f"language: [{', '.join(CODES)}, de, tpi]" in pack(out, "me/mine").card
+
+
+def test_a_run_prepares_data_on_no_more_cores_than_it_may_use(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {0}, raising=False)
+    options = StageOptions(data=("my.json",), images=tmp_path, model="base", recipe=lora())
+    assert options.recipe.train.workers > 1
+    assert stage._scheduled(options, 100).workers == 1
+
+
 def test_a_run_ends_where_what_is_held_out_comes_no_lower(tune, data, tmp_path):
     held = tmp_path / "held.json"
     held.write_bytes(data.read_bytes())

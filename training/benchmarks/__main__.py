@@ -50,7 +50,7 @@ def validate(
     from training.benchmarks.registry import get_benchmark
 
     console = Console(width=int(os.environ["COLUMNS"]) if "COLUMNS" in os.environ else None)
-    with Progress(console=console, transient=True) as progress:
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task("checking", total=None)
         items, kinds = check(
             get_benchmark(benchmark), data, lambda done, total: progress.update(task, completed=done, total=total)

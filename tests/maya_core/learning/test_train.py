@@ -12,11 +12,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from matplotlib.figure import Figure
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
 from maya_core.errors import CheckpointMismatch, DataError, DiskFull, OutOfMemory, RunBusy, RunDiverged, TrainingError
+from maya_core.languages import CODES
 from maya_core.learning.data import ConversationCollator, Sample, load_steps
 from maya_core.learning.held_out import HeldOut
 from maya_core.learning.losses import LossSum, Supervised, next_token_loss
@@ -28,7 +30,7 @@ from maya_core.learning.train import TrainConfig, train
 from maya_core.model.prompt import Message
 from maya_core.weights.durable import exclusive, newest
 from tests.tiny import picture, tiny_session
-from training.plot import plot
+from training.plot import _of_languages, _plot_languages, plot
 from training.progress import told
 
 ROOT = Path(__file__).parents[3]
@@ -59,7 +61,7 @@ class Colours:
         return Sample(messages=(user, Message(role="assistant", text=self.names[index % 4])))
 
 
-def run(folder, config=CONFIG, *, dataset=None, stop_after=None, text=None, held_out=None):
+def run(folder, config=CONFIG, *, dataset=None, stop_after=None, text=None, held_out=None, languages=CODES):
     session = tiny_session(text=text)
     records = []
 
@@ -68,7 +70,7 @@ def run(folder, config=CONFIG, *, dataset=None, stop_after=None, text=None, held
         if stop_after and record.step >= stop_after:
             raise KeyboardInterrupt
 
-    collate = ConversationCollator(session.processor)
+    collate = ConversationCollator(session.processor, languages=languages)
     objective = AnswerObjective(session.model)
     train(objective, dataset or Colours(), collate, config, folder, on_record=note, held_out=held_out)
     return session.model, records
@@ -177,6 +179,15 @@ def test_a_step_that_is_left_out_has_no_loss(tmp_path):
     assert [record["loss"] is None for record in read_records(tmp_path / "metrics.jsonl")] == [False, True, False]
     assert "nothing learnt" in told(records[1], 3, None)
     plot(read_records(tmp_path / "metrics.jsonl"), tmp_path / "plot.png", "a run")
+
+
+def test_a_plot_tells_every_language_that_there_is():
+    record = {"step": 1, "loss_by_language": {"de": 1.0, "klingonese": 3.0, "hi": 2.0}}
+    axis = Figure().subplots()
+    _plot_languages(axis, [record], "loss_by_language")
+    lines = {line.get_label(): line.get_color() for line in _of_languages([axis], [record])}
+    assert list(lines) == ["hi Hindi", "de German", "klingonese"]
+    assert len(set(lines.values())) == 3
 
 
 def test_a_full_disk_is_told_and_the_checkpoint_before_stays(tmp_path, monkeypatch):
@@ -389,6 +400,19 @@ def test_losses_are_recorded_by_language(tmp_path):
     _, records = run(tmp_path, dataset=Hindi())
     assert set(records[-1].loss_by_language) == {"hi"}
     assert records[-1].loss_by_language["hi"] != pytest.approx(records[-1].loss)
+
+
+def test_losses_of_other_languages_are_told_apart(tmp_path):
+    class Others(Colours):
+        def __getitem__(self, index):
+            return replace(super().__getitem__(index), language=("hi", "de", "tok pisin")[index % 3])
+
+    held_out = HeldOut(dataset=Others(), every=CONFIG.steps)
+    languages = (*CODES, "de", "tok pisin")
+    _, records = run(tmp_path, dataset=Others(), held_out=held_out, languages=languages)
+    assert set(records[-1].loss_by_language) == {"hi", "de", "tok pisin"}
+    assert set(records[-1].held_out) == {"all", "hi", "de", "tok pisin"}
+    assert len(set(records[-1].loss_by_language.values())) == 3
 
 
 def test_eight_bit_moments_learn_and_resume(tmp_path):
