@@ -33,6 +33,7 @@ from maya_core.learning.optim import build_optimizers, set_learning_rates, train
 from maya_core.learning.recorder import Recorder
 from maya_core.learning.stop_signals import StopSignals
 from maya_core.weights import durable
+from maya_core.weights.quantization import keep_as_stored
 
 log = logging.getLogger(__name__)
 
@@ -288,6 +289,7 @@ class _Run:
             config.batch_size * self.total if config.steps is not None else max(1, round(config.epochs * samples))
         )
         torch.manual_seed(config.seed)
+        keep_as_stored(objective)
         optimizers = build_optimizers(
             objective,
             config.learning_rates,

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from dataclasses import fields, replace
+from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -885,6 +886,28 @@ def test_what_is_held_out_is_measured_and_the_best_weights_are_the_result(tune, 
     made = load_model(out).state_dict()
     name = "connector.layers.0.weight"
     assert torch.equal(made[name], learnt[f"model.{name}"])
+
+
+def test_what_is_measured_changes_nothing_of_what_four_bits_learn(tune, data, tmp_path, monkeypatch):
+    """Measured without gradients, bitsandbytes' layers repack themselves for a kernel that passes none on."""
+    repacked = []
+    modules = "bitsandbytes.nn.modules"
+    repack = import_module(modules)._convert_weight_packed_for_cpu
+    monkeypatch.setattr(
+        f"{modules}._convert_weight_packed_for_cpu", lambda *given: repacked.append(1) or repack(*given)
+    )
+    held = tmp_path / "held.json"
+    held.write_bytes(data.read_bytes())
+    flags = ("--recipe", "qlora", "--targets", "q_proj", "--dropout", "0")
+    assert tune(*flags, "--run", str(tmp_path / "alone"))[0] == 0
+    measured = ("--validation", str(held), "--validate-every", "1", "--overwrite")
+    assert tune(*flags, *measured, "--run", str(tmp_path / "measured"))[0] == 0
+    one, other = (
+        load_file(tmp_path / run / "checkpoints" / "step-00000003" / "weights.safetensors")
+        for run in ("alone", "measured")
+    )
+    assert all(torch.equal(one[name], other[name]) for name in one)
+    assert not repacked
 
 
 def test_other_languages_keep_their_own_losses(tune, data):
