@@ -10,7 +10,7 @@ from training.photo_vqa.phrases import A_SIDE, COLOURS, FAMILIES, ONE_THING, SID
 from training.photo_vqa.things import FORMS, KINDS, load_names, load_things
 
 # Fewest wordings that are trained, and that are held back.
-LARGE, SMALL, SMALLEST = (40, 8), (16, 4), (12, 3)
+LARGE, SMALL, SMALLEST = (60, 8), (22, 4), (18, 3)
 SIZES = dict.fromkeys(FAMILIES, LARGE) | {
     family: SMALL for family in FAMILIES if family.startswith("follow_") or family in ("breed", "larger")
 } | dict.fromkeys(("left", "right", "above", "below"), SMALLEST)  # fmt: skip
