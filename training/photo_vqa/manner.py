@@ -33,12 +33,12 @@ class Manner:
     slipped: float = 0.0
 
     def worded(self, wording: str, language: str, rng: random.Random) -> str:
-        """A wording, its slots still empty, in other words."""
-        wording = without_words(wording, self.dropped, rng)
+        """A wording, its slots still empty, in other words, which are those of no wording that is held back."""
+        changed = without_words(wording, self.dropped, rng)
         if self.alike:
             for pattern, words in _alike(language):
-                wording = self._exchanged(wording, pattern, words, rng)
-        return self.framed(wording, language, rng)
+                changed = self._exchanged(changed, pattern, words, rng)
+        return self.framed(wording if _bare(changed) in _held(language) else changed, language, rng)
 
     def _exchanged(self, wording: str, pattern: re.Pattern[str], words: Sequence[str], rng: random.Random) -> str:
         return pattern.sub(lambda found: rng.choice(words) if rng.random() < self.alike else found[0], wording)
@@ -80,6 +80,16 @@ def _slipped(text: str, rng: random.Random) -> str:
     at = rng.choice(letters)
     first, second = text[at], text[at + 1]
     return text[:at] + rng.choice((second, first + first + second, second + first)) + text[at + 2 :]
+
+
+def _bare(wording: str) -> str:
+    """Without what does not make it another wording."""
+    return " ".join(wording.casefold().split()).strip(MARKS)
+
+
+@cache
+def _held(language: str) -> frozenset[str]:
+    return frozenset(_bare(wording) for of in load_phrases(language).asked.values() for wording in of.held)
 
 
 @cache

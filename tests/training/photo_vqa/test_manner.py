@@ -5,7 +5,7 @@ import random
 import pytest
 
 from maya_core.languages import CODES
-from training.photo_vqa.manner import PLAIN, Manner, _manners
+from training.photo_vqa.manner import MARKS, PLAIN, Manner, _manners
 from training.photo_vqa.phrases import FAMILIES, load_phrases
 
 
@@ -50,6 +50,17 @@ def test_plainly_a_wording_stays_as_it_is():
 )
 def test_something_is_said_before(code, wording, some):
     assert some in worded(wording, code, opened=1.0, tries=300)
+
+
+@pytest.mark.parametrize(
+    ("code", "wording"),
+    [("bn", "কী দেখা যায় এখানে?"), ("ur", "اس pic میں {side} کیا ہے؟"), ("ur", "اور {side} کیا نظر آ رہا ہے")],
+)
+def test_no_exchange_of_words_makes_a_wording_that_is_held_back(code, wording):
+    held = {wording.strip(MARKS) for asked in load_phrases(code).asked.values() for wording in asked.held}
+    found = {text.strip(MARKS) for text in worded(wording, code, alike=1.0, tries=400)}
+    assert len(found) > 1
+    assert not found & held
 
 
 def test_something_is_said_after():
