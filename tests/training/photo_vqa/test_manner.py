@@ -59,7 +59,6 @@ def test_something_is_said_before(code, wording, some):
 def test_no_exchange_of_words_makes_a_wording_that_is_held_back(code, wording):
     held = {wording.strip(MARKS) for asked in load_phrases(code).asked.values() for wording in asked.held}
     found = {text.strip(MARKS) for text in worded(wording, code, alike=1.0, tries=400)}
-    assert len(found) > 1
     assert not found & held
 
 
