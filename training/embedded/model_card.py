@@ -14,6 +14,7 @@ import tyro
 
 from maya_core.assets import asset_path
 from maya_core.languages import CODES
+from maya_core.weights.checkpoint import load_config
 from training.command import STOPPED, ended
 from training.photo_vqa.things import load_things
 
@@ -30,7 +31,7 @@ The Maya that comes with the project: a photograph tower (EfficientNet-Lite2 and
 paper's two-layer connector, and Cohere's language architecture made small. It names {things} things in photographs and
 drawings, says whether, where and how many they are, and what colours it sees, in ten languages on any computer.
 
-- {parameters:,} parameters, {megabytes:.1f} MB in float16; pictures of {image_size} px, {cells} visual tokens.
+- {parameters:,} parameters, {megabytes:.1f} MB in float16; pictures of {image_size} px, {tokens} visual tokens.
 - Data: photographs of Caltech-101 (Li, Andreeto, Ranzato and Perona, CC BY 4.0) and COCO train2017 (COCO128: annotations
   CC BY 4.0), put together by `training/photo_vqa`; scenes of emoji of `training/emoji_vqa`; and scenes whose photographs
   were never taken (`training/embedded/simulated.py`). No photograph is part of the model or of the project.
@@ -105,17 +106,16 @@ def _rows(shares: Mapping[str, Mapping[str, float | None]]) -> Sequence[str]:
 def model_card(folder: Path) -> str:
     """The text of a model's README.md."""
     report = json.loads((folder / "training.json").read_text("utf-8"))
-    config = json.loads((folder / "config.json").read_text("utf-8"))
+    config = load_config(folder)
     found = [json.loads(file.read_text("utf-8")) for file in sorted(folder.glob("evaluation-*.json"))]
-    side, patch = (config["vision_config"][size] for size in ("image_size", "patch_size"))
     minutes, again = minutes_of(report), _runs(report) - 1
     return TEXT.format(
         name=folder.name,
         languages=", ".join(CODES),
         things=len(load_things()),
         megabytes=sum(file.stat().st_size for file in folder.glob("*.safetensors")) / 1e6,
-        image_size=side,
-        cells=(side // patch) ** 2,
+        image_size=config.image_size,
+        tokens=config.visual_tokens(config.image_size, config.image_size),
         stages=", ".join(f"{stage} {minutes[stage]:.1f}" for stage in minutes if stage != "all"),
         photographs="\n".join(photographs_table(one) for one in found if "wording" in one),
         drawings="\n".join(drawings_table(one) for one in reversed(found) if "split" in one),
