@@ -210,9 +210,9 @@ def is_four_bit(layer: Any) -> bool:
 def keep_as_stored(module: nn.Module) -> None:
     """Let no forward pass repack 4-bit layers for bitsandbytes' kernel on the CPU, as one without gradients does: no
     gradient goes through that kernel, so that what is below would learn no more once something was measured."""
-    for layer in module.modules():
-        if is_four_bit(layer):
-            layer.support_avx512bf16_for_cpu = False
+    stored: list[Any] = [layer for layer in module.modules() if is_four_bit(layer)]
+    for layer in stored:
+        layer.support_avx512bf16_for_cpu = False
 
 
 # --- checkpoints ---
