@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -17,7 +16,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from app.engine import IMPORTING, Loading
 from app.settings import data_folder
 from maya_core import errors
-from maya_core.assets import PUBLISHED, PUBLISHED_TOKENIZER
+from maya_core.apart import apart
+from maya_core.assets import PUBLISHED, PUBLISHED_TOKENIZER, typed_path
 from maya_core.errors import CheckpointNotFound, DownloadError, HubBusy, MayaError, RepositoryGated
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ ADVISED_MEMORY = 8 * GIB  # of a graphics processor, as they are sold
 PUBLISHED_BYTES = 16_290_000_000  # four shards of bfloat16 weights
 SMALL_BYTES = 5_900_000_000  # in four bits
 LICENCES = {PUBLISHED: "CC-BY-NC 4.0", PUBLISHED_TOKENIZER: "CC-BY-NC 4.0, Cohere For AI Acceptable Use Policy"}
-MAYA = (sys.executable, "-m", "maya_core.cli")
+MAYA = "from maya_core.cli import main; main()"
 PATIENCE = 60.0  # seconds, for signing in
 
 State = Literal["none", "running", "paused", "done", "failed"]
@@ -85,9 +85,9 @@ def place_of(model: str | None) -> str | None:
 
 def check_place(model: str | None) -> None:
     """Raises CheckpointNotFound for a folder that holds no model; a repository is looked for when it is loaded."""
-    if model is None or model == PUBLISHED or (Path(model).expanduser() / "config.json").is_file():
+    if model is None or model == PUBLISHED or os.path.isfile(typed_path(model) / "config.json"):
         return
-    if model.count("/") != 1 or model.startswith((".", "/", "~")) or Path(model).is_dir():
+    if model.count("/") != 1 or model.startswith((".", "/", "~")) or os.path.isdir(model):
         raise CheckpointNotFound(f"There is no model in {model}; give a model's folder, or a repository owner/name.")
 
 
@@ -127,11 +127,11 @@ class Models:
         model: str | None = None,
         offline: bool = False,
         look: Callable[[], Computer] = look,
-        command: Sequence[str] = MAYA,
+        command: Sequence[str] | None = None,
     ) -> None:
         """use: makes a model answer from the next question on. prepare: begins to load the one that is chosen, and returns;
-        loading: how far that is. offline: never download. command: `maya`."""
-        self._use, self._command, self.prepare, self.loading = use, command, prepare, loading
+        loading: how far that is. offline: never download. command: in place of `maya`."""
+        self._use, self._command, self.prepare, self.loading = use, command or apart(MAYA), prepare, loading
         self.model, self.offline, self.look = model, offline, look
         self._fetching, self._shrinking, self._signing = Job(), Job(), Job()
 
@@ -149,7 +149,7 @@ class Models:
 
     def engine(self) -> "Why | None":
         """What computes the answers of the model in use, and why; None where it is not in a folder."""
-        folder = Path(self.model or "").expanduser()
+        folder = typed_path(self.model or "")
         if self.model is None or self.model == PUBLISHED or not folder.exists():
             return None
         with IMPORTING:
@@ -195,7 +195,7 @@ class Models:
         except subprocess.TimeoutExpired:
             raise HubBusy("The hub did not answer in time; try again later.") from None
         if done.returncode:
-            raise _trouble(done.stdout.splitlines())
+            raise _trouble(_last(done.stdout.splitlines()))
 
     def fetch(self, repository: str = PUBLISHED) -> None:
         """Begin a download, or go on with it."""
@@ -241,15 +241,16 @@ class Job:
 
     def _follow(self, process: "subprocess.Popen[str]") -> None:
         assert process.stdout is not None
-        line = ""
+        last: dict[str, Any] = {}
         for line in process.stdout:
             told = _read(line)
+            last = told or last
             if "done" in told:
                 self.progress = replace(self.progress, done=told["done"], size=told["size"])
             if "code" in told:
                 self.progress = replace(self.progress, address=told["address"], code=told["code"])
         process.stdout.close()
-        trouble = _trouble([line]) if process.wait() else None
+        trouble = _trouble(last) if process.wait() else None
         with self._change:
             if self._process is process and self.progress.state == "running":
                 self.progress = replace(self.progress, state="failed" if trouble else "done", trouble=trouble)
@@ -268,9 +269,13 @@ def _read(line: str) -> dict[str, Any]:
     return told if isinstance(told, dict) else {}
 
 
-def _trouble(lines: Sequence[str]) -> MayaError:
-    """What a command that failed told last."""
-    told = _read(lines[-1]) if lines else {}
+def _last(lines: Sequence[str]) -> dict[str, Any]:
+    """What a command told last; others may have printed after it."""
+    return next(filter(None, map(_read, reversed(lines))), {})
+
+
+def _trouble(told: Mapping[str, Any]) -> MayaError:
+    """Of what a command that failed told last."""
     kind = vars(errors).get(str(told.get("error")))
     if kind is RepositoryGated:
         return RepositoryGated("", told.get("repositories", ()))

@@ -48,7 +48,7 @@ def install() -> Path:
             "This desktop has no such menu; open Maya's page and choose Install in the browser's menu."
         )
     entry = platformdirs.user_data_path() / "applications" / "maya.desktop"
-    command = f"{_quoted(sys.executable)} -m app --window"
+    command = f"{_quoted(sys.executable)} -P -m app --window"  # -P: what lies in the home folder is not run
     try:
         entry.parent.mkdir(parents=True, exist_ok=True)
         entry.write_text(ENTRY.format(command=command, icon=ICON), "utf-8")

@@ -1,6 +1,9 @@
 """Where the files that come with Maya lie: the embedded model, the emoji, example pictures."""
 
+import os
+import site
 import sys
+import sysconfig
 from pathlib import Path
 
 EMBEDDED = "maya-tiny"  # the small model that comes along
@@ -10,6 +13,13 @@ LANGUAGE_MODEL = "language_model.gguf"  # in a model's folder, where its languag
 
 
 def asset_path(name: str) -> Path:
-    """The path of `assets/NAME`: in the source tree, or in an installed Maya's share folder."""
-    source = Path(__file__).resolve().parent.parent / "assets"
-    return (source if source.is_dir() else Path(sys.prefix) / "share" / "maya" / "assets") / name
+    """The path of `assets/NAME`: in the source tree, or in the share folder of wherever pip has put Maya."""
+    root = Path(__file__).resolve().parents[1]
+    bases = (root, *map(Path, (sysconfig.get_path("data"), site.getuserbase(), sys.prefix)))  # root: with --target
+    places = (root / "assets", *(base / "share" / "maya" / "assets" for base in bases))
+    return next((place for place in places if place.is_dir()), places[0]) / name
+
+
+def typed_path(path: str | Path) -> Path:
+    """As a person types it: `~` is their home. Of a name that nobody here has, as it stands."""
+    return Path(os.path.expanduser(path))

@@ -1,8 +1,7 @@
 """llama.cpp, by the ctypes bindings of `llama-cpp-python`: reads a GGUF file, is given ids and embeddings, gives scores.
 
 The layouts of its structures drift from version to version, so one version is asked for, its defaults are taken, and
-little is set. There is no torch here: `python -m maya_core.llama FILE` tries the library in a process of its own, which may
-die of it, in half a second.
+little is set. There is no torch here: a process of its own tries the library (`main`), and may die of it, in half a second.
 """
 
 import ctypes
@@ -196,11 +195,7 @@ def trial(model: LlamaModel, ids: Sequence[int], embeds: NDArray[np.float32]) ->
 
 
 def main() -> None:
-    """Try the GGUF file that is named, with the ids and embeddings that are piped in."""
+    """Try the GGUF file that is named, with the ids and embeddings that are piped in; scores go into the second file."""
     asked = json.load(sys.stdin)
     scores = trial(LlamaModel(Path(sys.argv[1])), asked["ids"], np.array(asked["embeds"], np.float32))
-    json.dump(scores, sys.stdout)
-
-
-if __name__ == "__main__":
-    main()
+    Path(sys.argv[2]).write_text(json.dumps(scores))

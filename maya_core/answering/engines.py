@@ -6,7 +6,6 @@ and llama.cpp 282. On NVIDIA's cards ours leads; Apple's GPU, and those that Vul
 
 import json
 import subprocess
-import sys
 import tempfile
 from dataclasses import dataclass
 from functools import lru_cache
@@ -16,6 +15,7 @@ from typing import Literal
 import torch
 
 from maya_core.answering.decoder import Decoder
+from maya_core.apart import apart
 from maya_core.hardware import Machine
 from maya_core.llama import PACKAGE, VERSION, is_installed
 from maya_core.model.config import MayaConfig
@@ -87,19 +87,19 @@ def is_sound() -> bool:
     )
     expected_V = _scores(model, ids, embeds_TE)
     with tempfile.TemporaryDirectory() as place:
-        file = Path(place) / "small.gguf"
+        file, told = Path(place) / "small.gguf", Path(place) / "scores.json"
         write_language_model(model.state_dict(), model.config.text, None, file, numbers="f16", name="small")
         asked = json.dumps({"ids": ids, "embeds": embeds_TE.tolist()})
         try:
             tried = subprocess.run(
-                [sys.executable, "-m", "maya_core.llama", str(file)],
+                apart("from maya_core.llama import main; main()", str(file), str(told)),
                 input=asked,
                 capture_output=True,
                 text=True,
                 timeout=PATIENCE,
             )
-            found = torch.tensor(json.loads(tried.stdout)) if tried.returncode == 0 else None
-        except (subprocess.TimeoutExpired, ValueError):
+            found = torch.tensor(json.loads(told.read_text())) if tried.returncode == 0 else None
+        except (subprocess.TimeoutExpired, OSError, ValueError):
             found = None
     return found is not None and found.shape[-1] == len(expected_V) and bool(((found - expected_V).abs() < NEAR).all())
 

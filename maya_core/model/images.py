@@ -4,7 +4,6 @@ Everything is decided by the file's first bytes and header, never by its name, a
 """
 
 import io
-import json
 import os
 import secrets
 import struct
@@ -21,6 +20,7 @@ import numpy as np
 import pillow_heif
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from maya_core.apart import apart
 from maya_core.errors import (
     ImageAnimated,
     ImageError,
@@ -63,10 +63,7 @@ _DAMAGED = (
 _KINDS = (ImageAnimated, ImageShapeUnsupported, ImageTooLarge, ImageTypeUnsupported, ImageUnreadable)
 _REFUSED = 3  # exit status of the process that decodes, where it says why
 _SIZE = "!II"
-_CHILD = (
-    "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
-    "from maya_core.model import images; images._decode_for_parent()"
-)
+_CHILD = "from maya_core.model import images; images._decode_for_parent()"
 _BOMBS = (Image.DecompressionBombWarning, Image.DecompressionBombError)
 # Of a file whose metadata alone are damaged, what is left is tried once more.
 _PERHAPS_METADATA = (UnidentifiedImageError, *_DAMAGED)
@@ -117,14 +114,11 @@ def open_image_apart(source: str | Path | bytes, *, longest_side: int) -> Image.
     """As `open_image`, and made smaller where a side is longer than `longest_side` px; but decoded in a process of its
     own, with bounded memory and time: a decoder that crashes or never ends takes nothing with it."""
     data = _read(source)
-    mark = secrets.token_bytes(
-        16
-    )  # before what is meant for us: other programs of a Python installation may print, too
-    command = [sys.executable, "-I", "-c", _CHILD, json.dumps(_search_path()), str(longest_side), mark.hex()]
+    mark = secrets.token_bytes(16)  # before what is meant for us
     environment = os.environ | {"OPENBLAS_NUM_THREADS": "1"}
     try:
         done = subprocess.run(
-            command,
+            apart(_CHILD, str(longest_side), mark.hex()),
             input=data,
             capture_output=True,
             env=environment,
@@ -145,11 +139,6 @@ def open_image_apart(source: str | Path | bytes, *, longest_side: int) -> Image.
     return Image.frombytes("RGB", (width, height), said[start : start + 3 * width * height])
 
 
-def _search_path() -> list[str]:
-    """Where the child looks for modules: where this process does, but not in the folder that it was started in."""
-    return [*filter(None, sys.path), str(Path(__file__).parents[2])]
-
-
 def _decode_for_parent() -> None:
     """The child of `open_image_apart`: a file on standard input, size and pixels on standard output."""
     if sys.platform != "win32":
@@ -162,7 +151,7 @@ def _decode_for_parent() -> None:
         ):
             with suppress(ValueError, OSError):  # macOS knows them but does not take each
                 resource.setrlimit(limit, (most, most))
-    longest_side, mark = int(sys.argv[2]), bytes.fromhex(sys.argv[3])
+    longest_side, mark = int(sys.argv[1]), bytes.fromhex(sys.argv[2])
     try:
         picture = open_image(sys.stdin.buffer)
     except ImageError as error:

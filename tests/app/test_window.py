@@ -49,6 +49,6 @@ def test_the_menu_of_programs_has_it(tmp_path, monkeypatch):
     entry = install()
     assert entry == tmp_path / "applications" / "maya.desktop"
     lines = dict(line.split("=", 1) for line in entry.read_text("utf-8").splitlines()[1:])
-    assert lines["Exec"] == '"/odd \\\\"place\\\\"/50%%/python" -m app --window'
+    assert lines["Exec"] == '"/odd \\\\"place\\\\"/50%%/python" -P -m app --window'
     assert lines["Icon"] == str(ICON)
     assert ElementTree.parse(ICON).getroot().get("viewBox") == "0 0 512 512"

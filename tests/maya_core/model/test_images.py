@@ -2,7 +2,6 @@
 
 import ast
 import io
-import json
 import struct
 import subprocess
 import sys
@@ -17,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageCms, ImageDraw
 
+from maya_core.apart import apart
 from maya_core.errors import (
     ImageAnimated,
     ImageError,
@@ -420,11 +420,8 @@ def test_what_lies_in_the_folder_is_not_run_and_what_others_print_is_not_the_pic
 
 def test_limits_that_a_system_does_not_take_are_left_aside():
     refusing = "import resource; resource.setrlimit = lambda *_: (_ for _ in ()).throw(ValueError('as macOS says'))"
-    program = f"{refusing}; {images._CHILD}"
-    done = subprocess.run(
-        [sys.executable, "-I", "-c", program, json.dumps(sys.path), "2048", "ab" * 16],
-        input=encoded(photo(), "PNG"), capture_output=True, cwd=ROOT, check=False,
-    )  # fmt: skip
+    command = apart(f"{refusing}; {images._CHILD}", "2048", "ab" * 16)
+    done = subprocess.run(command, input=encoded(photo(), "PNG"), capture_output=True, check=False)
     assert (done.returncode, done.stdout[:16]) == (0, b"\xab" * 16), done.stderr
 
 
