@@ -141,7 +141,7 @@ class Browsing:
     def bring_in(self, file: str, search: str, code: str, request: gr.Request) -> Updates:
         try:
             conversation = self.services.history.from_json(Path(file).read_bytes())
-        except MayaError as error:
-            told = {self.conversation.told: Told(notice=error), self.conversation.notice: tell(error, code)}
-            return self.conversations.listed(search, code) | self.open(None, code, request) | told
+        except MayaError as error:  # what is shown stays
+            unchanged = dict.fromkeys([*self.conversations.listing, *self.opened], gr.skip())
+            return unchanged | {self.conversation.told: Told(notice=error), self.conversation.notice: tell(error, code)}
         return self.conversations.listed(search, code) | self.open(conversation, code, request)

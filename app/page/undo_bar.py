@@ -25,4 +25,4 @@ class UndoBar:
 def said(title: str, code: str) -> str:
     """That a conversation was deleted; whatever direction its title has, it keeps it to itself."""
     say = Say(code)
-    return say("“{title}” was deleted.", title=f"\u2068{shown_plain(title)}\u2069")
+    return say("“{title}” was deleted.", title=f"<bdi>{shown_plain(title)}</bdi>")

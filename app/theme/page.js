@@ -5,18 +5,19 @@
     Object.defineProperty(navigator, name, { get: () => value });
   }
   const RIGHT_TO_LEFT = new Set(["ar", "ur"]);
-  const STRONG = /[\p{L}]/u;
+  const LETTERS = /\p{L}/gu;
   const ARABIC_SCRIPT = /[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufeff]/;
   const SCRIPTS = { ja: /[\u3040-\u30ff]/, hi: /[\u0900-\u097f]/, bn: /[\u0980-\u09ff]/, ru: /[\u0400-\u04ff]/ };
   const HAN = /\p{Script=Han}/u;
   const URDU_ONLY = /[\u0679\u0688\u0691\u06ba\u06be\u06c1\u06d2\u06cc\u06a9\u06af\u0686\u067e\u06d4]/;
   const ARABIC_ONLY = /[\u0643\u064a\u0629\u0649\u0625]/;
-  const TEXTS = "#maya-conversation :is(p, ul, ol, h1, h2, h3, h4, blockquote, table, .message), #maya-list span > span, "
-    + "#maya-conversation textarea, #maya-title input, #maya-title textarea, #maya-undo p, #maya-translation textarea";
+  const TEXTS = "#maya-conversation :is(p, ul, ol, h1, h2, h3, h4, blockquote, table, .message), #maya-list span > span, #maya-undo bdi";
+  const FIELDS = ":is(#maya-question, #maya-conversation, #maya-title, #maya-search, #maya-translation) :is(input:not([type=file]), textarea)";
 
-  function directionOf(text) {
-    const first = text.match(STRONG);
-    return first && ARABIC_SCRIPT.test(first[0]) ? "rtl" : "ltr";
+  // That of most letters, or of the first where neither has more.
+  function directionOf(letters) {
+    const ofArabic = letters.filter((letter) => ARABIC_SCRIPT.test(letter)).length, others = letters.length - ofArabic;
+    return ofArabic > others || (ofArabic === others && ARABIC_SCRIPT.test(letters[0])) ? "rtl" : "ltr";
   }
 
   // A word of letters that both write belongs to the page's language.
@@ -29,13 +30,19 @@
 
   function mark(element) {
     if (element.closest(".placeholder-content")) return; // the page's own words
-    const text = element.value ?? element.textContent;
-    if (!STRONG.test(text)) return;
-    const direction = directionOf(text);
+    const text = element.value ?? element.textContent, letters = text.match(LETTERS);
+    if (!letters) return void (element.matches(FIELDS) && asThePage(element));
+    const direction = directionOf(letters);
     if (element.dir !== direction) element.dir = direction;
     const language = languageOf(text, direction) || (document.documentElement.lang === "ja" ? "ja" : "und");
     if (element.lang !== language) element.lang = language;
   }
+
+  function asThePage(field) {
+    if (field.dir !== document.documentElement.dir) field.dir = document.documentElement.dir;
+    field.removeAttribute("lang");
+  }
+  document.addEventListener("input", (event) => { if (event.target.matches(FIELDS)) mark(event.target); }, true);
 
   // What a person typed: the server refers to each of its signs by number, so that it is shown as it was typed.
   const typedOf = (text) => text.replace(/&#(\d+);/g, (_, code) => (code === "160" ? " " : String.fromCodePoint(code)));
@@ -88,6 +95,11 @@
     while (walker.nextNode()) if (walker.currentNode.textContent.trim()) word(walker.currentNode);
   }
 
+  // What is said may bring HTML along, which has no effect outside of its place (style.css contains it).
+  const REACHING = ["style", "id", "name", "accesskey", "autofocus"];
+  const FOREIGN = REACHING.map((name) => `#maya-conversation .message .prose [${name}]`).join();
+  const keepInside = () => document.querySelectorAll(FOREIGN).forEach((one) => REACHING.forEach((name) => one.removeAttribute(name)));
+
   // What the last answer waits for, or took, stands below it: a part of gradio's that is moved there, and opened or closed as
   // the one before.
   let figures = null, areFiguresOpen = false;
@@ -104,13 +116,14 @@
 
   function markAll() {
     placeFigures();
+    keepInside();
     // Only a hint for the file picker: what a file is, the server sees by its content, and says it in the chosen language.
     document.querySelectorAll("#maya-question input[type=file]").forEach((input) => { input.accept = "image/*"; });
-    document.querySelectorAll(TEXTS).forEach(mark);
+    document.querySelectorAll(`${TEXTS}, ${FIELDS}`).forEach(mark);
     labelAll();
     const direction = document.documentElement.dir || "ltr";
     document.querySelectorAll(".block[dir], .block [data-testid][dir], textarea, input").forEach((block) => {
-      const keptAsItIs = ".message, .maya-editor, #maya-title, #maya-list *, #maya-translation textarea";
+      const keptAsItIs = `.message, #maya-list *, ${FIELDS}`;
       if (block.dir !== direction && !block.closest(keptAsItIs)) block.dir = direction;
     });
   }

@@ -127,11 +127,21 @@ def open_page(chromium: Any) -> Iterator[Any]:
     `page.foreign`, all that goes wrong in it in `page.errors`."""
     contexts = []
 
-    def opened(site: Site, language: str = "en", *, width: int = 1200, height: int = 860, dark: bool = False) -> Any:
+    def opened(
+        site: Site,
+        language: str = "en",
+        *,
+        width: int = 1200,
+        height: int = 860,
+        dark: bool = False,
+        touch: bool = False,
+    ) -> Any:
         context = chromium.new_context(
             locale=language,
             viewport={"width": width, "height": height},
             color_scheme="dark" if dark else "light",
+            has_touch=touch,
+            is_mobile=touch,
             permissions=["clipboard-read", "clipboard-write", "camera"],
         )
         contexts.append(context)

@@ -14,6 +14,7 @@ pytestmark = [
 ]
 EXAMPLES = Path(__file__).parents[2] / "assets" / "examples"
 SIZES = {1280: 24, 800: 24, 390: 44}  # px: the window -> what a control has at least
+SIZES_UNDER_A_FINGER = {1280: 44, 800: 44, 390: 44}
 # What is wrong with what is drawn within a part: controls that are smaller than `least`, outside of the window, covered, or
 # under the arrow of their list; and words that are cut off. A label is hit for its input. What can be scrolled to is there.
 WRONG = """([part, least]) => {
@@ -73,10 +74,10 @@ WRONG = """([part, least]) => {
 }"""
 
 
-def wrong(page):
+def wrong(page, sizes=SIZES):
     """What is wrong at each size, and with the menu on a telephone."""
     found = []
-    for width, least in SIZES.items():
+    for width, least in sizes.items():
         page.set_viewport_size({"width": width, "height": 800})
         is_desk = page.locator("#maya-side").is_visible()
         page.evaluate("new Promise(drawn => requestAnimationFrame(() => requestAnimationFrame(drawn)))")
@@ -111,6 +112,20 @@ def test_everything_can_be_read_and_hit_in_every_language_and_size(open_page, si
     for code in ("ur", "ru", "hi", "fr"):  # the widest and the tallest: with the bar that brings back, and how to begin
         speak(page, code)
         found[code] += wrong(page)
+    assert {code: wrongs for code, wrongs in found.items() if wrongs} == {}
+
+
+def test_everything_can_be_hit_with_a_finger_on_any_screen(open_page, site):
+    page = open_page(site, "en", width=1280, height=800, touch=True)
+    page.emulate_media(reduced_motion="reduce")
+    ask(page, "1 2 3?", EXAMPLES / "1.png")
+    page.locator("#maya-delete").wait_for()
+    for panel in ("model", "settings", "advanced"):
+        page.locator(f"#maya-{panel} > button").click()
+    found = {}
+    for code in ("en", "ur", "ja"):  # the three heights of a line
+        speak(page, code)
+        found[code] = wrong(page, SIZES_UNDER_A_FINGER)
     assert {code: wrongs for code, wrongs in found.items() if wrongs} == {}
 
 

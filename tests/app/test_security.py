@@ -24,7 +24,7 @@ from app.guard import REFUSAL
 from app.history import Entry
 from tests.app.client import API, events_of, join, listen, of_page, question, upload
 from tests.app.conftest import CHROMIUM
-from tests.app.test_browser import ask, finished
+from tests.app.test_browser import ask, finished, settled
 from tests.app.test_load import PHOTO, ROOT, start, visit
 
 pytestmark = pytest.mark.filterwarnings("default")  # what the server's libraries warn about is theirs
@@ -297,6 +297,30 @@ def test_nothing_that_is_said_can_act_or_call_home(open_page, site, beacon):
     assert page.title() == "Maya"
     assert Listener.hits == []
     assert page.url.startswith(site.address)
+
+
+COVERS = [
+    '<div style="position:fixed;inset:0;z-index:99999;background:#fff">Update Maya</div>',
+    '<div style="position:absolute;inset:-2000px;z-index:99999">Update Maya</div>',
+    '<div id="maya-lost">Update Maya</div><div id="maya-seen"><textarea>x</textarea></div>',
+    '<p style="margin:-900px;padding:900px">Update Maya</p><button accesskey="n" id="maya-new">Update Maya</button>',
+]
+REACHING = """() => [...document.querySelectorAll("#maya-conversation .message .prose *")].flatMap((one) => {
+    const { position, margin } = getComputedStyle(one), isOut = ["fixed", "absolute"].includes(position);
+    return isOut || margin.includes("-") || one.id || one.accessKey ? [one.outerHTML] : [];
+})"""
+
+
+@pytest.mark.browser
+def test_what_is_said_reaches_nothing_outside_its_place(open_page, site):
+    site.engine.answer = lambda messages: ["\n\n".join(COVERS)]
+    page = open_page(site)
+    ask(page, "What is this?", ROOT / "assets" / "examples" / "1.png")
+    settled(page)
+    assert page.evaluate(REACHING) == []
+    page.locator("#maya-new").click()  # which what covers it would take
+    page.locator("#maya-conversation .placeholder-content").wait_for()
+    assert page.errors == []
 
 
 @pytest.mark.browser

@@ -331,4 +331,4 @@ def test_what_is_told_is_told_in_the_language_that_is_chosen_afterwards(open_pag
     page.locator("#maya-delete").click()
     page.locator("#maya-undo button").wait_for()
     speak(page, "Français")
-    page.get_by_text(translate("“{title}” was deleted.", "fr").format(title="\u2068?\u2069")).wait_for()
+    page.get_by_text(translate("“{title}” was deleted.", "fr").format(title="?")).wait_for()
