@@ -432,6 +432,8 @@ class History:
         role, text = message["role"], message["text"]
         if role not in ("user", "assistant") or not isinstance(text, str):
             raise TypeError(role)
+        if role == "assistant" and message["pictures"]:
+            raise ValueError("an answer that is a picture, which no model could read")
         if role == "user":
             clean_text(text)  # it must be possible to ask it
         data = [base64.b64decode(picture, validate=True) for picture in message["pictures"]]

@@ -4,14 +4,18 @@ from io import BytesIO
 from urllib.parse import unquote
 from zipfile import ZipFile
 
+import httpx
+import numpy as np
 import pytest
+from PIL import Image
 from starlette.applications import Starlette
 from starlette.routing import Route
 from starlette.testclient import TestClient
 
 from app.exports import exporter, file_name, to_zip
 from app.history import Entry, History
-from maya_core.model.images import open_image
+from maya_core.model.images import MOST_BYTES, open_image
+from tests.app.client import events_of, join, listen, upload
 from tests.tiny import picture
 
 NAMES = {"user": "آپ", "assistant": "Maya", "system": "Maya"}
@@ -74,3 +78,27 @@ def test_the_browser_is_told_the_name(history, key, ending):
     assert unquote(answer.headers["content-disposition"].split("''")[1]) == f"یہ کیا ہے؟.{ending}"
     assert client.get(f"/conversations/{key}.md").status_code == 404
     assert client.get(f"/conversations/{'0' * 32}.{ending}").status_code == 404
+
+
+@pytest.mark.long(20)
+def test_an_export_of_many_photographs_can_be_imported_on_the_page(site):
+    """Twelve of which each is as large as one is kept: more than any picture that is taken may have."""
+    history = site.history
+    key = history.create("Holidays")
+    for number in range(12):
+        file = history.pictures / f"{number:032x}.png"
+        Image.fromarray(np.random.default_rng(number).integers(0, 256, (800, 800, 3), np.uint8)).save(file)
+        history.append(key, Entry(role="user", text=f"What is {number}?", pictures=(file,)))
+        history.append(key, Entry(role="assistant", text="Noise."))
+    with httpx.Client(base_url=site.address.rstrip("/"), timeout=300) as client:
+        exported = client.get(f"/conversations/{key}.json").content
+        assert len(exported) > MOST_BYTES
+        path = upload(client, exported, "Holidays.json")
+        file = {"path": path, "meta": {"_type": "gradio.FileData"}}
+        *_, last = listen(client, join(client, events_of(site)["bring_in"], [file, "", "en"]))
+    assert last["success"], last
+    [again, _] = history.conversations()
+    assert again.id != key
+    entries = history.entries(again.id)
+    assert [entry.text for entry in entries[::2]] == [f"What is {number}?" for number in range(12)]
+    assert all(entry.pictures[0].is_file() for entry in entries[::2])

@@ -284,6 +284,16 @@ def test_a_file_that_is_no_conversation_is_refused_and_adds_nothing(history, tex
     assert history.conversations() == []
 
 
+def test_an_answer_that_is_a_picture_is_refused(history, photo):
+    """No prompt could hold it: every question after it would fail."""
+    fields = json.loads(history.to_json(talk(history, "a?", "b", photo=photo)))
+    asked, answer = fields["messages"]
+    answer["pictures"] = asked["pictures"]
+    with pytest.raises(NotAConversation):
+        history.from_json(json.dumps(fields))
+    assert len(history.conversations()) == 1
+
+
 def test_an_import_is_brought_into_order(history):
     messages = [{"role": role, "text": text, "pictures": []} for role, text in
                 (("user", "a?"), ("user", "b?"), ("assistant", "c"), ("assistant", "d"))]  # fmt: skip
