@@ -11,6 +11,7 @@ import platformdirs
 import tyro
 
 from app.uploads import own_folder
+from maya_core.errors import NO_MEMORY, is_out_of_memory
 
 if TYPE_CHECKING:
     from app.lan import Lan
@@ -69,7 +70,11 @@ def main() -> None:
         _serve(options)
     except KeyboardInterrupt:  # while it starts; later the page ends with it, in order
         sys.exit(INTERRUPTED)
-    except OSError as error:
+    except (MemoryError, RuntimeError, ImportError, OSError) as error:
+        if is_out_of_memory(error):
+            _refuse(NO_MEMORY)
+        if not isinstance(error, OSError):
+            raise
         _refuse(f"Maya cannot write to its folders ({error.strerror}); look for free space and for the right to write.")
 
 

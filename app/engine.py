@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from maya_core.errors import GenerationError, MayaError
+from maya_core.errors import GenerationError, MayaError, ModelTooLarge, is_out_of_memory
 from maya_core.model.prompt import Message
 
 if TYPE_CHECKING:
@@ -172,7 +172,8 @@ class LocalEngine:
                 yield Piece(text=delta.text, tokens=delta.tokens, left_out=delta.left_out)
         except (RuntimeError, MemoryError) as error:  # torch's own, no memory among them: the next question loads anew
             self._forget(loading)
-            raise GenerationError(f"The model stopped ({type(error).__name__}); ask again.") from error
+            kind = ModelTooLarge if is_out_of_memory(error) else GenerationError
+            raise kind(f"The model stopped ({type(error).__name__}); ask again.") from error
 
     def _started(self) -> "_Loading":
         """The model, loading or loaded; begun anew where it failed."""
@@ -214,8 +215,9 @@ class _Loading:
             self._error = GenerationError("Another model was chosen.")
         except MayaError as error:
             self._error = error
-        except (RuntimeError, MemoryError, OSError) as error:
-            self._error = GenerationError(f"The model could not be loaded ({type(error).__name__}).")
+        except (RuntimeError, MemoryError, OSError, ImportError) as error:
+            kind = ModelTooLarge if is_out_of_memory(error) else GenerationError
+            self._error = kind(f"The model could not be loaded ({type(error).__name__}).")
         finally:
             self._done.set()
 

@@ -76,7 +76,7 @@ SENTENCES: Mapping[type[MayaError], str] = {
     PromptTooLong: "This question is too long. Shorten it.",
     CheckpointNotFound: "There is no model there. Check the folder or the name.",
     CheckpointError: "The model's files are damaged or of another kind. Fetch them again.",
-    ModelTooLarge: "This model needs more memory than this computer has. Choose a smaller one.",
+    ModelTooLarge: "There is not enough free memory for this model. Close other programs, or choose a smaller model.",
     TokenizerMissing: "This model has no tokenizer and can neither read nor write. Choose another one, or put tokenizer.json"
     " beside it.",
     DestinationError: "The model could not be written. Look for free space on the disk, and for the right to write there.",

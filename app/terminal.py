@@ -3,6 +3,7 @@
 What is said is kept where the page keeps it, and goes on there. Commands are named in the person's language, and in English.
 """
 
+import os
 import re
 import shlex
 import signal
@@ -16,6 +17,7 @@ from urllib.parse import unquote, urlsplit
 from app.chat import Chat, View
 from app.engine import Loading
 from app.i18n import Say, format_minutes, later, tell
+from maya_core.assets import typed_path
 from maya_core.commands.many import PICTURES
 from maya_core.commands.progress import telling
 
@@ -99,8 +101,8 @@ class TerminalChat:
 
     def _add(self, path: str) -> None:
         found, _ = pictures_in(path)
-        found = found or [str(Path(path).expanduser())]
-        if Path(found[0]).is_file():
+        found = found or [str(typed_path(path))]
+        if os.path.isfile(found[0]):
             self._pictures += found
             self._tell(self.say("This goes with your next question."))
         else:
@@ -212,21 +214,18 @@ def pictures_in(line: str) -> tuple[list[str], str]:
 
 def _readings(word: str) -> Iterator[str]:
     """What path a word may be: itself, without quotes and backslashes, or of an address."""
-    yield str(Path(word).expanduser())
+    yield str(typed_path(word))
     try:
         plain = "".join(shlex.split(word))
     except ValueError:
         return
-    yield str(Path(plain).expanduser())
+    yield str(typed_path(plain))
     if plain.startswith("file://"):
         yield unquote(urlsplit(plain).path)
 
 
 def _is_picture(path: str) -> bool:
-    try:
-        return Path(path).suffix.lower() in PICTURES and Path(path).is_file()
-    except (OSError, ValueError):  # a name that no file can have
-        return False
+    return Path(path).suffix.lower() in PICTURES and os.path.isfile(path)
 
 
 @contextmanager

@@ -15,7 +15,7 @@ import tyro
 from maya_core.commands.about import doctor, info
 from maya_core.commands.ask import PARTLY, ask
 from maya_core.commands.models import convert, download, export, login, merge, push, quantize
-from maya_core.errors import MayaError
+from maya_core.errors import NO_MEMORY, MayaError, is_out_of_memory
 
 # Exit statuses beside 0: of a table without some answers (PARTLY), of what the user can mend, and after Ctrl-C.
 MENDABLE, INTERRUPTED = 2, 130
@@ -49,9 +49,7 @@ def main() -> None:
     os.environ.setdefault(
         "HF_HUB_DISABLE_TELEMETRY", "1"
     )  # else the hub's library tells and asks more than it needs to
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")  # where a terminal has no letters for what is said
+    _prepare_streams()
     try:
         with interruptible():
             app.cli(
@@ -65,7 +63,35 @@ def main() -> None:
         print(error, file=sys.stderr)
         sys.exit(MENDABLE)
     except BrokenPipeError:  # who reads has heard enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _write_no_more()
+    except (MemoryError, RuntimeError, OSError, ImportError) as error:
+        print(_in_a_sentence(error), file=sys.stderr)
+        _write_no_more()
+        sys.exit(MENDABLE)
+
+
+def _prepare_streams() -> None:
+    """Those that were closed lead nowhere; letters that a terminal does not have, and bytes that are none, stop nothing."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115 - as long as the process lives
+        if isinstance(stream := getattr(sys, name), io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
+
+
+def _write_no_more() -> None:
+    """What is left in a buffer would fail once more as the process ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _in_a_sentence(error: Exception) -> str:
+    """Of what the system refuses; what is not its doing is raised again."""
+    if is_out_of_memory(error):
+        return NO_MEMORY
+    if not isinstance(error, OSError) or error.strerror is None:
+        raise error
+    place = f"{error.filename} cannot be used" if error.filename else "What is said cannot be written"
+    return f"{place} ({error.strerror}); look for free space, the name and the right to read and write."
 
 
 @contextmanager

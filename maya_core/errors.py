@@ -199,3 +199,12 @@ class DataError(MayaError):
 
 class GenerationError(MayaError):
     """The model gave something that is not an answer, such as NaN."""
+
+
+NO_MEMORY = "There is not enough free memory for this; close other programs, or take a smaller model."
+_WITHOUT_MEMORY = ("allocate memory", "out of memory", "failed to map segment")
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether there was no memory to be had: for Python, for torch, or for a library that was to be loaded."""
+    return isinstance(error, MemoryError) or any(words in str(error) for words in _WITHOUT_MEMORY)

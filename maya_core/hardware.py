@@ -7,6 +7,8 @@ import platform
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+import psutil
+
 if TYPE_CHECKING:
     import torch
 
@@ -68,6 +70,4 @@ def in_words(size: float) -> str:
 
 
 def _main_memory() -> int:
-    if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return 0
+    return int(psutil.virtual_memory().total)

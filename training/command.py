@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Callable
 
-from maya_core.errors import MayaError
+from maya_core.errors import NO_MEMORY, MayaError, is_out_of_memory
 
 OURS = ("", "app", "maya_core", "training")  # a name that is missing in these is our own mistake
 EXTRAS = {"ray": "cluster"}  # modules that few need
@@ -26,8 +26,13 @@ def ended(command: Callable[[], int | None], stopped: str = GOES_ON, *, extra: s
             raise
         print(f"{name} is not installed; pip install -e '.[{EXTRAS.get(name, extra)}]' brings it.", file=sys.stderr)
         return 2
-    except OSError as error:
-        if error.strerror is None:  # some library's own, which says more than we could
+    except (MemoryError, RuntimeError, ImportError, OSError) as error:
+        if is_out_of_memory(error):
+            print(NO_MEMORY, file=sys.stderr)
+            return 2
+        if (
+            not isinstance(error, OSError) or error.strerror is None
+        ):  # some library's own, which says more than we could
             raise
         place = f"{error.filename} cannot be used" if error.filename else "A file cannot be written"
         print(

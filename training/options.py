@@ -9,6 +9,7 @@ from typing import Literal
 
 import tyro
 
+from maya_core.assets import typed_path
 from maya_core.errors import MayaError
 from maya_core.learning.conversation_files import NATURAL, DataSource
 from maya_core.learning.splits import TRAIN
@@ -234,7 +235,7 @@ def _check_adapter(options: StageOptions) -> None:
 
 def _read_from(options: StageOptions) -> list[Path]:
     """Folders of the models that the new one is made from, as far as they are on this computer."""
-    given = [Path(part).expanduser() for part in (options.tower, options.language_model) if part is not None]
-    if options.model is not None and Path(options.model).expanduser().is_dir():
+    given = [typed_path(part) for part in (options.tower, options.language_model) if part is not None]
+    if options.model is not None and typed_path(options.model).is_dir():
         given += places_of(options.model)
     return [folder for folder in given if folder.is_dir()]

@@ -2,6 +2,7 @@
 
 import glob
 import json
+import os
 import sys
 import time
 from collections.abc import Iterable, Sequence
@@ -78,9 +79,9 @@ def _asked(words: Sequence[str]) -> tuple[list[Path | bytes], str]:
     if list(words).count(PIPE) > 1:
         raise MayaError("Only one thing can come through the pipe; name the other.")
     for name in names:
-        if Path(name).is_dir() or (glob.has_magic(name) and not Path(name).exists()):
+        if os.path.isdir(name) or (glob.glob(name) and not os.path.exists(name)):
             raise MayaError(f"{name} is not a picture; with --out answers.csv each picture there is asked about.")
-        if name != PIPE and not Path(name).is_file():
+        if name != PIPE and not os.path.isfile(name):
             raise MayaError(f"There is no file {name}; check the path.")
     if question == PIPE:
         question = sys.stdin.read().strip()

@@ -1,6 +1,7 @@
 """`maya ask --out`: questions about many pictures, each on its own, a row of a table for each."""
 
 import glob
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -29,10 +30,9 @@ def pictures_of(names: Sequence[str]) -> list[str]:
 
 
 def _found(name: str) -> Iterator[str]:
-    path = Path(name)
-    if path.is_dir():
-        yield from filter(_is_picture, map(str, sorted(path.rglob("*"))))
-    elif path.is_file():
+    if os.path.isdir(name):
+        yield from filter(_is_picture, map(str, sorted(Path(name).rglob("*"))))
+    elif os.path.isfile(name):
         yield name
     elif glob.has_magic(name):
         yield from filter(_is_picture, sorted(glob.glob(name, recursive=True)))
@@ -42,7 +42,7 @@ def _found(name: str) -> Iterator[str]:
 
 def _is_picture(file: str) -> bool:
     """By its name; a file that is named by itself may be called as it likes."""
-    return Path(file).suffix.lower() in PICTURES and Path(file).is_file()
+    return Path(file).suffix.lower() in PICTURES and os.path.isfile(file)
 
 
 def questions_in(file: Path) -> list[str]:

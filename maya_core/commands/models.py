@@ -8,7 +8,7 @@ from typing import Literal
 
 import tyro
 
-from maya_core.assets import PUBLISHED
+from maya_core.assets import PUBLISHED, typed_path
 from maya_core.commands.arguments import AsJson, Overwrite
 from maya_core.commands.opening import here
 from maya_core.commands.progress import bar_of_bytes, long_in_words, starting, telling_of_writing
@@ -206,7 +206,7 @@ def push(
     from maya_core.hardware import in_words
     from maya_core.weights.push import pack, send
 
-    parcel = pack(folder.expanduser(), repository, public=public, licence=licence, base=base)
+    parcel = pack(typed_path(folder), repository, public=public, licence=licence, base=base)
     print(f"To {repository}, which {'everybody' if public else 'nobody but you'} may see:")
     for name, size in parcel.sizes.items():
         print(f"  {name}, {in_words(size)}")

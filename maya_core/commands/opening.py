@@ -1,5 +1,6 @@
 """A model, brought here and loaded for a command, and told of meanwhile."""
 
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,10 +14,10 @@ if TYPE_CHECKING:
 
 def here(model: str | None) -> Path:
     """The folder of a model, with a bar where it has to be fetched; the embedded one's where none is named."""
-    from maya_core.assets import EMBEDDED, asset_path
+    from maya_core.assets import EMBEDDED, asset_path, typed_path
 
-    folder = asset_path(EMBEDDED) if model is None else Path(model).expanduser()
-    if model is None or folder.is_dir():
+    folder = asset_path(EMBEDDED) if model is None else typed_path(model)
+    if model is None or os.path.isdir(folder):
         return folder
     from maya_core.weights.hub import local_folder
 

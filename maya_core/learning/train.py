@@ -22,7 +22,7 @@ from accelerate.tracking import get_available_trackers
 from torch import nn
 from torch.optim import Optimizer
 
-from maya_core.errors import DataError, OutOfMemory, RunDiverged, TrainingError
+from maya_core.errors import DataError, OutOfMemory, RunDiverged, TrainingError, is_out_of_memory
 from maya_core.hardware import has_bfloat16
 from maya_core.learning.checkpoints import Checkpoints, whole
 from maya_core.learning.data import Collator, SampleDataset, StepData, Steps, load_steps
@@ -322,8 +322,8 @@ class _Run:
         torch.manual_seed(self.config.seed * 1_000_003 + self.state.step * 1009 + self.accelerator.process_index)
         try:
             loss, grad_norm = training_step(self.accelerator, self.objective, self.optimizers, data, self.config)
-        except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-            if not _is_out_of_memory(error):
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
                 raise
             self._forget_gradients()
             raise OutOfMemory(
@@ -452,10 +452,6 @@ def _summed(losses: list[LossSum]) -> LossSum:
         torch.stack([loss.count for loss in losses]).sum(),
         torch.stack(by_language).sum(0) if by_language else None,
     )
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "allocate memory" in str(error)
 
 
 def _identity(config: TrainConfig, samples: int) -> dict[str, Any]:

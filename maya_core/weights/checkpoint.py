@@ -24,6 +24,7 @@ from huggingface_hub import save_torch_state_dict
 from torch import Tensor
 from transformers import CohereConfig, SiglipVisionConfig
 
+from maya_core.assets import typed_path
 from maya_core.errors import CheckpointMismatch, CheckpointNotFound
 from maya_core.model.config import VISION_CONFIGS, MayaConfig, PhotographTowerConfig, fields_of
 from maya_core.model.maya import MayaForConditionalGeneration
@@ -346,7 +347,7 @@ def fingerprint_of(path_or_repo: str | Path) -> str:
 def base_for_adapter(path_or_repo: str | Path) -> adapters.Base:
     """A model as an adapter on it names it."""
     folder = local_folder(path_or_repo)
-    is_folder = Path(path_or_repo).expanduser().is_dir()
+    is_folder = typed_path(path_or_repo).is_dir()
     return adapters.Base(str(folder) if is_folder else pinned(str(path_or_repo), folder), fingerprint_of(folder))
 
 

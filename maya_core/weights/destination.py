@@ -16,6 +16,7 @@ from pathlib import Path
 
 from safetensors import SafetensorError
 
+from maya_core.assets import typed_path
 from maya_core.errors import DestinationError, DiskFull, RunBusy
 from maya_core.hardware import in_words
 from maya_core.weights.durable import LOCK, exclusive, is_full, share, sync
@@ -94,11 +95,11 @@ def is_half_written(folder: Path) -> bool:
 
 
 def _resolved(folder: str | Path) -> Path:
-    return Path(folder).expanduser().resolve()
+    return typed_path(folder).resolve()
 
 
 def _keep_apart(place: Path, source: Path) -> None:
-    source = source.expanduser().resolve()
+    source = typed_path(source).resolve()
     if _is_same(place, source):
         raise DestinationError(f"{place.name} is itself what is read; give another folder.")
     if any(_is_same(parent, source) for parent in place.parents):

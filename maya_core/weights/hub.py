@@ -22,7 +22,7 @@ from huggingface_hub import HfApi, constants, get_hf_file_metadata
 from huggingface_hub.errors import GatedRepoError
 from huggingface_hub.file_download import repo_folder_name
 
-from maya_core.assets import LANGUAGE_MODEL, PUBLISHED, PUBLISHED_TOKENIZER
+from maya_core.assets import LANGUAGE_MODEL, PUBLISHED, PUBLISHED_TOKENIZER, typed_path
 from maya_core.errors import CheckpointNotFound, CheckpointUnsafe, HubUnreachable, TokenizerMissing
 from maya_core.weights.hub_errors import is_passing, not_the_hub, refused, told
 from maya_core.weights.hub_memory import HubMemory
@@ -40,10 +40,10 @@ _Answer = TypeVar("_Answer")
 
 def local_folder(path_or_repo: str | Path, *, report: Report | None = None) -> Path:
     """The folder that holds the checkpoint, fetched from the hub where it is not here; of its GGUF file too."""
-    folder = Path(path_or_repo).expanduser()
-    if folder.is_dir():
+    folder = typed_path(path_or_repo)
+    if os.path.isdir(folder):  # a name that no file can have is none
         return folder
-    if folder.suffix == ".gguf" and folder.is_file():
+    if folder.suffix == ".gguf" and os.path.isfile(folder):
         return _around(folder)
     if isinstance(path_or_repo, Path) or path_or_repo.startswith((".", "/", "~")) or path_or_repo.count("/") != 1:
         raise CheckpointNotFound(

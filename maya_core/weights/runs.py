@@ -9,6 +9,7 @@ from typing import Any
 from safetensors.torch import load_file
 from torch import Tensor
 
+from maya_core.assets import typed_path
 from maya_core.errors import CheckpointMismatch, CheckpointNotFound
 from maya_core.weights import adapters, durable
 from maya_core.weights.adapters import LoraSettings
@@ -37,8 +38,8 @@ def write_start(run_dir: Path, start: Start) -> None:
     """Say in a run's folder what it begins from; folders are named as it sees them, so that both can be moved together."""
     fields = asdict(start)
     for part in ("base", "adapter", "tower", "language_model"):
-        if fields[part] is not None and Path(fields[part]).expanduser().is_dir():
-            fields[part] = adapters.seen_from(run_dir.resolve(), Path(fields[part]).expanduser().resolve())
+        if fields[part] is not None and typed_path(fields[part]).is_dir():
+            fields[part] = adapters.seen_from(run_dir.resolve(), typed_path(fields[part]).resolve())
     run_dir.mkdir(parents=True, exist_ok=True)
     (run_dir / RUN).write_text(json.dumps(fields, indent=1) + "\n", "utf-8")
 

@@ -1,5 +1,7 @@
 """One answer at a time, first come first served; a model that dies is loaded anew."""
 
+import errno
+import os
 import threading
 import time
 
@@ -10,7 +12,7 @@ from app.engine import EngineBusy, Loading, LocalEngine, Looking, OneAtATime, Pi
 from maya_core.answering import session as sessions_module
 from maya_core.answering.footprint import Plan
 from maya_core.answering.session import Delta
-from maya_core.errors import CheckpointNotFound, GenerationError
+from maya_core.errors import CheckpointNotFound, GenerationError, ModelTooLarge
 from maya_core.model.prompt import Message
 from tests.app.scripted import ScriptedEngine
 from tests.tiny import picture, tiny_session
@@ -78,11 +80,30 @@ def test_a_model_that_dies_is_told_and_loaded_anew(monkeypatch):
     monkeypatch.setattr(sessions_module, "load_best", lambda model, on_progress, **_: sessions.pop(0))
     engine = LocalEngine()
     question = (Message(role="user", text="What?", images=(picture(),)),)
-    with pytest.raises(GenerationError, match="ask again"):
+    with pytest.raises(ModelTooLarge, match="ask again"):
         list(engine.stream(question))
     pieces = list(engine.stream(question, most_tokens=5))
     assert pieces[-1].tokens == 5
     assert sessions == []
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (MemoryError(), ModelTooLarge),
+        (OSError(errno.ENOMEM, os.strerror(errno.ENOMEM)), ModelTooLarge),
+        (ImportError("libtorch_cpu.so: failed to map segment from shared object"), ModelTooLarge),
+        (OSError(errno.EIO, os.strerror(errno.EIO)), GenerationError),
+    ],
+)
+def test_what_keeps_a_model_from_loading_is_told(monkeypatch, error, kind):
+    def load(*_, **__):
+        raise error
+
+    monkeypatch.setattr(sessions_module, "load_best", load)
+    with pytest.raises(kind) as told:
+        list(LocalEngine().stream(QUESTION))
+    assert type(told.value) is kind
 
 
 def test_a_model_that_is_not_there_is_told_with_every_question(tmp_path):

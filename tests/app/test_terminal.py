@@ -139,6 +139,12 @@ def test_trouble_is_told_in_the_language(talk):
     assert Say("ur")("The model could not answer. Ask again, or start Maya anew.") in err
 
 
+@pytest.mark.parametrize("path", ["nowhere.png", "a" * 5000, "~nobody-of-this-name/x.png", "\0"])
+def test_a_picture_that_is_not_there_is_told(talk, path):
+    _, err = talk(f"/picture {path}")
+    assert "There is no file" in err
+
+
 def test_how_long_loading_takes_is_told_before(talk):
     stages = iter([Loading(seconds=640.0), Loading(share=0.5, seconds=640.0)])
     _, err = talk(f"{PHOTO} What?", loading=lambda: next(stages, None))
@@ -159,7 +165,8 @@ def test_a_dropped_path_is_a_picture_however_the_terminal_writes_it(tmp_path, wr
 
 
 @pytest.mark.parametrize(
-    "line", ["What's  this?", "it's 'quoted", "a\\", "x.png", "\0.png", "~nobody/x.png", "a" * 5000 + ".png"]
+    "line",
+    ["What's  this?", "it's 'quoted", "a\\", "x.png", "\0.png", "~nobody/x.png", "~7 cups?", "a" * 5000 + ".png"],
 )
 def test_other_words_stay_as_they_are(line):
     assert pictures_in(line) == ([], line)

@@ -6,6 +6,7 @@ import io
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -22,6 +23,7 @@ from maya_core.answering import footprint
 from maya_core.answering.session import ChatSession
 from maya_core.assets import asset_path
 from maya_core.commands import opening, progress
+from maya_core.errors import NO_MEMORY
 from maya_core.languages import CODES, get_language
 from maya_core.weights.checkpoint import load_model, save_model
 from tests.tiny import picture, tiny_session
@@ -207,6 +209,52 @@ def test_what_a_terminal_cannot_write_and_who_stops_reading_break_nothing():
     assert unread.returncode == 0
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+@pytest.mark.parametrize(
+    ("around", "status", "out", "err"),
+    [
+        ("{} <&-", 0, "''\n", ""),
+        ("{} >&- </dev/null", 0, "", ""),
+        ("printf '\\377' | {}", 0, "'\ufffd'\n", ""),
+        ("{} >/dev/full </dev/null", 2, "", "What is said cannot be written (No space left on device); look for free"),
+    ],
+    ids=["no input", "no output", "no letter", "no space"],
+)
+def test_whatever_stands_at_the_ends_of_a_pipe_is_borne_or_told(around, status, out, err):
+    program = (
+        "import sys; from maya_core import cli; cli.app.cli = lambda **_: print(repr(sys.stdin.read())); cli.main()"
+    )
+    command = around.format(shlex.join([sys.executable, "-c", program]))
+    environment = os.environ | {"PYTHONIOENCODING": "utf-8:strict"}
+    done = subprocess.run(command, shell=True, capture_output=True, text=True, check=False, env=environment)
+    assert (done.returncode, done.stdout) == (status, out), done.stderr
+    assert done.stderr.startswith(err)
+    assert len(done.stderr.splitlines()) == bool(err)
+
+
+WITH_LITTLE_MEMORY = """
+import resource, sys
+from pathlib import Path
+from maya_core import cli
+used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + 256 * 1024**2,) * 2)  # torch's library alone is larger
+sys.argv = ["maya", "ask", *sys.argv[1:]]
+cli.main()
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="needs /proc")
+def test_too_little_memory_is_told_in_one_sentence():
+    picture = asset_path("examples") / "1.png"
+    command = [sys.executable, "-c", WITH_LITTLE_MEMORY, picture, "What is this?"]
+    environment = os.environ | {"OPENBLAS_NUM_THREADS": "1"}  # it takes memory for each
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    assert (done.returncode, done.stdout) == (2, ""), done.stderr
+    *waiting, said = done.stderr.splitlines()
+    assert all(line.startswith("Starting") for line in waiting)
+    assert said == NO_MEMORY
+
+
 @pytest.fixture
 def asked(folder, monkeypatch, capsys):
     """What the model is asked, and what is told beside the answer, when a terminal of some locale asks a question."""
@@ -341,6 +389,10 @@ def test_a_program_is_told_how_far_four_bits_are(folder, monkeypatch, capsys, tm
     [
         (("ask", "no-such.png", "What?"), "There is no file no-such.png"),
         (("ask", "{photo}", "no-such.png", "What?"), "There is no file no-such.png"),
+        (("ask", "x" * 300, "What?"), "There is no file xxx"),
+        (("ask", "What is this?", "{photo}"), "There is no file What is this?"),
+        (("info", "--model", "~nobody-of-this-name/maya"), "There is no folder ~nobody"),
+        (("info", "--model", "x" * 300), "There is no folder xxx"),
         (("ask", "{photo}"), "Give a picture and a question"),
         (("ask", "{folder}", "What?"), "{folder} is not a picture; with --out answers.csv each picture there is asked"),
         (("ask", "{folder}", "What?", "--questions", "q.txt"), "Questions from a file are answered into another"),

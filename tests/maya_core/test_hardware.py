@@ -1,9 +1,14 @@
 """What this machine has, and what goes back to it."""
 
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+import torch
+
+from maya_core.hardware import inspect_machine
 
 KEPT = """
 import torch
@@ -20,6 +25,17 @@ freed = anonymous()
 give_back_memory()
 print(before, freed, anonymous())
 """
+
+
+def test_main_memory_is_known_where_there_is_no_sysconf(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    monkeypatch.delattr(os, "sysconf", raising=False)  # as on Windows
+    monkeypatch.delattr(os, "sysconf_names", raising=False)
+    memory = inspect_machine().memory
+    assert memory > 2**30
+    if Path("/proc/meminfo").exists():
+        assert memory == int(Path("/proc/meminfo").read_text().split()[1]) * 1024
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")

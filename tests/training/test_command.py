@@ -24,6 +24,9 @@ def failing(error):
         (PermissionError(errno.EACCES, os.strerror(errno.EACCES), "out.md"), 2, "out.md cannot be used (Permission"),
         (ModuleNotFoundError("x", name="httpx2"), 2, "httpx2 is not installed; pip install -e '.[data]' brings it."),
         (ModuleNotFoundError("x", name="ray.data"), 2, "ray is not installed; pip install -e '.[cluster]' brings it."),
+        (OSError(errno.ENOMEM, os.strerror(errno.ENOMEM)), 2, "There is not enough free memory"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory"), 2, "There is not enough free memory"),
+        (ImportError("libtorch_cpu.so: failed to map segment"), 2, "There is not enough free memory"),
         (KeyboardInterrupt(), 130, "Stopped; what is done is kept, and the same command goes on."),
     ],
 )

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from maya_core.assets import typed_path
 from maya_core.errors import ImageError, PromptError
 from maya_core.model.config import GenerationOptions
 from maya_core.model.images import open_image
@@ -26,7 +27,7 @@ def open_local(path_or_repo: str | Path, *, batch: int = BATCH) -> Asker:
     from maya_core.answering.session import load_best
 
     folder = local_folder(path_or_repo)
-    name = folder.resolve().name if Path(path_or_repo).expanduser().is_dir() else str(path_or_repo)
+    name = folder.resolve().name if typed_path(path_or_repo).is_dir() else str(path_or_repo)
     kind = read_config(folder).get("model_type") if (folder / "config.json").is_file() else None
     if kind in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
         return LanguageModel(folder, name, batch=batch)
