@@ -7,11 +7,11 @@ import webbrowser
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
-import platformdirs
 import tyro
 
+from app.settings import cache_folder
 from app.uploads import own_folder
-from maya_core.errors import NO_MEMORY, is_out_of_memory
+from maya_core.errors import NO_MEMORY, MayaError, is_out_of_memory
 
 if TYPE_CHECKING:
     from app.lan import Lan
@@ -70,6 +70,8 @@ def main() -> None:
         _serve(options)
     except KeyboardInterrupt:  # while it starts; later the page ends with it, in order
         sys.exit(INTERRUPTED)
+    except MayaError as error:
+        _refuse(str(error))
     except (MemoryError, RuntimeError, ImportError, OSError) as error:
         if is_out_of_memory(error):
             _refuse(NO_MEMORY)
@@ -80,7 +82,6 @@ def main() -> None:
 
 def _install() -> None:
     from app.window import install
-    from maya_core.errors import MayaError
 
     try:
         print(f"Maya is in your menu of programs now: {install()}")
@@ -117,7 +118,6 @@ def _open(options: AppOptions, running: "Running") -> None:
         from app.server import PortTaken, serve, usual_port
     from app.lan import Lan, local_address
     from app.settings import SettingsFile, data_folder, settings_file
-    from maya_core.errors import MayaError
     from maya_core.languages import get_language
 
     settings = SettingsFile(settings_file())
@@ -189,7 +189,7 @@ def stay_private(*, offline: bool) -> None:
     os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
     if offline:
         os.environ["HF_HUB_OFFLINE"] = "1"
-    os.environ["GRADIO_TEMP_DIR"] = str(own_folder(platformdirs.user_cache_path("maya") / "uploads"))
+    os.environ["GRADIO_TEMP_DIR"] = str(own_folder(cache_folder() / "uploads"))
 
 
 if __name__ == "__main__":

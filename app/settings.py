@@ -5,6 +5,7 @@ import os
 import tempfile
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -127,9 +128,21 @@ def _with(settings: Settings, name: str, value: Any) -> Settings:
 
 
 def settings_file() -> Path:
-    return platformdirs.user_config_path("maya") / "settings.json"
+    return _at_home(platformdirs.user_config_path) / "settings.json"
 
 
 def data_folder() -> Path:
-    """Where conversations and their pictures are kept."""
-    return platformdirs.user_data_path("maya")
+    """Where conversations and their pictures are kept. Raises MayaError where the user has no home."""
+    return _at_home(platformdirs.user_data_path)
+
+
+def cache_folder() -> Path:
+    """Where nothing is kept that could not be made anew. Raises MayaError where the user has no home."""
+    return _at_home(platformdirs.user_cache_path)
+
+
+def _at_home(place: Callable[[str], Path]) -> Path:
+    try:
+        return place("maya")
+    except RuntimeError:  # platformdirs', where ~ stands for nothing
+        raise MayaError("You have no home folder for Maya to keep things in; name one, such as HOME=/tmp/me.") from None

@@ -81,7 +81,7 @@ def _asked(words: Sequence[str]) -> tuple[list[Path | bytes], str]:
     for name in names:
         if os.path.isdir(name) or (glob.glob(name) and not os.path.exists(name)):
             raise MayaError(f"{name} is not a picture; with --out answers.csv each picture there is asked about.")
-        if name != PIPE and not os.path.isfile(name):
+        if name != PIPE and not os.path.exists(name):  # also what a shell calls /dev/fd/63
             raise MayaError(f"There is no file {name}; check the path.")
     if question == PIPE:
         question = sys.stdin.read().strip()

@@ -46,6 +46,18 @@ def test_an_option_that_cannot_be_is_refused_in_one_sentence(start, capsys, flag
     assert "Maya is at" not in told.out
 
 
+def test_who_has_no_home_is_told(start, monkeypatch, capsys):
+    for name in ("DATA", "CONFIG", "CACHE"):
+        monkeypatch.delenv(f"XDG_{name}_HOME")
+    monkeypatch.delenv("HOME", raising=False)
+    monkeypatch.setattr("os.path.expanduser", lambda path: path)  # as of a user whom the system does not know
+    assert start("--port", "0") == 2
+    assert (
+        capsys.readouterr().err
+        == "You have no home folder for Maya to keep things in; name one, such as HOME=/tmp/me.\n"
+    )
+
+
 def test_a_damaged_history_is_told_and_left_as_it_is(start, tmp_path, capsys):
     folder = tmp_path / "data" / "maya"
     folder.mkdir(parents=True)

@@ -11,6 +11,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from contextlib import nullcontext
 from pathlib import Path
@@ -80,6 +81,19 @@ def test_a_picture_or_a_question_comes_through_a_pipe(folder, monkeypatch, capsy
     for end in ("\n", "\r\n"):  # as Windows ends lines
         monkeypatch.setattr(sys, "stdin", io.StringIO(f"What?{end}", newline=""))
         assert maya(monkeypatch, capsys, "ask", photo, "-", *options) == expected
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="Windows has no such files")
+def test_a_picture_comes_from_another_command_by_a_name(folder, monkeypatch, capsys, tmp_path):
+    """As a shell's <(...) gives it."""
+    photo = folder.parent / "photo.png"
+    os.mkfifo(tmp_path / "fifo")
+    writer = threading.Thread(target=(tmp_path / "fifo").write_bytes, args=(photo.read_bytes(),), daemon=True)
+    writer.start()
+    options = ("--model", folder, "--max-new-tokens", 5)
+    answer = maya(monkeypatch, capsys, "ask", tmp_path / "fifo", "What?", *options)
+    writer.join()
+    assert answer == maya(monkeypatch, capsys, "ask", photo, "What?", *options)
 
 
 @pytest.fixture
