@@ -3,7 +3,8 @@
 All of them read the headers of their source, and look at their destination and its disk, before anything that takes long.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -188,9 +189,26 @@ def export_llava(
     exported.load_state_dict(state, strict=True, assign=True)
     exported.tie_weights()
     exported.generation_config = model.generation_config
-    with written(destination, _require_whole_llava, overwrite=overwrite, needed=needed) as fresh:
+    with (
+        _without_their_bars(),
+        written(destination, _require_whole_llava, overwrite=overwrite, needed=needed) as fresh,
+    ):
         exported.save_pretrained(fresh)
         _save_llava_processor(processor, fresh)
+
+
+@contextmanager
+def _without_their_bars() -> Iterator[None]:
+    """transformers draws bars of its own into what is told of an export."""
+    from transformers.utils import logging as theirs
+
+    are_shown = theirs.is_progress_bar_enabled()
+    theirs.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if are_shown:
+            theirs.enable_progress_bar()
 
 
 def _require_whole_llava(folder: Path) -> None:

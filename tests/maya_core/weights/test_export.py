@@ -7,6 +7,7 @@ import pytest
 import torch
 from tokenizers import Tokenizer
 from transformers import AutoProcessor, LlavaForConditionalGeneration, LlavaProcessor, PreTrainedTokenizerFast, pipeline
+from transformers.utils import logging as transformers_logging
 
 import maya_core.cli as cli
 from maya_core.answering.session import ChatSession
@@ -87,6 +88,15 @@ def with_other_tokenizer(name: str, rows: int) -> ChatSession:
     model.load_state_dict(session.model.state_dict())
     model.config.image_token_id = image_token_id_of(tokenizer, rows)
     return ChatSession(model, MayaProcessor(model.config, session.processor.preparation, tokenizer))
+
+
+def test_an_export_draws_no_bars_of_transformers(tmp_path, capfd):
+    session = tiny_session()
+    save_model(session.model, session.processor, tmp_path / "ours")
+    transformers_logging.enable_progress_bar()
+    export_llava(tmp_path / "ours", tmp_path / "llava")
+    assert capfd.readouterr().err == ""
+    assert transformers_logging.is_progress_bar_enabled()
 
 
 @pytest.mark.parametrize("spare_rows", [12, 0])
