@@ -11,9 +11,10 @@ is named, and nothing is ever filled with random weights.
 """
 
 import hashlib
+import json
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,7 @@ from maya_core.model.maya import MayaForConditionalGeneration
 from maya_core.model.processor import ImagePreparation, MayaProcessor, image_token_id_of, load_tokenizer
 from maya_core.model.towers import tower_class
 from maya_core.weights import adapters, runs
-from maya_core.weights.destination import written
+from maya_core.weights.destination import RECIPE, written
 from maya_core.weights.files import (
     Reader,
     Tensors,
@@ -458,15 +459,19 @@ def save_model(
     *,
     dtype: torch.dtype | None = None,
     overwrite: bool = False,
+    recipe: Mapping[str, Any] | None = None,
 ) -> None:
     """Write model and processor in our layout into a new or an empty folder, weights in `dtype` where given.
 
-    overwrite: put it in the place of another model; other files there (a model card, say) are kept.
+    overwrite: put it in the place of another model; other files there (a model card, say) are kept. recipe: what a training
+    stage wrote down of it.
     Raises DestinationError or DiskFull, and what was there stays.
     """
     needed = sum(tensor.nbytes for tensor in _state(model, dtype, device="meta").values())
     with written(folder, require_whole, overwrite=overwrite, needed=needed) as fresh:
         write_model(model, processor, fresh, dtype=dtype)
+        if recipe is not None:
+            (fresh / RECIPE).write_text(json.dumps(recipe, indent=2) + "\n")
 
 
 def write_model(

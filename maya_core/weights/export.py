@@ -6,7 +6,7 @@ All of them read the headers of their source, and look at their destination and 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from accelerate import init_empty_weights
@@ -28,7 +28,8 @@ from maya_core.weights.checkpoint import (
     save_model,
     stored_dtype,
 )
-from maya_core.weights.destination import claim, written
+from maya_core.weights.destination import RECIPE, claim, written
+from maya_core.weights.files import read_json
 from maya_core.weights.hub import local_folder
 from maya_core.weights.published import load_connector
 
@@ -107,7 +108,7 @@ def convert(
     model = load_model(folder, dtype=dtype, on_progress=on_progress)
     if projector is not None:
         load_connector(model, projector)
-    save_model(model, load_processor(folder), destination, overwrite=overwrite)
+    save_model(model, load_processor(folder), destination, overwrite=overwrite, recipe=_recipe_of(folder))
 
 
 def merge_adapter(
@@ -123,6 +124,13 @@ def merge_adapter(
     if not is_adapter(folder):
         raise CheckpointError(f"{folder.name} is no adapter; there is nothing to merge.")
     convert(folder, destination, overwrite=overwrite, on_progress=on_progress)
+
+
+def _recipe_of(folder: Path) -> dict[str, Any] | None:
+    """What a training stage wrote down of a model, for its other forms; not where the run is, which did not make them."""
+    if not (folder / RECIPE).is_file():
+        return None
+    return {name: value for name, value in read_json(folder / RECIPE).items() if name != "run"}
 
 
 def quantize_checkpoint(
@@ -150,7 +158,7 @@ def quantize_checkpoint(
     claim(destination, sources=places_of(folder), overwrite=overwrite, needed=needed)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     model = load_model(folder, dtype=dtype, device=device, quantization="nf4", on_progress=on_progress)
-    save_model(model, load_processor(folder), destination, overwrite=overwrite)
+    save_model(model, load_processor(folder), destination, overwrite=overwrite, recipe=_recipe_of(folder))
 
 
 def export_llava(

@@ -13,6 +13,7 @@ from maya_core import cli
 from maya_core.errors import CheckpointNotFound, DestinationError, HubBusy, HubUnreachable, SignInNeeded
 from maya_core.weights.adapters import LoraSettings, add_lora, save_adapter
 from maya_core.weights.checkpoint import base_for_adapter, load_model, save_model
+from maya_core.weights.export import merge_adapter, quantize_checkpoint
 from maya_core.weights.push import pack, send
 from tests.local_hub import Fault, LocalHub, local_hub, use_hub
 from tests.tiny import tiny_session
@@ -97,6 +98,16 @@ def test_an_adapter_finds_its_base_on_the_hub(hub, model, adapter):
     assert all(torch.equal(there[name], here[name]) for name in here)
     with pytest.raises(DestinationError, match="--base is of an adapter"):
         pack(model, MINE, base=BASE)
+
+
+def test_what_was_tuned_is_told_of_its_other_forms_too(model, adapter, tmp_path):
+    merge_adapter(adapter, tmp_path / "whole")
+    quantize_checkpoint(model, tmp_path / "small")
+    for form in ("whole", "small"):
+        told = pack(tmp_path / form, MINE).card
+        assert "1,020 conversations about pictures (en 20, hi 1,000)" in told
+        assert "| loss on what was held out | 1.750 |" in told
+        assert "run" not in json.loads((tmp_path / form / "recipe.json").read_text())
 
 
 def test_nothing_of_the_data_or_of_folders_here_is_sent(hub, model, adapter):
