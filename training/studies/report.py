@@ -172,8 +172,8 @@ def verdict(claim: Claim, entries: Sequence[Entry]) -> str:
     if by is None:
         return "**Not run yet.**"
     said = f"**{_SAID[found]} ({points(by)} points"
-    lost = losses(entries, claim.languages)
-    if claim.of == "transfer" or not lost:
+    lost = losses(entries, claim.languages) if claim.of == "right" else {}
+    if not lost:
         return f"{said})."
     return f"{said}; loss {nats(difference(lost[claim.better], lost[claim.worse]))})."
 

@@ -135,6 +135,14 @@ def test_a_claim_is_judged_by_its_interval(better, worse, said):
     assert re.match(said, verdict(CLAIM, entries))
 
 
+def test_a_claim_of_a_language_in_no_stage_is_judged_by_names():
+    claim = replace(CLAIM, languages=("fa",), of="transfer")
+    entries = [entry(arm, seed, "1" * 10) for arm in ("depth 2", "depth 4") for seed in range(3)]
+    for one, figures in zip(entries, ["1" * 20] * 3 + ["0" * 20] * 3, strict=True):
+        one.outcome.transfer["fa"] = figures
+    assert verdict(claim, entries).startswith("**Holds here** (+100.0")
+
+
 def test_two_seeds_are_too_few_and_none_is_nothing():
     entries = [
         entry(arm, seed, "1" * 9 + str(int(arm == "depth 2"))) for arm in ("depth 2", "depth 4") for seed in (0, 1)
