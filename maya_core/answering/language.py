@@ -55,7 +55,7 @@ _ROMANISED = {
     "cheez", "chiz", "cheezen", "cheezein", "yahan", "yahaan", "wahan", "wahaan", "bhai", "dekho", "dekh", "dekhkar",
     "dekhiye", "kaisa", "kaisi", "kaise", "kyun", "kyon", "kuch", "thoda", "tum", "aap", "apko", "aapko", "mera",
     "meri", "mere", "kehte", "kehtay", "sakte", "sakti", "neeche", "neechay", "peeche", "andar", "bahar", "baayi",
-    "daayi", "baen", "daen", "taraf", "karo", "karein", "kijiye", "koun", "hota", "hoti",
+    "daayi", "baen", "daen", "taraf", "karo", "karna", "karein", "kijiye", "koun", "hota", "hoti", "gino",
 }  # fmt: skip
 _MAYBE_ROMANISED = {
     "hai", "ye", "wo", "woh", "ka", "ki", "ko", "mein", "ek", "bhi", "kis", "kaha", "na", "nai", "rang", "raha", "rahi",

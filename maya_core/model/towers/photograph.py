@@ -77,7 +77,7 @@ class PhotographTower(PreTrainedModel):
     def _behind(self, told: Found, cells_PD: Tensor, cells: tuple[int, int]) -> Tensor:
         """(1 + most_things, D): the whole; what was found, the likeliest first; then zeros."""
         things_ND = cells_PD.new_zeros(self.config.most_things, cells_PD.shape[1])
-        told = Found(*(each[: len(things_ND)] for each in told))
+        told = Found(*(each[: len(things_ND)].detach() for each in told))
         side = cells_PD.new_tensor([cells[1], cells[0], cells[1], cells[0]]) * self.config.patch_size
         for number, (score, kind, box_4) in enumerate(zip(*told, strict=True)):
             left, top, right, bottom = (box_4 / side).clamp(0, 1).tolist()

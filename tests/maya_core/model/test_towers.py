@@ -41,6 +41,7 @@ from maya_core.weights.checkpoint import assemble, load_config, load_model, load
 from maya_core.weights.export import export_llava, quantize_checkpoint
 from tests.maya_core.model.test_maya import pixels
 from tests.tiny import picture, tiny_session
+from training.recipes import MOST_THINGS
 
 FIXTURES = Path(__file__).parents[2] / "fixtures"
 SHAPES = {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4, "image_size": 64, "patch_size": 16}
@@ -247,8 +248,10 @@ def test_a_clip_tower_is_exported_to_stock_llava(name, tmp_path):
 
 @pytest.fixture(scope="module")
 def photograph_tower() -> PhotographTower:
+    """That of the embedded Maya, with nothing behind the cells."""
     tower = load_model(asset_path(EMBEDDED)).vision_tower
     assert isinstance(tower, PhotographTower)
+    tower.config.most_things = 0
     return tower
 
 
@@ -376,7 +379,7 @@ def test_a_batch_norm_is_folded_into_the_convolution_before_it():
 
 def test_the_photograph_tower_in_a_maya(tmp_path, folders):
     model, processor = assemble(asset_path(EMBEDDED), folders[2], prompt_format="chat")
-    assert (processor.preparation.size, processor.image_slots) == (384, 36)
+    assert (processor.preparation.size, processor.image_slots) == (384, 36 + 1 + MOST_THINGS)
     session = ChatSession(model, processor)
     save_model(model, processor, tmp_path / "whole")
     again = ChatSession(load_model(tmp_path / "whole"), load_processor(tmp_path / "whole"))
