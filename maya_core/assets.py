@@ -15,9 +15,12 @@ LANGUAGE_MODEL = "language_model.gguf"  # in a model's folder, where its languag
 def asset_path(name: str) -> Path:
     """The path of `assets/NAME`: in the source tree, or in the share folder of wherever pip has put Maya."""
     root = Path(__file__).resolve().parents[1]
+    source = root / "assets"
+    if source.is_dir():
+        return source / name
     bases = (root, *map(Path, (sysconfig.get_path("data"), site.getuserbase(), sys.prefix)))  # root: with --target
-    places = (root / "assets", *(base / "share" / "maya" / "assets" for base in bases))
-    return next((place for place in places if place.is_dir()), places[0]) / name
+    places = (base / "share" / "maya" / "assets" for base in bases)
+    return next((place for place in places if place.is_dir()), source) / name
 
 
 def typed_path(path: str | Path) -> Path:

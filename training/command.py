@@ -30,10 +30,8 @@ def ended(command: Callable[[], int | None], stopped: str = GOES_ON, *, extra: s
         if is_out_of_memory(error):
             print(NO_MEMORY, file=sys.stderr)
             return 2
-        if (
-            not isinstance(error, OSError) or error.strerror is None
-        ):  # some library's own, which says more than we could
-            raise
+        if not isinstance(error, OSError) or error.strerror is None:
+            raise  # some library's own, which says more than we could
         place = f"{error.filename} cannot be used" if error.filename else "A file cannot be written"
         print(
             f"{place} ({error.strerror}); look for free space, the name and the right to write. What is done is kept.",

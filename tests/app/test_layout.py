@@ -94,15 +94,20 @@ def wrong(page, sizes=SIZES):
     return found
 
 
-def test_everything_can_be_read_and_hit_in_every_language_and_size(open_page, site):
-    for title in ("A title that is longer than the list is wide, and goes on", "這是什麼", "ما هذا؟"):
-        site.history.append(site.history.create(title), Entry(role="user", text=title))
-    page = open_page(site, "en", width=1280, height=800)
+def show_all(page):
+    """A conversation with a picture, and every panel open."""
     page.emulate_media(reduced_motion="reduce")
     ask(page, "1 2 3?", EXAMPLES / "1.png")
     page.locator("#maya-delete").wait_for()
     for panel in ("model", "settings", "advanced"):
         page.locator(f"#maya-{panel} > button").click()
+
+
+def test_everything_can_be_read_and_hit_in_every_language_and_size(open_page, site):
+    for title in ("A title that is longer than the list is wide, and goes on", "這是什麼", "ما هذا؟"):
+        site.history.append(site.history.create(title), Entry(role="user", text=title))
+    page = open_page(site, "en", width=1280, height=800)
+    show_all(page)
     found = {}
     for code in CODES:
         speak(page, code)
@@ -117,11 +122,7 @@ def test_everything_can_be_read_and_hit_in_every_language_and_size(open_page, si
 
 def test_everything_can_be_hit_with_a_finger_on_any_screen(open_page, site):
     page = open_page(site, "en", width=1280, height=800, touch=True)
-    page.emulate_media(reduced_motion="reduce")
-    ask(page, "1 2 3?", EXAMPLES / "1.png")
-    page.locator("#maya-delete").wait_for()
-    for panel in ("model", "settings", "advanced"):
-        page.locator(f"#maya-{panel} > button").click()
+    show_all(page)
     found = {}
     for code in ("en", "ur", "ja"):  # the three heights of a line
         speak(page, code)

@@ -86,11 +86,12 @@ def lain_behind(scene: Scene, behind_ND: Tensor) -> Lain:
     best_N = things_ND[:, PARTS].max(1)
     numbers_K = torch.tensor([_numbers()[name] for name in by_coco().values()])
     found_N = torch.where(best_N.values > 0, numbers_K[best_N.indices], UNKNOWN)
-    is_alone = (
-        len(scene.things) == 1 and not scene.lists_all and min(scene.things[0].width, scene.things[0].height) >= LARGE
-    )
-    whole = _numbers()[scene.things[0].thing] if is_alone else UNKNOWN
-    things_N = torch.cat([found_N.new_full(behind_ND[:1].shape[:1], whole), found_N])
+    whole = UNKNOWN
+    if len(scene.things) == 1 and not scene.lists_all:
+        [alone] = scene.things
+        whole = _numbers()[alone.thing] if min(alone.width, alone.height) >= LARGE else UNKNOWN
+    whole_1 = torch.full((len(behind_ND[:1]),), whole)  # none where nothing stands behind the cells
+    things_N = torch.cat([whole_1, found_N])
     return Lain(things=things_N, colours=torch.full_like(things_N, UNKNOWN))
 
 

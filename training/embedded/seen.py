@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from maya_core.hardware import has_bfloat16, inspect_machine
+from maya_core.hardware import cores, has_bfloat16
 from maya_core.model.maya import MayaForConditionalGeneration
 from maya_core.model.processor import ImagePreparation
 from training.photo_vqa.scenes import Scene, Scenes
@@ -65,7 +65,7 @@ class SeenScenes:
         done = _whole_lines(lines)
         stored = _stored(self.folder, "r+" if done else "w+", (self.size, *self.shape))
         unseen = _Unseen(self.scenes, model, preparation, done, self.size)
-        workers = min(workers, inspect_machine().cores)
+        workers = min(workers, cores())
         _colours.cache_clear()
         with lines.open("a", encoding="utf-8") as file:
             for number, (features_PD, colours) in enumerate(DataLoader(unseen, batch_size=None, num_workers=workers)):
