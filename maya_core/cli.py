@@ -15,7 +15,7 @@ import tyro
 from maya_core.commands.about import doctor, info
 from maya_core.commands.ask import PARTLY, ask
 from maya_core.commands.models import convert, download, export, login, merge, push, quantize
-from maya_core.errors import NO_MEMORY, MayaError, is_out_of_memory
+from maya_core.errors import MayaError, refused_by_the_system
 
 # Exit statuses beside 0: of a table without some answers (PARTLY), of what the user can mend, and after Ctrl-C.
 MENDABLE, INTERRUPTED = 2, 130
@@ -65,7 +65,7 @@ def main() -> None:
     except BrokenPipeError:  # who reads has heard enough
         _write_no_more()
     except (MemoryError, RuntimeError, OSError, ImportError) as error:
-        print(_in_a_sentence(error), file=sys.stderr)
+        print(refused_by_the_system(error, "What is said cannot be written"), file=sys.stderr)
         _write_no_more()
         sys.exit(MENDABLE)
 
@@ -82,16 +82,6 @@ def _prepare_streams() -> None:
 def _write_no_more() -> None:
     """What is left in a buffer would fail once more as the process ends."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-def _in_a_sentence(error: Exception) -> str:
-    """Of what the system refuses; what is not its doing is raised again."""
-    if is_out_of_memory(error):
-        return NO_MEMORY
-    if not isinstance(error, OSError) or error.strerror is None:
-        raise error
-    place = f"{error.filename} cannot be used" if error.filename else "What is said cannot be written"
-    return f"{place} ({error.strerror}); look for free space, the name and the right to read and write."
 
 
 @contextmanager

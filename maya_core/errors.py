@@ -208,3 +208,14 @@ _WITHOUT_MEMORY = ("allocate memory", "out of memory", "failed to map segment")
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether there was no memory to be had: for Python, for torch, or for a library that was to be loaded."""
     return isinstance(error, MemoryError) or any(words in str(error) for words in _WITHOUT_MEMORY)
+
+
+def refused_by_the_system(error: Exception, unnamed: str) -> str:
+    """One sentence for memory or a file that was not to be had; what is not the system's doing is raised again. unnamed:
+    what cannot be done, where the error names no file."""
+    if is_out_of_memory(error):
+        return NO_MEMORY
+    if not isinstance(error, OSError) or error.strerror is None:  # some library's own says more than we could
+        raise error
+    place = f"{error.filename} cannot be used" if error.filename else unnamed
+    return f"{place} ({error.strerror}); look for free space, the name and the right to read and write."

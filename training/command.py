@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Callable
 
-from maya_core.errors import NO_MEMORY, MayaError, is_out_of_memory
+from maya_core.errors import MayaError, refused_by_the_system
 
 OURS = ("", "app", "maya_core", "training")  # a name that is missing in these is our own mistake
 EXTRAS = {"ray": "cluster"}  # modules that few need
@@ -27,16 +27,7 @@ def ended(command: Callable[[], int | None], stopped: str = GOES_ON, *, extra: s
         print(f"{name} is not installed; pip install -e '.[{EXTRAS.get(name, extra)}]' brings it.", file=sys.stderr)
         return 2
     except (MemoryError, RuntimeError, ImportError, OSError) as error:
-        if is_out_of_memory(error):
-            print(NO_MEMORY, file=sys.stderr)
-            return 2
-        if not isinstance(error, OSError) or error.strerror is None:
-            raise  # some library's own, which says more than we could
-        place = f"{error.filename} cannot be used" if error.filename else "A file cannot be written"
-        print(
-            f"{place} ({error.strerror}); look for free space, the name and the right to write. What is done is kept.",
-            file=sys.stderr,
-        )
+        print(f"{refused_by_the_system(error, 'A file cannot be written')} What is done is kept.", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print(stopped, file=sys.stderr)
