@@ -7,6 +7,8 @@ page then shows an error in place of the conversation.
 
 import logging
 import threading
+import time
+import uuid
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import replace
@@ -16,6 +18,7 @@ from app.engine import ConversationBusy
 from maya_core.errors import MayaError
 
 DELIVERY_SECONDS = 2.0  # a view that takes longer to be sent goes to a browser that has left
+DRAWING_SECONDS = 1.0  # after which a page that has not told that a view is drawn gets another
 LOG = logging.getLogger(__name__)
 
 
@@ -89,24 +92,53 @@ class Running:
         """None before the first question of a new one is kept."""
         return self._view.conversation if self._view else None
 
-    def newer(self, number: int, seconds: float) -> tuple[View | None, int, bool]:
+    def newer(self, number: int, seconds: float, following: "Following | None" = None) -> tuple[View | None, int, bool]:
         """The view after the one of this number, as soon as it is there, its number, and whether it is the last. None: there
-        is none yet."""
+        is none yet. following: a page which is to get it, and gets none but the last while it still draws the one before."""
+
+        def is_wanted() -> bool:
+            return self._number > number and not (following and following.is_drawing)
+
         with self._change:
-            self._change.wait_for(lambda: self._number > number or self.ended, timeout=seconds)
-            return (self._view if self._number > number else None), self._number, self.ended
+            self._change.wait_for(
+                lambda: self.ended or is_wanted() or bool(following and following.left), timeout=seconds
+            )
+            if self.ended or is_wanted():
+                return (self._view if self._number > number else None), self._number, self.ended
+            return None, number, False
+
+    def look(self) -> None:
+        """Who waits for a newer view looks whether it may have it."""
+        with self._change:
+            self._change.notify_all()
 
 
 class Following:
     """A page and the answer that it is being given. language: of the page. heard: whether it has begun to listen. left:
-    nobody looks at it any more."""
+    nobody looks at it any more. key: by which the page tells what it has drawn."""
 
     def __init__(self, language: str, running: Running) -> None:
-        self.language, self.running = language, running
+        self.language, self.running, self.key = language, running, uuid.uuid4().hex
         self.left = self.heard = False
+        self._drawing, self._drawing_since = 0, 0.0
         self._change = threading.Lock()
         self._sent = threading.Event()
         self._sent.set()
+
+    def draws(self, number: int) -> str:
+        """The page is given the view of this number; what it tells as soon as it has drawn it."""
+        self._drawing, self._drawing_since = number, time.monotonic()
+        return f"{self.key}/{number}"
+
+    def drawn(self, number: int) -> None:
+        if number == self._drawing:
+            self._drawing = 0
+            self.running.look()
+
+    @property
+    def is_drawing(self) -> bool:
+        """A slow browser takes long for a view: all that are made would wait there, and what its person does with them."""
+        return bool(self._drawing) and time.monotonic() < self._drawing_since + DRAWING_SECONDS
 
     @contextmanager
     def sending(self) -> Iterator[bool]:
@@ -124,6 +156,7 @@ class Following:
         """Nothing of it comes any more once this returns: it would come after what the page shows next."""
         with self._change:
             self.left = True
+        self.running.look()
         self._sent.wait(DELIVERY_SECONDS)
 
 
@@ -200,6 +233,13 @@ class Answers:
         """Whether the page has asked for an answer and not begun to listen to it yet."""
         following = self._following.get(session)
         return following is not None and not following.heard
+
+    def drawn(self, key: str, number: int) -> None:
+        """A page has drawn a view that it was given (`Following.draws`)."""
+        with self._change:
+            following = next((one for one in self._following.values() if one.key == key), None)
+        if following:
+            following.drawn(number)
 
     def stop(self, session: str) -> None:
         """Let the page's answer end with what has come of it."""

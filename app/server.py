@@ -131,6 +131,7 @@ def _app_options(
     routes = [
         Route("/conversations/{conversation}/revision", _reviser(history, answers)),
         Route("/conversations/{conversation}.{ending}", exporter(history)),
+        Route("/drawn/{key}/{number:int}", _pacer(answers), methods=["POST"]),
         Route("/thumbnails/{file}", thumbnails(history.pictures)),
     ]
     if token:
@@ -167,6 +168,15 @@ def _reviser(history: History, answers: Answers) -> Callable[[Request], Response
         return Response(now + BEING_ANSWERED * answers.is_busy(conversation), headers={"cache-control": "no-store"})
 
     return revision
+
+
+def _pacer(answers: Answers) -> Callable[[Request], Response]:
+    def drawn(request: Request) -> Response:
+        """A page has drawn what it was given of an answer."""
+        answers.drawn(request.path_params["key"], request.path_params["number"])
+        return Response(status_code=204)
+
+    return drawn
 
 
 def _is_free(port: int) -> bool:

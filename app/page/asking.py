@@ -14,8 +14,8 @@ from app.engine import ConversationBusy
 from app.i18n import Say, tell
 from app.page.conversation import Conversation, Seen, Told
 from app.page.figures import took_told, waiting_told
-from app.page.head import GIVE_BACK, TAKE_EDITED, TAKE_QUESTION
-from app.page.question_box import BUSY, IDLE, QuestionBox
+from app.page.head import ANSWER_BEGINS, ANSWER_ENDS, GIVE_BACK, TAKE_EDITED, TAKE_QUESTION
+from app.page.question_box import QuestionBox
 from app.page.services import Services
 from app.page.updates import HIDDEN, Updates
 
@@ -32,7 +32,6 @@ class Asking:
         self.answered = gr.State(None)
         self.seen = [
             self.answered,
-            question_box.question,
             question_box.returned,
             conversation.chatbot,
             conversation.seen,
@@ -49,12 +48,13 @@ class Asking:
         question = box.question
         # Whether a page may be given an answer is decided by `answers`: gradio would pass over a question that comes while
         # an answer that was stopped has not ended yet.
-        answering: dict[str, Any] = {
+        views: dict[str, Any] = {
             "outputs": self.seen,
             "concurrency_limit": None,
             "trigger_mode": "multiple",
             **HIDDEN,
         }
+        answering = {**views, "js": ANSWER_BEGINS}
         taken = [
             question.submit(None, [question], [box.asked], js=TAKE_QUESTION),
             chatbot.example_select(self.conversation.take_example, [language], [box.asked], **HIDDEN),
@@ -70,19 +70,22 @@ class Asking:
             self.conversation.go_on.click(self.go_on, [current, language], **answering),
             self.conversation.follow.click(self.follow, [current, language], **answering),
         ]
-        for answer in (*asked, *again):
+        for answer in (*asked, *again):  # the second, where it did not come to the server
+            answer.then(None, js=ANSWER_ENDS)
+            answer.failure(None, js=ANSWER_ENDS)
+        for answer in (*asked, *again, self.conversation.renew.click(self.renew, [current, language], **views)):
             answer.then(None, [question, box.returned], [question, box.returned], js=GIVE_BACK)
             answer.then(
                 self.settle,
                 [self.answered, current, self.conversation.told, language],
-                [question, *self.conversation.shown, self.conversation.notice, self.conversation.figures],
+                [*self.conversation.shown, self.conversation.notice, self.conversation.figures],
                 **HIDDEN,
             )
             answer.then(**then)
         self.answered.change(**then)  # a new conversation has its place in the list, and its address, before its answer
         for answer in asked:  # it did not come to the server
             answer.failure(None, [question, box.asked], [question, box.asked], js=GIVE_BACK)
-        question.stop(self.stop, outputs=[question], **HIDDEN)
+        question.stop(self.stop, **HIDDEN)
 
     def ask(self, typed: Typed, conversation: str | None, code: str, request: gr.Request) -> Iterator[Updates]:
         """Nothing typed asks nothing; without a conversation it is told how to begin."""
@@ -121,16 +124,19 @@ class Asking:
         yield from self._begin(conversation, lambda chat: chat.go_on(conversation), code, request)
 
     def follow(self, conversation: str | None, code: str, request: gr.Request) -> Iterator[Updates]:
-        """The conversation has changed behind the page: another page asked in it, named it or deleted it."""
+        """An answer that is being made and that the page is not given yet: another page asked for it, or this one before it
+        was loaded anew."""
         following = conversation and self.services.answers.follow(request.session_hash, code, conversation)
         if following:
             yield from self._show(following, request.session_hash)
-        elif not conversation:
-            yield self._unchanged
-        elif self.services.answers.speak(request.session_hash, code):
-            yield self._unchanged | {self.question_box.question: gr.update(**BUSY)}
-        else:
-            yield self._seen(self.services.chat(code).changed_view(conversation), IDLE, code)
+        else:  # it has ended meanwhile
+            yield self.renew(conversation, code, request)
+
+    def renew(self, conversation: str | None, code: str, request: gr.Request) -> Updates:
+        """The conversation has changed behind the page: another page asked in it, named it or deleted it."""
+        if not conversation or self.services.answers.speak(request.session_hash, code):
+            return self._unchanged
+        return self._seen(self.services.chat(code).changed_view(conversation), code)
 
     def _begin(
         self,
@@ -159,9 +165,8 @@ class Asking:
     def _unchanged(self) -> Updates:
         return dict.fromkeys(self.seen, gr.skip())
 
-    def stop(self, request: gr.Request) -> Any:
+    def stop(self, request: gr.Request) -> None:
         self.services.answers.stop(request.session_hash)
-        return gr.update(**IDLE)
 
     def settle(
         self, answered: str | None, conversation: str | None, told: Told, code: str, request: gr.Request
@@ -170,7 +175,6 @@ class Asking:
         views of the answer over it: it is shown once more."""
         busy = self.services.answers.speak(request.session_hash, code)
         shown = {
-            self.question_box.question: gr.update(**(BUSY if busy else IDLE)),
             **self.conversation.showing(self.services.chat().view(conversation), is_busy=busy),
             **self._tell(told, code, busy=busy),
         }
@@ -191,7 +195,7 @@ class Asking:
         seen = self._unchanged
         try:
             while not ended and not following.left:
-                view, number, ended = following.running.newer(number, PATIENCE)
+                view, number, ended = following.running.newer(number, PATIENCE, following)
                 if session in self.services.listening:
                     heard, following.heard = time.monotonic(), True
                 elif time.monotonic() - heard > DEAF_SECONDS:
@@ -201,29 +205,26 @@ class Asking:
                 last = view if is_own else replace(view, typed=EMPTY)
                 if not ended:
                     with following.sending() as wanted:
-                        yield self._seen(last, BUSY, following.language) if wanted else self._unchanged
+                        coming = self._seen(last, following.language, busy=True, drawn=following.draws(number))
+                        yield coming if wanted else self._unchanged
             with following.sending() as wanted:
-                seen = self._seen(last, IDLE, following.language) if last and wanted else seen
+                seen = self._seen(last, following.language) if last and wanted else seen
                 yield seen
         finally:
             self.services.answers.done(session, following)
         # gradio sends the last values once more as the stream ends: they must not bring back a conversation that was left
-        # since. Of two dictionaries on their way at once it may show the second alone, so these two stay as they are; but
-        # that another question is being answered by now.
-        box, is_busy = self.question_box, self.services.answers.speak(session, following.language)
-        kept = {box.question: gr.update(**BUSY) if is_busy else seen[box.question], box.returned: seen[box.returned]}
-        yield self._unchanged | kept
+        # since. Of two dictionaries on their way at once it may show the second alone, so what comes back stays as it is.
+        yield self._unchanged | {self.question_box.returned: seen[self.question_box.returned]}
 
-    def _seen(self, view: View, buttons: Mapping[str, bool], code: str) -> Updates:
+    def _seen(self, view: View, code: str, *, busy: bool = False, drawn: str = "") -> Updates:
         told = Told(notice=view.notice, answer=view.answer, waits=view.waits)
         return {
             self.answered: view.conversation,
-            self.question_box.question: gr.update(**buttons),
             # what another answer of the page gives back stays, until the page's script has taken it
             self.question_box.returned: gr.skip() if view.typed == EMPTY else view.typed,
-            **self.conversation.showing(view),
+            **self.conversation.showing(view, drawn=drawn),
             self.conversation.told: told,
-            **self._tell(told, code, busy=buttons is BUSY),
+            **self._tell(told, code, busy=busy),
         }
 
     def _tell(self, told: Told, code: str, *, busy: bool) -> Updates:

@@ -10,7 +10,7 @@ from app.page.conversation import Conversation, Told
 from app.page.conversation_list import ConversationList
 from app.page.figures import took_told
 from app.page.head import EMPTY_BOX, PICK, PICKED
-from app.page.question_box import IDLE, QuestionBox
+from app.page.question_box import QuestionBox
 from app.page.services import Services
 from app.page.top_bar import TopBar
 from app.page.undo_bar import UndoBar
@@ -34,7 +34,6 @@ class Browsing:
         self.services, self.conversations, self.top, self.undo_bar = services, conversations, top, undo_bar
         self.conversation, self.question_box = conversation, question_box
         self.opened = [
-            question_box.question,
             *conversation.shown,
             conversation.told,
             conversation.notice,
@@ -101,7 +100,6 @@ class Browsing:
         native = self.services.kept.load().native_digits
         is_busy = conversation is not None and self.services.answers.is_busy(conversation)
         return {
-            self.question_box.question: gr.update(**IDLE),
             **self.conversation.showing(view, is_busy=is_busy),
             self.conversation.chatbot: gr.update(value=view.shown),
             self.conversation.told: Told(notice=notice, answer=view.answer),

@@ -17,7 +17,7 @@ from app.page.conversation import Conversation, Told
 from app.page.conversation_list import ConversationList
 from app.page.head import APPLY, ASKED_FOR, CLOSE_MENU, SHOW_KEYS
 from app.page.model_panel import ModelPanel
-from app.page.question_box import IDLE, QuestionBox
+from app.page.question_box import QuestionBox
 from app.page.services import Services
 from app.page.settings_panel import SettingsPanel
 from app.page.sheltered import Sheltered
@@ -119,11 +119,10 @@ class Page:
         self.keys.click(None, js=SHOW_KEYS)
 
     def shelter(self, blocks: Sheltered) -> None:
-        """What an event that fails leaves behind: a box that takes questions, and the one that was sent."""
+        """What an event that fails leaves behind: the question that was sent."""
         box = self.question_box
         blocks.services, blocks.language = self.services, self.top.language
         blocks.typed = ((box.asked, box.returned),)
-        blocks.idle = {box.question: gr.update(**IDLE)}
 
     def _wire_language(self, blocks: gr.Blocks) -> None:
         language, listing, search = self.top.language, self.conversations.listing, self.conversations.search

@@ -31,17 +31,19 @@ NOTHING = Told()
 @dataclass(frozen=True, kw_only=True)
 class Seen:
     """What a page shows at this moment, which other pages may have changed since: the conversation's id, as of which
-    revision, and each shown entry's turn; said: the places among them of what the person said."""
+    revision, and each shown entry's turn; said: the places among them of what the person said. drawn: what the page tells
+    the server when it has drawn it, if anything."""
 
     conversation: str | None = None
     revision: str = ""
     turns: tuple[int, ...] = ()
     said: tuple[int, ...] = ()
+    drawn: str = ""
 
     @classmethod
-    def of(cls, view: View) -> "Seen":
+    def of(cls, view: View, drawn: str = "") -> "Seen":
         said = tuple(number for number, entry in enumerate(view.shown) if entry["role"] == "user")
-        return cls(conversation=view.conversation, revision=view.revision, turns=view.turns, said=said)
+        return cls(conversation=view.conversation, revision=view.revision, turns=view.turns, said=said, drawn=drawn)
 
     @classmethod
     def read(cls, text: str) -> "Seen":
@@ -64,8 +66,9 @@ class Seen:
 class Conversation:
     """current: the id of the conversation that is shown, of each open page; None before the first question. told: what is
     said of it, to say it again in another language. seen: `Seen`, for the page's script and back from it. figures: what the
-    last answer waits for, or took. unfinished: below an answer that can be gone on with. follow: pressed by the script when
-    another page has changed the conversation. shown: the components of `showing`."""
+    last answer waits for, or took. unfinished: below an answer that can be gone on with. follow, renew: pressed by the
+    script when another page's question is being answered, or when that page has changed the conversation. shown: the
+    components of `showing`."""
 
     def __init__(self, words: Words) -> None:
         self.current, self.told = gr.State(None), gr.State(NOTHING)
@@ -91,6 +94,7 @@ class Conversation:
         self.edit = gr.Button(visible="hidden", elem_id="maya-edit")
         self.seen = gr.Textbox(visible="hidden", elem_id="maya-seen")
         self.follow = gr.Button(visible="hidden", elem_id="maya-follow")
+        self.renew = gr.Button(visible="hidden", elem_id="maya-renew")
         self.figures = gr.HTML(elem_id="maya-figures")
         with gr.Row(elem_id="maya-unfinished", visible=False) as self.unfinished:
             words.add(gr.Markdown(), lambda say, _: {"value": say("This answer is not finished.")})
@@ -100,11 +104,11 @@ class Conversation:
         self.notice = gr.Markdown(elem_id="maya-notice")
         self.shown = [self.chatbot, self.seen, self.unfinished, self.current]
 
-    def showing(self, view: View, *, is_busy: bool = False) -> Updates:
-        """A conversation; is_busy: one whose answer is being made."""
+    def showing(self, view: View, *, is_busy: bool = False, drawn: str = "") -> Updates:
+        """A conversation; is_busy: one whose answer is being made. drawn: as of `Seen`."""
         return {
             self.chatbot: view.shown,
-            self.seen: json.dumps(asdict(Seen.of(view))),
+            self.seen: json.dumps(asdict(Seen.of(view, drawn))),
             self.unfinished: gr.update(visible=view.half and not is_busy),
             self.current: view.conversation,
         }

@@ -11,13 +11,13 @@ from app.page.words import Words
 LONGEST_TEXT = (
     10**9
 )  # gradio would make a file of what is longer; whether it is too long for a question, is told when asked
-IDLE = {"submit_btn": True, "stop_btn": False}  # the question box while no answer is made
-BUSY = {"submit_btn": False, "stop_btn": True}
 
 
 class QuestionBox:
     """The question box and the camera. asked: what was sent, on its way to the server. returned: what comes back from there
-    because of trouble. Both are boxes, so that gradio looks after their pictures as after the box's."""
+    because of trouble. Both are boxes, so that gradio looks after their pictures as after the box's. Its two buttons are
+    always there, and the page's script shows the one that can be pressed: gradio would make them anew while somebody
+    presses them."""
 
     def __init__(self, words: Words) -> None:
         self.question = words.add(
@@ -28,7 +28,7 @@ class QuestionBox:
                 sources=["upload"],
                 max_plain_text_length=LONGEST_TEXT,
                 autofocus=True,
-                stop_btn=False,
+                stop_btn=True,
             ),
             lambda say, _: {"placeholder": say("Add a picture and type a question"), "label": say("Question")},
         )

@@ -15,13 +15,12 @@ LOG = logging.getLogger(__name__)
 
 
 class Sheltered(gr.Blocks):
-    """typed: pairs of components, of a question that is sent and of what comes back of it. language: of the page. idle: what
-    each component becomes where an event of it failed. Set once they are there."""
+    """typed: pairs of components, of a question that is sent and of what comes back of it. language: of the page. Set
+    once they are there."""
 
     services: Services
     language: Any = None
     typed: tuple[tuple[Any, Any], ...] = ()
-    idle: dict[Any, Any]
 
     async def process_api(self, block_fn: Any, inputs: list[Any], state: Any = None, **rest: Any) -> dict[str, Any]:
         """As gradio's, for one event, or the next step of one."""
@@ -41,7 +40,7 @@ class Sheltered(gr.Blocks):
         given = dict(zip(event.inputs, inputs, strict=False))
         sentence = describe_error(trouble, self._spoken(given))
         self._queue.log_message(event_id, sentence, title="Maya", level="warning", duration=None)
-        changed = {one: self.idle.get(one, gr.skip()) for one in event.outputs}
+        changed = dict.fromkeys(event.outputs, gr.skip())
         changed |= {back: _typed(given.get(sent)) for sent, back in self.typed if sent in given and back in changed}
         values = list(changed.values())
         data = await self.postprocess_data(event, values[0] if len(values) == 1 else values, state)

@@ -27,11 +27,11 @@
 
   // One look at the server's at a time: on a busy computer it takes its time to come.
   let isAsked = false;
-  function follow() {
+  function press(id) {
     if (isAsked) return;
     isAsked = true;
     setTimeout(() => { isAsked = false; }, PATIENCE_MILLISECONDS);
-    element("maya-follow")?.click();
+    element(id)?.click();
   }
   const giveBack = window.mayaGiveBack; // which comes after each
   window.mayaGiveBack = (...given) => {
@@ -39,17 +39,30 @@
     return giveBack(...given);
   };
 
-  async function look() {
+  function looked() {
     const shown = element("maya-seen")?.querySelector("textarea, input")?.value;
-    const seen = shown ? JSON.parse(shown) : {};
-    const isBusy = document.querySelector("#maya-question .stop-button");
+    return shown ? JSON.parse(shown) : {};
+  }
+
+  // The server gives more of an answer when what it gave has been painted: as fast as this browser draws.
+  let drawn = "";
+  function tellDrawn() {
+    const seen = looked();
+    if (!seen.drawn || seen.drawn === drawn) return;
+    drawn = seen.drawn;
+    requestAnimationFrame(() => setTimeout(() => fetch(`/drawn/${seen.drawn}`, { method: "POST" }).catch(() => {})));
+  }
+
+  async function look() {
+    const seen = looked(), wasBusy = window.mayaIsBusy();
     if (document.hidden || (!seen.conversation && !missed)) return;
     try {
       const answer = await fetch(`/conversations/${seen.conversation ?? "none"}/revision`, { cache: "no-store" });
       missed = 0;
       const revision = await answer.text();
-      const isFollowed = isBusy && revision.endsWith("+"); // an answer is being made, and comes
-      if (answer.ok && seen.conversation && !isFollowed && revision !== seen.revision) follow();
+      const isBehind = answer.ok && seen.conversation && revision !== seen.revision;
+      const isStill = !wasBusy && !window.mayaIsBusy() && looked().revision === seen.revision; // and no word of a moment ago
+      if (isBehind && isStill) press(revision.endsWith("+") ? "maya-follow" : "maya-renew"); // +: an answer is being made
     } catch {
       missed += 1;
     }
@@ -78,5 +91,6 @@
   new MutationObserver(() => {
     document.querySelectorAll(".toast-body").forEach(reword);
     document.querySelectorAll(TOLD).forEach(liven);
+    tellDrawn();
   }).observe(document.documentElement, { childList: true, subtree: true });
 })();

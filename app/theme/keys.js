@@ -41,7 +41,7 @@
     const isWriting = event.target.matches("input:not([type=radio], [type=checkbox]), textarea");
     const shortcut = event.altKey && Object.values(SHORTCUTS).find(({ code }) => code === event.code);
     if (shortcut && !isOpen()) shortcut.act();
-    else if (event.key === "Escape" && !isOpen() && !event.target.closest(".maya-editor")) return press("#maya-question .stop-button");
+    else if (event.key === "Escape" && !isOpen() && !event.target.closest(".maya-editor")) return press(".maya-busy #maya-question .stop-button");
     else if ("?؟？".includes(event.key) && !isWriting) window.mayaKeys();
     else return;
     event.preventDefault();

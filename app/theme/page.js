@@ -130,7 +130,6 @@
 
   let waiting = false;
   new MutationObserver(() => {
-    if (within(".stop-button")) isAsking = false;
     if (waiting) return;
     waiting = true;
     requestAnimationFrame(() => { waiting = false; markAll(); });
@@ -146,6 +145,7 @@
   // typed in the meantime. gradio takes an update without a value as no change.
   const MOST_PICTURES = 4; // in a turn
   const UNCHANGED = { __type__: "update" };
+  const STOP_MILLISECONDS = 500; // between two times that a stop is said
   const LOST_MILLISECONDS = 5000; // after which gradio will not ask for what was sent: it has given up the connection
   const isEmpty = (typed) => !typed.text && !typed.files.length;
   const within = (selector) => document.querySelector(`#maya-question ${selector}`);
@@ -157,37 +157,72 @@
     box.dispatchEvent(new Event("input", { bubbles: true }));
   }
 
+  // From the moment that a question is sent until the last of its answer is drawn, the box has a button to stop it in place of
+  // the one to send, and takes no other question. Both ends of an answer are those of gradio's event: what the server tells
+  // on the way comes late to a slow browser, and of two events not in its order.
+  let sending = null; // what gradio has not begun to ask yet
+  let answers = 0; // that are coming
+  const isBusy = () => Boolean(sending || answers);
+  function showBusy() {
+    document.body.classList.toggle("maya-busy", isBusy());
+    if (!isBusy()) clearTimeout(stopping);
+  }
+  function unsend(one) {
+    if (sending === one) sending = null;
+    showBusy();
+  }
+  window.mayaIsBusy = isBusy;
+  window.mayaAnswerBegins = (...given) => {
+    [sending, answers] = [null, answers + 1];
+    showBusy();
+    return given;
+  };
+  window.mayaAnswerEnds = () => {
+    answers -= 1;
+    showBusy();
+  };
+
   // A question's words leave the box as they are sent, before anything else can be typed: gradio asks for them only some
   // turns of the event loop later, or when a picture has come to the server.
-  const sent = []; // words that gradio has not asked for yet
-  let isAsking = false; // from then until the box shows that an answer is made, or that there will be none
   function send() {
-    if (isAsking || within(".stop-button")) return; // what is typed waits in the box
     const one = { text: within("textarea").value };
-    isAsking = true;
-    sent.push(one);
+    sending = one;
+    showBusy();
     write("");
     const recover = () => {
-      if (!sent.includes(one)) return;
+      if (sending !== one || one.isTaken) return;
       if (within(".loader")) return void setTimeout(recover, LOST_MILLISECONDS);
-      sent.splice(sent.indexOf(one), 1);
-      isAsking = false;
+      unsend(one);
       write([one.text, within("textarea").value].filter(Boolean).join("\n"));
     };
     setTimeout(recover, LOST_MILLISECONDS);
   }
-  // Where gradio hears of it too, before it does.
+  // A stop may come to the server before its question: it is said again until nothing comes any more.
+  let stopping = 0;
+  function stop() {
+    clearTimeout(stopping);
+    stopping = setTimeout(() => within(".stop-button")?.click(), STOP_MILLISECONDS);
+  }
+  // Where gradio hears of it too, before it does; and instead where nothing is to be sent: what is typed waits in the box.
+  function sendOrKeep(event) {
+    const isNothing = !within("textarea").value.trim() && !within(".thumbnail-item, .loader") && document.querySelector(SAID);
+    if (!isNothing && !isBusy()) return send();
+    event.preventDefault();
+    event.stopImmediatePropagation();
+  }
   document.addEventListener("keypress", (event) => {
-    if (event.key === "Enter" && !event.shiftKey && event.target.matches("#maya-question textarea")) send();
+    if (event.key === "Enter" && !event.shiftKey && event.target.matches("#maya-question textarea")) sendOrKeep(event);
   }, true);
   document.addEventListener("click", (event) => {
-    if (event.target.closest("#maya-question .submit-button")) send();
+    if (event.target.closest("#maya-question .submit-button")) sendOrKeep(event);
+    if (event.target.closest("#maya-question .stop-button")) stop();
   }, true);
 
   // -> what is asked: the words that were sent, with the pictures, which leave the box by its own buttons
   window.mayaTake = (typed) => {
-    const one = sent.shift();
-    if (!one) return window.mayaEmpty();
+    const one = sending;
+    if (!one || one.isTaken) return window.mayaEmpty();
+    one.isTaken = true;
     const removers = document.querySelectorAll("#maya-question .delete-button");
     for (let number = typed.files.length; number > 0; number -= 1) removers[number - 1]?.click(); // from the last: each knows its place
     return { text: one.text, files: typed.files };
@@ -196,7 +231,6 @@
   // until that has been asked.
   const waits = [];
   window.mayaGiveBack = (typed, returned) => {
-    isAsking = false;
     if (!isEmpty(returned)) waits.push(returned);
     const given = isEmpty(typed) ? waits.shift() : undefined;
     return [given ?? UNCHANGED, isEmpty(returned) ? UNCHANGED : window.mayaEmpty()];
@@ -261,8 +295,11 @@
     box.ariaLabel = "Edit";
     box.value = row.mayaEdits = textIn(row);
     const ask = () => {
-      if (isAsking || within(".stop-button") || !box.value.trim()) return; // it waits, as in the question box
-      isAsking = true;
+      if (isBusy() || !box.value.trim()) return; // it waits, as in the question box
+      const one = {};
+      sending = one;
+      setTimeout(() => unsend(one), LOST_MILLISECONDS);
+      showBusy();
       edited = { number: [...document.querySelectorAll(SAID)].indexOf(wordsIn(row)), text: box.value };
       document.getElementById("maya-edit").click();
       closeEditor(row);

@@ -91,8 +91,8 @@ def until(page, condition):
 
 def finished(page):
     """Wait until the box is ready for the next question."""
-    page.wait_for_selector("#maya-question .submit-button")
-    page.wait_for_function("!document.querySelector('#maya-question .stop-button')")
+    page.locator("#maya-question .submit-button").wait_for()
+    page.locator("#maya-question .stop-button").wait_for(state="hidden")
 
 
 def ask(page, text, *files):

@@ -137,6 +137,55 @@ def test_long_text_that_is_pasted_is_text(open_page, site):
     page.get_by_text("Shorten it to 8000 characters.").wait_for()
 
 
+# Each change of the box's two buttons: which of them can be seen from then on.
+WATCH_BUTTONS = """() => {
+    const seen = () => ["submit", "stop"].filter(
+        (one) => document.querySelector(`#maya-question .${one}-button`)?.checkVisibility()).join(" and ");
+    window.seenButtons = [seen()];
+    new MutationObserver(() => { if (seenButtons.at(-1) !== seen()) seenButtons.push(seen()); })
+        .observe(document.body, { subtree: true, childList: true, attributes: true });
+}"""
+
+
+def test_on_a_slow_device_the_button_to_stop_stays_from_the_question_to_the_end_of_its_answer(open_page, site):
+    site.engine.rate = 50
+    site.engine.answer = lambda messages: WORDS if messages[-1].text.startswith("Talk 1") else WORDS[:60]
+    page = open_page(site, "en")
+    page.context.new_cdp_session(page).send("Emulation.setCPUThrottlingRate", {"rate": 6})
+    add_picture(page, EXAMPLES / "1.png")
+    page.evaluate(WATCH_BUTTONS)
+    for number in range(3):
+        send(page, f"Talk {number}")
+        if number == 1:
+            page.get_by_text("word5 ").last.wait_for()
+            page.locator("#maya-question .stop-button").click()
+        finished(page)
+    assert page.evaluate("seenButtons") == ["submit", *["stop", "submit"] * 3]
+    [conversation] = site.history.conversations()
+    assert [entry.half for entry in site.history.entries(conversation.id)[1::2]] == [False, True, False]
+
+
+def test_a_stop_that_comes_before_its_question_holds(open_page, site):
+    site.engine.rate, site.engine.answer = 20, lambda messages: WORDS
+    page = open_page(site, "en")
+    add_picture(page, EXAMPLES / "1.png")
+    joined = []
+
+    def late(route):
+        joined.append(route.request)
+        if len(joined) == 1:
+            until(page, lambda: len(joined) > 1)
+        route.continue_()
+
+    page.route("**/queue/join*", late)
+    send(page, "Talk")
+    page.locator("#maya-question .stop-button").click()
+    finished(page)
+    [conversation] = site.history.conversations()
+    until(page, lambda: not site.queue.busy)
+    assert len(site.history.entries(conversation.id)[-1].text.split()) < len(WORDS)
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(3000)
 def test_a_hundred_stops_at_random_moments_lose_nothing(open_page, site):

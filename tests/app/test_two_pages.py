@@ -18,7 +18,6 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_sta
 
 from app.page import asking
 from app.page.conversation import Seen
-from app.page.question_box import BUSY
 from maya_core.errors import GenerationError
 from tests.app.page.test_build import build
 from tests.app.scripted import ScriptedEngine
@@ -70,7 +69,7 @@ class Tab:
             self.session = uuid.uuid4().hex
             self.page.services.listening.starts(self.session)
             self.request = SimpleNamespace(session_hash=self.session, headers={})
-            self.current, self.seen, self.returned, self.box, self.is_busy = None, "", "", [], False
+            self.current, self.seen, self.returned, self.box, self.answers = None, "", "", [], 0
             self.streams = self.streams or [None]
 
     def show(self, updates, session):
@@ -83,8 +82,6 @@ class Tab:
                 self.current = updates[conversation.current]
             if not is_skip(updates.get(conversation.seen, gr.skip())):
                 self.seen = updates[conversation.seen]
-            if "stop_btn" in (state := updates.get(box.question, {})):
-                self.is_busy = state["stop_btn"] == BUSY["stop_btn"]
             returned = updates.get(box.returned, gr.skip())
             if not is_skip(returned):
                 self.returned = returned["text"]
@@ -97,10 +94,14 @@ class Tab:
             for one in updates:
                 self.show(one, session)
             with self.change:
-                if self.returned and session == self.session:
+                if session != self.session:
+                    return
+                self.answers -= 1
+                if self.returned:
                     self.box.append(self.returned)
                     self.returned = ""
 
+        self.answers += 1
         stream = threading.Thread(target=follow)
         self.streams.append(stream)
         stream.start()
@@ -110,6 +111,10 @@ class Tab:
             if stream:
                 stream.join(LONG)
                 assert not stream.is_alive()
+
+    @property
+    def is_busy(self):
+        return self.answers > 0
 
     @property
     def looked(self):

@@ -198,6 +198,18 @@ def test_enter_twice_asks_once_and_the_second_question_waits(open_page, site, mo
     assert asked == ["What is this?", "And now?", "And then?"]
 
 
+def test_enter_asks_as_soon_as_the_box_says_so(open_page, site, monkeypatch):
+    page = open_page(site, "en")
+    ask(page, "What is this?", EXAMPLES / "1.png")
+    [conversation] = site.history.conversations()
+    slow_down(site, monkeypatch)
+    for number in (1, 2):
+        send(page, f"Question {number}")
+        finished(page)
+        until(page, lambda number=number: len(site.history.entries(conversation.id)) == 2 + 2 * number)
+    assert typed(page) == ""
+
+
 def test_a_question_waits_for_its_picture_and_words_typed_meanwhile_are_for_the_next(open_page, site):
     page = open_page(site, "en")
     page.route("**/upload*", lambda route: (time.sleep(1), route.continue_()))
@@ -255,12 +267,7 @@ def test_a_question_that_did_not_reach_the_server_comes_back(open_page, site):
 
 
 def test_a_question_that_gradio_does_not_ask_for_comes_back_before_what_was_typed_since(open_page, site):
-    slow_answer(site)
     page = open_page(site, "en")
-    add_picture(page, EXAMPLES / "1.png")
-    send(page, "What is this?")
-    page.locator("#maya-question .stop-button").wait_for()
-    page.evaluate("document.querySelector('#maya-question .stop-button').remove()")  # as after a lost connection
     page.evaluate("window.addEventListener('keypress', event => event.stopImmediatePropagation(), true)")
     send(page, "And that?")
     page.keyboard.type("More")
