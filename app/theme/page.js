@@ -86,6 +86,7 @@
     addButtons();
     // What gradio leaves without a name, or names without saying what it is.
     document.querySelectorAll("#maya-conversation [data-testid][aria-label]:not([role])").forEach((one) => { one.role = "group"; });
+    document.querySelectorAll("#maya-conversation .examples[role=list]").forEach((one) => { one.role = "group"; }); // of buttons
     document.querySelectorAll("#maya-conversation button:has(img):not([aria-label])").forEach((one) => { one.ariaLabel = "Fullscreen"; });
     for (const id of ["maya-menu", "maya-close"]) document.getElementById(id)?.setAttribute("aria-label", worded(id) ?? "");
     for (const name of ["aria-label", "title", "alt"]) document.querySelectorAll(`[${name}]`).forEach((one) => label(one, name));

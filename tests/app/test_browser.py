@@ -622,6 +622,8 @@ def faults(page):
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 def test_axe_finds_nothing(open_page, site, dark):
     page = open_page(site, "en", dark=dark)
+    settled(page)
+    assert faults(page) == []
     ask(page, "What is this?", ROOT / "assets" / "examples" / "1.png")
     page.locator("#maya-settings > button").click()
     settled(page)
