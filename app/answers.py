@@ -71,12 +71,14 @@ class Running:
         """Let it end with what has come. It is kept at once, also where the model cannot be stopped before it has read a
         picture; before the question itself is kept, it is stopped as soon as it is."""
         self.stopped = True
+        is_own = threading.current_thread() is self.thread
         with self._change:
             view = self._view
-            if self.ended or (view is None and threading.current_thread() is not self.thread):
+            if self.ended or (view is None and not is_own):
                 return
         if view and view.underway:
-            view.underway.end(half=True)
+            if not view.underway.end(half=True) and not is_own:
+                return  # its maker has ended it, and tells how: the question may come back
             last = self._ended_view(view.underway)
             self._publish(replace(last, notice=last.notice or view.notice))
         self._end()

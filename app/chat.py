@@ -68,11 +68,12 @@ class Underway:
                 self.answer = replace(self.answer, text=self.answer.text + text, **changes)
             return not self._ended
 
-    def end(self, *, half: bool) -> None:
-        """Keep what has come. A question without a word of an answer stays, to be answered another time."""
+    def end(self, *, half: bool) -> bool:
+        """Keep what has come; whether it had not ended before. A question without a word of an answer stays, to be answered
+        another time."""
         with self._change:
             if self._ended:
-                return
+                return False
             self._ended, self.answer = True, replace(self.answer, half=half)
             try:
                 if self.answer.text:
@@ -81,6 +82,7 @@ class Underway:
                     self.history.leave_unanswered(self.conversation, self.question)
             except MayaError as error:
                 self.trouble = error
+            return True
 
     def take_back(self) -> bool:
         """Take the question out again, unless it has come to an end, or to a word; whether that was done."""

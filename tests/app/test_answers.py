@@ -121,6 +121,23 @@ def test_stop_keeps_what_has_come_at_once_while_the_model_is_still_at_work(talk)
     assert said(chat, key) == ["Before", "Yes.", "What?", "one ", "And now?", "one two three"]
 
 
+def test_a_question_that_comes_back_is_not_lost_to_a_stop_in_the_same_moment(talk, monkeypatch):
+    chat, key = talk
+    answers, left = Answers(), Chat.left
+
+    def left_and_stopped(self, conversation):
+        stop = threading.Thread(target=answers.stop, args=["visit"])
+        stop.start()
+        stop.join(LONG)
+        return left(self, conversation)
+
+    monkeypatch.setattr(Chat, "left", left_and_stopped)
+    chat = replace(chat, engine=ScriptedEngine(trouble=MayaError("NaN")))
+    view = last(begin(answers, chat, key))
+    assert view.typed["text"] == "What?"
+    assert said(chat, key) == ["Before", "Yes."]
+
+
 def test_who_leaves_ends_an_answer_that_no_other_page_follows(talk):
     chat, key = talk
     answers = Answers()

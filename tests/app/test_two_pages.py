@@ -240,8 +240,9 @@ class TwoPages(RuleBasedStateMachine):
     @rule(tab=TABS)
     def reload(self, tab):
         tab = self.tabs[tab]
-        self.give_up(tab.box)  # the box is the browser's, and goes with the page
-        tab.load()
+        with tab.change:
+            self.give_up([*tab.box, tab.returned])  # the box is the browser's, and goes with the page
+            tab.load()
 
     @rule()
     def fail_or_not(self):
