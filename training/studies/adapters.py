@@ -27,8 +27,8 @@ STUDY = Study(
     arms={
         "all weights": [replace(PLAN, rates=dict(PLAN.rates) | {LANGUAGE_MODEL: rate}) for rate in (2e-4, 5e-4, 1e-3)],
         "LoRA, one rate": lora((1e-3, 3e-3, 1e-2), 1),
-        "LoRA+, ratio 4": lora((5e-4, 1e-3, 2e-3), 4),
-        "LoRA+, ratio 16": lora((2e-4, 5e-4, 1e-3), 16),
+        "LoRA+, ratio 4": lora((5e-4, 1e-3, 2e-3, 4e-3), 4),
+        "LoRA+, ratio 16": lora((1e-4, 2e-4, 5e-4, 1e-3), 16),
         "rsLoRA, one rate": lora((3e-4, 1e-3, 3e-3), 1, replace(LORA, rslora=True)),
         "DoRA, one rate": lora((1e-3, 3e-3, 1e-2), 1, replace(LORA, dora=True)),
     },

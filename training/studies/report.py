@@ -50,6 +50,7 @@ def as_markdown(study: Study, entries: Sequence[Entry], plot: str) -> str:
         *(f"- {claim.text} {verdict(claim, entries)}" for claim in study.claims),
         "",
         *([f"Not finished: {', '.join(unfinished)}.", ""] if unfinished else []),
+        *_rates(study, by_arm),
         *_captions(by_arm),
         *_named(study, entries),
         *([study.beside(), ""] if study.beside else []),
@@ -60,6 +61,21 @@ def as_markdown(study: Study, entries: Sequence[Entry], plot: str) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def _rates(study: Study, by_arm: Mapping[str, Sequence[Entry]]) -> Sequence[str]:
+    """Of arms that tried several rates, the one that is kept, and whether one on either side of it was worse."""
+    told = []
+    for arm, plans in study.arms.items():
+        marks = [plan.mark for plan in plans]
+        kept = next((marks.index(entry.plan) for entry in by_arm.get(arm, ()) if entry.plan in marks), None)
+        if len(plans) == 1 or kept is None:
+            continue
+        part = next(part for part in plans[0].rates if len({plan.rates[part] for plan in plans}) > 1)
+        tried = [f"{plan.rates[part]:g}" for plan in plans]
+        edge = "" if 0 < kept < len(plans) - 1 else ", at the edge of what was tried"
+        told.append(f"{arm} {tried[kept]} of {', '.join(tried)}{edge}")
+    return [f"Rates that were kept (of A, where there are adapters): {'; '.join(told)}.", ""] if told else []
 
 
 def _arms(entries: Sequence[Entry]) -> Sequence[str]:

@@ -20,12 +20,12 @@ from training import cost, stage
 from training.emoji_vqa.dataset import as_messages
 from training.scoring import normalise
 from training.studies import __main__ as studies
-from training.studies import depth
+from training.studies import adapters, depth
 from training.studies.figures import difference, mean, rights
 from training.studies.journal import RESULTS, Entry, Journal, as_long, chosen
 from training.studies.making import Outcome, examined
 from training.studies.published import SAMPLES, taken
-from training.studies.report import verdict
+from training.studies.report import as_markdown, verdict
 from training.studies.spoiling import bleu, spoilt
 from training.studies.study import Claim
 from training.studies.world import ASKED, Examination, SeenCollator, World, neighbours
@@ -174,6 +174,22 @@ def test_of_several_plans_that_of_the_lowest_loss_counts_and_what_was_changed_do
     ]
     assert chosen(study, entries) == entries[1:3]
     assert rights(chosen(study, entries))["depth 2"].tolist() == [[1, 1], [1, 0]]
+
+
+@pytest.mark.parametrize(
+    ("losses", "said"),
+    [
+        ((2.0, 1.0, 3.0), "LoRA, one rate 0.003 of 0.001, 0.003, 0.01."),
+        ((2.0, 3.0, 1.0), "0.01, at the edge of what was tried."),
+    ],
+)
+def test_the_report_tells_which_rate_was_kept_and_whether_a_better_one_may_lie_beyond(losses, said):
+    plans = adapters.STUDY.arms["LoRA, one rate"]
+    entries = [entry("LoRA, one rate", 0, "1", loss, plan) for loss, plan in zip(losses, plans, strict=True)]
+    [line] = [
+        one for one in as_markdown(adapters.STUDY, chosen(adapters.STUDY, entries), "").splitlines() if "Rates" in one
+    ]
+    assert line.endswith(said)
 
 
 def test_figures_of_another_base_or_world_do_not_stand_beside_each_other():
