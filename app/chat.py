@@ -152,11 +152,14 @@ class Chat:
             return
         question = next(entry for entry in reversed(entries) if entry.role == "user")
         begun = entries[-1] if entries[-1].role == "assistant" else NOTHING_SAID
-        yield from self._answer(conversation, question.id, EMPTY, begun)
+        yield from self._answer(conversation, question.id, None, begun)
 
-    def _answer(self, conversation: str, question: int, typed: Typed, begun: Entry = NOTHING_SAID) -> Generator[View]:
+    def _answer(
+        self, conversation: str, question: int, typed: Typed | None, begun: Entry = NOTHING_SAID
+    ) -> Generator[View]:
         """The answer to the last question. What has come of it is kept, even if it is stopped or breaks off; a question that
-        got no word of an answer because of trouble goes back to who asked it."""
+        got no word of an answer because of trouble goes back to who asked it. typed: the question; None: one that was there
+        before, and stays."""
         entries = self.history.entries(conversation)
         asked = entries[:-1] if begun.text else entries
         view = replace(self._view(conversation, asked), half=False)
@@ -191,7 +194,7 @@ class Chat:
                     yield replace(_grown(view, underway.answer), waits=piece.waits)
             underway.end(half=tokens >= most)
         except MayaError as error:
-            if self.is_heard() and underway.take_back():
+            if typed is not None and self.is_heard() and underway.take_back():
                 yield replace(self.left(conversation), typed=typed, notice=error)
                 return
             note = error

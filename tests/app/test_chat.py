@@ -266,6 +266,14 @@ def test_a_failed_first_question_leaves_no_conversation_and_comes_back_or_stays_
     assert [entry.text for entry in history.entries(view.conversation)] == ["What?", "A dog."]
 
 
+def test_a_question_that_is_gone_on_with_in_vain_stays(photo, history):
+    failing = chat(ScriptedEngine(trouble=GenerationError("NaN")), history)
+    *_, left = replace(failing, is_heard=lambda: False).ask(None, {"text": "What?", "files": [photo]})
+    *_, view = failing.go_on(left.conversation)
+    assert [entry.text for entry in history.entries(left.conversation)] == ["What?"]
+    assert view.half
+
+
 def test_a_half_answer_is_marked_and_gone_on_with(photo, history):
     engine = ScriptedEngine("one ", "two ", "three")
     talk = chat(engine, history)
