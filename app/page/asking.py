@@ -20,6 +20,7 @@ from app.page.services import Services
 from app.page.updates import HIDDEN, Updates
 
 DEAF_SECONDS = 3.0  # how long views are made for a browser that does not listen
+LAST_LOOK = 0.5  # seconds for a question that could not be answered to come back to who has left
 PATIENCE = 0.2  # seconds between two looks at whether the page still follows
 
 
@@ -148,7 +149,13 @@ class Asking:
     ) -> Iterator[Updates]:
         """A new answer, or what was typed comes back: where another answer goes on."""
         session, answers, listening = request.session_hash, self.services.answers, self.services.listening
-        chat = replace(self.services.chat(code), is_heard=lambda: session in listening or answers.is_awaited(session))
+        given: list[Following] = []  # to this page, from when it is begun
+
+        def is_heard() -> bool:
+            has_left = any(one.left for one in given)
+            return not has_left and (session in listening or answers.is_awaited(session))
+
+        chat = replace(self.services.chat(code), is_heard=is_heard)
         returned = self._unchanged | {self.question_box.returned: typed}
         try:
             following = answers.begin(session, code, conversation, views(chat), chat.ended)
@@ -159,6 +166,7 @@ class Asking:
         if following is None:
             yield returned
             return
+        given.append(following)
         yield from self._show(following, session, is_own=True)
 
     @property
@@ -196,19 +204,25 @@ class Asking:
         try:
             while not ended and not following.left:
                 view, number, ended = following.running.newer(number, PATIENCE, following)
+                if view:
+                    last = view if is_own else replace(view, typed=EMPTY)
                 if session in self.services.listening:
                     heard, following.heard = time.monotonic(), True
                 elif time.monotonic() - heard > DEAF_SECONDS:
-                    return
-                if view is None:
-                    continue
-                last = view if is_own else replace(view, typed=EMPTY)
-                if not ended:
+                    following.left = True
+                    break
+                if view and last and not ended:
                     with following.sending() as wanted:
                         coming = self._seen(last, following.language, busy=True, drawn=following.draws(number))
                         yield coming if wanted else self._unchanged
+            if following.left and is_own and not ended:  # the question may be on its way back nevertheless
+                view, _, _ = following.running.newer(number, LAST_LOOK)
+                last = view or last
             with following.sending() as wanted:
-                seen = self._seen(last, following.language) if last and wanted else seen
+                if last and wanted:
+                    seen = self._seen(last, following.language)
+                elif last and last.typed != EMPTY:
+                    seen = self._unchanged | {self.question_box.returned: last.typed}
                 yield seen
         finally:
             self.services.answers.done(session, following)

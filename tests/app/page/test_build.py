@@ -9,6 +9,7 @@ import gradio as gr
 import pytest
 from gradio.state_holder import SessionState
 
+from app.chat import Chat
 from app.engine import Loading
 from app.guard import Listening
 from app.history import Entry, History, HistoryDamaged, HistoryFull, TurnGone
@@ -178,6 +179,25 @@ def test_a_question_that_comes_while_an_answer_goes_on_comes_back(built, photo):
     assert refused[page.question_box.returned] == second
     page.services.answers.stop(REQUEST.session_hash)
     list(views)
+
+
+def test_a_question_that_could_not_be_answered_comes_back_to_who_leaves_in_that_moment(built, photo, monkeypatch):
+    page, _, history = built
+    engine, left = page.services.engine, Chat.left
+    engine.trouble, engine.answer = GenerationError("NaN"), lambda messages: []
+
+    def left_by_the_page(self, conversation):
+        leave = threading.Thread(target=page.services.answers.leave, args=[REQUEST.session_hash])
+        leave.start()
+        leave.join()
+        return left(self, conversation)
+
+    monkeypatch.setattr(Chat, "left", left_by_the_page)
+    sent = {"text": "What?", "files": [photo]}
+    *_, last = page.asking.ask(sent, None, "en", REQUEST)
+    assert last[page.question_box.returned] == sent
+    assert last[page.conversation.current] == gr.skip()
+    assert history.conversations() == []
 
 
 def test_an_answer_and_what_is_told_of_it_go_on_in_another_language(built, photo):
