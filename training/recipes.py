@@ -93,6 +93,7 @@ def unfreeze_layers(layers: int = 4) -> Recipe:
 # --- the embedded model ---
 
 MOST_THINGS = 15  # that a picture brings behind its cells
+DECODER_LAYERS = 6
 _TINY_TABLE = "model.language_model.model.embed_tokens"
 # The first layer's queries and keys start where words find their cells (`grounding.look_by_names`), and move slowly.
 _TINY_LOOKS = tuple(f"model.language_model.model.layers.0.self_attn.{part}_proj" for part in "qk")
@@ -113,7 +114,7 @@ def tiny_model(*, vocab_size: int, image_token_id: int, end_id: int, bos_id: int
             "vocab_size": vocab_size,
             "hidden_size": 256,
             "intermediate_size": 704,
-            "num_hidden_layers": 4,
+            "num_hidden_layers": DECODER_LAYERS,
             "num_attention_heads": 4,
             "num_key_value_heads": 2,
             "max_position_embeddings": 2048,

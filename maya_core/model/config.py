@@ -95,11 +95,15 @@ class ConnectorConfig(PreTrainedConfig):
         return {"mlp": patches, "qformer": self.num_query_tokens, "cross_attention": 1}[self.kind]
 
 
+THIRDS = 3  # of a picture, each way
+OVERVIEWS = 1 + THIRDS**2  # the picture as a whole, and its nine parts
+
+
 @strict
 class PhotographTowerConfig(PreTrainedConfig):
     """EfficientNet-Lite2 and NanoDet-g side by side (`towers.photograph`). hidden_size: 1,280 features and 80 classes of a
     cell, which is patch_size px wide; of each of its quarters 80 classes, two sizes, three colours; and its place.
-    most_things: how many things that the detector finds follow the cells and the picture as a whole, each as a cell of its
+    most_things: how many things that the detector finds follow the cells and OVERVIEWS of the picture, each as a cell of its
     own; with 0 neither follows."""
 
     model_type = "photograph_tower"
@@ -209,7 +213,7 @@ class MayaConfig(PreTrainedConfig):
         if height % patch or width % patch:
             raise ValueError(f"An image of {height} x {width} pixels is not a multiple of the {patch} px patch.")
         things: int = getattr(self.vision, "most_things", 0)
-        behind = things + 1 if things else 0
+        behind = OVERVIEWS + things if things else 0
         return (height // patch) * (width // patch) + behind + self.leading_positions - self.positions_dropped
 
     @property

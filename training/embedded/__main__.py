@@ -38,6 +38,7 @@ from training.embedded.grounding import (
     Meanings,
     WordVectors,
     attend_to_likeness,
+    deepened,
     grid_of,
     look_by_names,
     match_spread,
@@ -55,6 +56,7 @@ from training.origin import commit, hardware
 from training.photo_vqa.scenes import Scenes, alone, photographs
 from training.progress import printer
 from training.recipes import (
+    DECODER_LAYERS,
     MOST_THINGS,
     tiny_answers,
     tiny_connector,
@@ -96,6 +98,7 @@ class EmbeddedOptions:
     answer_steps: Annotated[int, tyro.conf.arg(help="0 goes on to the doubting")] = 4200
     doubt_steps: int = 600
     vocabulary: Annotated[int, tyro.conf.arg(help="most entries of the tokenizer")] = 20480
+    seed: Annotated[int, tyro.conf.arg(help="of questions; another one, where a model goes on")] = 3
     workers: int = 1
 
 
@@ -119,11 +122,11 @@ def untrained(vocabulary: int, tower: Path) -> tuple[MayaForConditionalGeneratio
 
 
 def taught(folder: Path) -> tuple[MayaForConditionalGeneration, MayaProcessor]:
-    """An embedded Maya to go on with, whose pictures from now on bring as many things as a new one's."""
+    """An embedded Maya to go on with, whose pictures from now on bring as many things as a new one's, and as deep."""
     model, processor = load_model(folder, dtype=torch.float32), load_processor(folder)
-    config = model.config
-    config.vision.most_things = MOST_THINGS
-    return model, MayaProcessor(config, processor.preparation, processor.require_tokenizer())
+    model.config.vision.most_things = MOST_THINGS
+    model = deepened(model, DECODER_LAYERS)
+    return model, MayaProcessor(model.config, processor.preparation, processor.require_tokenizer())
 
 
 def tower_of(folder: Path) -> dict[str, Tensor]:
@@ -180,10 +183,10 @@ class _Making:
         if options.model is None:
             asking = replace(cells, conversations=4, names=16)
             self.stage("pointing", pointing, asking, collator, tiny_pointing(steps=options.pointing_steps))
-        asking = replace(cells, conversations=5, names=4, seed=3)
+        asking = replace(cells, conversations=5, names=4, seed=options.seed)
         if options.answer_steps:
             self.stage("answers", pointing, asking, collator, tiny_answers(steps=options.answer_steps))
-        doubting = Both(replace(asking, unknown=0.16, between=0.15, seed=10), self.calibration(asking), one_in=6)
+        doubting = Both(replace(asking, unknown=0.16, between=0.15, seed=options.seed + 7), self.calibration(asking), one_in=6)
         self.stage("doubting", pointing, doubting, collator, tiny_doubting(steps=options.doubt_steps))
 
     def calibration(self, asking: Looking) -> Looking:
@@ -200,7 +203,7 @@ class _Making:
             for index, (scene, guess) in enumerate(zip(scenes, taken, strict=True))
             if scene.things and scene.things[0].thing != guess
         }
-        return replace(asking, seen=seen, perhaps=perhaps, seed=11)
+        return replace(asking, seen=seen, perhaps=perhaps, seed=options.seed + 8)
 
     def stage(
         self, name: str, objective: torch.nn.Module, dataset: object, collator: object, config: TrainConfig

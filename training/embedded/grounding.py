@@ -7,6 +7,7 @@ Shape letters: F forms of words, W words, E text width, C cells, P places or pri
 import math
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from itertools import chain
 from typing import Any
 
@@ -371,6 +372,25 @@ def look_by_names(
             attention.k_proj.weight[group * size + size // 2 : (group + 1) * size] = looks_PE
             attention.v_proj.weight[shared] = takes_PE * loudness**0.5
             attention.o_proj.weight[:, first : first + size] = takes_PE.T * loudness**0.5
+
+
+def deepened(model: MayaForConditionalGeneration, layers: int) -> MayaForConditionalGeneration:
+    """A model of that many decoder layers, at most twice as many, which answers as this one does: each of the last layers
+    stands behind a copy of its own that adds nothing yet (arXiv 2401.02415)."""
+    config = deepcopy(model.config)
+    had, config.text.num_hidden_layers = config.text.num_hidden_layers, layers
+    deeper = MayaForConditionalGeneration(config)
+    deeper.load_state_dict(model.state_dict(), strict=False)
+    before: Any = model.get_decoder()
+    after: Any = deeper.get_decoder()
+    copied = layers - had
+    sources = [*range(had - copied), *(number for number in range(had - copied, had) for _ in range(2))]
+    for place, (layer, source) in enumerate(zip(after.layers, sources, strict=True)):
+        layer.load_state_dict(before.layers[source].state_dict())
+        if source in sources[place + 1 :]:
+            nn.init.zeros_(layer.self_attn.o_proj.weight)
+            nn.init.zeros_(layer.mlp.down_proj.weight)
+    return deeper.train(model.training)
 
 
 def _normalised(vectors: Tensor) -> Tensor:

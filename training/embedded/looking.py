@@ -18,6 +18,7 @@ from torch import Tensor
 
 from maya_core.languages import CODES
 from maya_core.learning.data import Batch, Collator, PackedCollator, PackedSample, PreparedPack
+from maya_core.model.config import OVERVIEWS, THIRDS
 from maya_core.model.processor import IGNORED
 from training.embedded.seen import SeenScenes
 from training.embedded.simulated import PARTS, Simulator, inside
@@ -80,9 +81,9 @@ def lain_on(scene: Scene, grid: int) -> Lain:
 
 
 def lain_behind(scene: Scene, behind_ND: Tensor) -> Lain:
-    """Of what stands behind the cells: of the whole, what is alone in the picture; of what was found, what its finder takes
-    it for; and UNKNOWN where nothing stands."""
-    things_ND = behind_ND[1:]
+    """Of what stands behind the cells: of the whole, what is alone in the picture; of its parts, what lies there; of what
+    was found, what its finder takes it for; and UNKNOWN where nothing stands."""
+    things_ND = behind_ND[OVERVIEWS:]
     best_N = things_ND[:, PARTS].max(1)
     numbers_K = torch.tensor([_numbers()[name] for name in by_coco().values()])
     found_N = torch.where(best_N.values > 0, numbers_K[best_N.indices], UNKNOWN)
@@ -90,9 +91,12 @@ def lain_behind(scene: Scene, behind_ND: Tensor) -> Lain:
     if len(scene.things) == 1 and not scene.lists_all:
         [alone] = scene.things
         whole = _numbers()[alone.thing] if min(alone.width, alone.height) >= LARGE else UNKNOWN
-    whole_1 = torch.full((len(behind_ND[:1]),), whole)  # none where nothing stands behind the cells
-    things_N = torch.cat([whole_1, found_N])
-    return Lain(things=things_N, colours=torch.full_like(things_N, UNKNOWN))
+    parts = lain_on(scene, THIRDS)
+    things_V = torch.cat([torch.tensor([whole]), parts.things])[: len(behind_ND)]  # none where nothing stands behind
+    colours_V = torch.cat([torch.tensor([UNKNOWN]), parts.colours])[: len(behind_ND)]
+    return Lain(
+        things=torch.cat([things_V, found_N]), colours=torch.cat([colours_V, torch.full_like(found_N, UNKNOWN)])
+    )
 
 
 @cache

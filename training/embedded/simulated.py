@@ -3,7 +3,7 @@
 A classifier's weights for a class are what its features differ by, divided by how they vary: weights times covariance give
 back the mean features of a class of which there is no photograph. Everything else in a cell stays that of a real one.
 
-Shape letters: P cells, behind which the whole and what was found may stand, N things that were found, D vision width, L
+Shape letters: P cells, behind which overviews and what was found may stand, N things that were found, D vision width, L
 features of the classifier, K its classes, T things.
 """
 
@@ -17,9 +17,10 @@ import torch
 from torch import Tensor
 
 from maya_core.assets import asset_path
+from maya_core.model.config import OVERVIEWS
 from maya_core.model.towers.efficientnet_lite import FEATURES
 from maya_core.model.towers.nanodet import CLASSES
-from maya_core.model.towers.photograph import FAINT, FINER, NOTICED, as_cell, as_whole, cells_in, tell
+from maya_core.model.towers.photograph import FAINT, FINER, NOTICED, as_cell, cells_in, overviews, tell
 from training.photo_vqa.scenes import COCO, Scene, Seen
 from training.photo_vqa.things import load_things
 
@@ -79,13 +80,13 @@ class Simulator:
         changed = change(scene, made_PD, rng)
         cells, things_ND = self.grid**2, self._found_in(made_PD)
         surest_N = things_ND[:, MIDDLES].amax(1).argsort(descending=True, stable=True)
-        made_PD[cells + 1 :] = things_ND[surest_N]
-        made_PD[cells : cells + 1] = as_whole(made_PD[:cells])
+        things_ND[:] = things_ND[surest_N]
+        made_PD[cells : cells + OVERVIEWS] = overviews(made_PD[:cells], (self.grid, self.grid))
         return changed, made_PD
 
     def _found_in(self, features_PD: Tensor) -> Tensor:
-        """What was found, as it stands behind the cells and the whole."""
-        return features_PD[self.grid**2 + 1 :]
+        """What was found, as it stands behind the cells and overviews."""
+        return features_PD[self.grid**2 + OVERVIEWS :]
 
     def _way(
         self, scene: Scene, rng: random.Random, unknown: float, between: float

@@ -3,9 +3,10 @@ both forget: the colours that lie there, and where it is.
 
 A cell says what its surroundings look like (1,280 features, of which ImageNet's 1,000 classes are a linear function), which
 of COCO's classes have a part there, and of each of its four quarters which have their middle there, how large that thing
-is, and the colour; at last the cell's own place. Behind the cells may stand the picture as a whole, and then the things that
-were found, the likeliest first, each as a cell that holds it for certain and looks like nothing: who counts or looks for one
-need not tell apart what lies in the same cell, and what is small does not drown in the look of its surroundings.
+is, and the colour; at last the cell's own place. Behind the cells may stand the picture as a whole, then its nine parts, for
+what lies across some cells is told best by their mean; and then the things that were found, the likeliest first, each as a
+cell that holds it for certain and looks like nothing: who counts or looks for one need not tell apart what lies in the same
+cell, and what is small does not drown in the look of its surroundings.
 
 Shape letters: I pictures, C channels, H and W pixels, h and w cells, K classes, P cells, N things, D vision width.
 """
@@ -17,7 +18,7 @@ from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d, adaptive_max_pool2d, pixel_unshuffle
 from transformers import PreTrainedModel
 
-from maya_core.model.config import PhotographTowerConfig
+from maya_core.model.config import THIRDS, PhotographTowerConfig
 from maya_core.model.towers.base import Colours
 from maya_core.model.towers.efficientnet_lite import FEATURES, MEAN, STD, EfficientNetLite
 from maya_core.model.towers.nanodet import CLASSES, Found, NanoDet, found
@@ -75,14 +76,14 @@ class PhotographTower(PreTrainedModel):
         return torch.cat([cells_IPD, behind_IND], dim=1)
 
     def _behind(self, told: Found, cells_PD: Tensor, cells: tuple[int, int]) -> Tensor:
-        """(1 + most_things, D): the whole; what was found, the likeliest first; then zeros."""
+        """(OVERVIEWS + most_things, D): the overviews; what was found, the likeliest first; then zeros."""
         things_ND = cells_PD.new_zeros(self.config.most_things, cells_PD.shape[1])
         told = Found(*(each[: len(things_ND)].detach() for each in told))
         side = cells_PD.new_tensor([cells[1], cells[0], cells[1], cells[0]]) * self.config.patch_size
         for number, (score, kind, box_4) in enumerate(zip(*told, strict=True)):
             left, top, right, bottom = (box_4 / side).clamp(0, 1).tolist()
             things_ND[number] = as_cell(cells_PD, cells, int(kind), float(score), (left, top, right, bottom))
-        return torch.cat([as_whole(cells_PD)[None], things_ND])
+        return torch.cat([overviews(cells_PD, cells), things_ND])
 
     def forward(self, pixel_values: Tensor, **_: Any) -> Tensor:
         """(I, C, H, W) -> (I, P, D)."""
@@ -127,12 +128,19 @@ def as_cell(
     return thing_D
 
 
-def as_whole(cells_PD: Tensor) -> Tensor:
-    """(D,): a picture as a cell in its middle, with the mean of all looks and colours; not what was found."""
-    whole_D = cells_PD.new_zeros(cells_PD.shape[1])
-    whole_D[:FEATURES] = cells_PD[:, :FEATURES].mean(0)
-    whole_D[_COLOURS] = _colours(cells_PD)
-    return whole_D
+def overviews(cells_PD: Tensor, cells: tuple[int, int]) -> Tensor:
+    """(OVERVIEWS, D): a picture as a cell in its middle, with the mean of all looks and colours, not what was found; then
+    each of its nine parts alike, row by row."""
+    cells_DHW = cells_PD.T.unflatten(1, cells)
+    views = []
+    for parts in (1, THIRDS):
+        view_Dhw = cells_PD.new_zeros(cells_PD.shape[1], parts, parts)
+        view_Dhw[:FEATURES] = adaptive_avg_pool2d(cells_DHW[:FEATURES], parts)
+        colours_Chw = adaptive_avg_pool2d(cells_DHW[_COLOURS], parts).unflatten(0, (COLOURS, FINER**2)).mean(1)
+        view_Dhw[_COLOURS] = colours_Chw.repeat_interleave(FINER**2, dim=0)
+        view_Dhw[-PLACES:] = _places(view_Dhw[None], (parts, parts))[0]
+        views.append(view_Dhw.flatten(1).T)
+    return torch.cat(views)
 
 
 def _colours(cells_PD: Tensor) -> Tensor:

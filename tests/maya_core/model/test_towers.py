@@ -28,7 +28,7 @@ from maya_core.errors import CheckpointMismatch
 from maya_core.learning.data import ConversationCollator, Sample
 from maya_core.learning.objective import AnswerObjective
 from maya_core.learning.train import TrainConfig, train
-from maya_core.model.config import GenerationOptions, MayaConfig
+from maya_core.model.config import OVERVIEWS, GenerationOptions, MayaConfig
 from maya_core.model.images import open_image
 from maya_core.model.maya import MayaForConditionalGeneration
 from maya_core.model.processor import ImagePreparation
@@ -329,7 +329,7 @@ def test_a_cell_says_what_is_in_it(photograph_tower):
     assert cells_PD[6 * 5, 1700:].tolist() == pytest.approx([-5 / 6, 5 / 6])  # the lowest at the left
 
 
-def test_the_whole_and_what_was_found_stand_behind_the_cells_each_as_a_cell_of_its_own(photograph_tower, monkeypatch):
+def test_overviews_and_what_was_found_stand_behind_the_cells_each_as_a_cell_of_its_own(photograph_tower, monkeypatch):
     torch.manual_seed(0)
     picture = torch.rand(1, 3, 384, 384)
     boxes = torch.tensor([[0.0, 0.0, 192, 192], [288, 96, 384, 384]])
@@ -339,14 +339,22 @@ def test_the_whole_and_what_was_found_stand_behind_the_cells_each_as_a_cell_of_i
     monkeypatch.setattr(photograph_tower.config, "most_things", 4)
     [features_PD] = photograph_tower.features(picture, layers=1).detach()
     assert torch.equal(features_PD[:36], alone[0])
-    whole, dog, person, *nothing = features_PD[36:]
+    whole, dog, person, *nothing = features_PD[36], *features_PD[36 + OVERVIEWS :]
     torch.testing.assert_close(whole[:1280], features_PD[:36, :1280].mean(0))
     assert not whole[1280 : 1360 + 4 * 82].any()
     tones = picture.flatten(2).mean(2)[0] * photograph_tower.std[0] + photograph_tower.mean[0]
     torch.testing.assert_close(whole[1360 + 4 * 82 : 1700].view(3, 4), (2 * tones - 1)[:, None].expand(3, 4))
     assert not whole[-2:].any()
-    assert not torch.stack(nothing).any()
     cells_66D = features_PD[:36].unflatten(0, (6, 6))
+    for place, part in enumerate(features_PD[37 : 36 + OVERVIEWS]):
+        row, column = divmod(place, 3)
+        its_PD = cells_66D[2 * row : 2 * row + 2, 2 * column : 2 * column + 2].flatten(0, 1)
+        torch.testing.assert_close(part[:1280], its_PD[:, :1280].mean(0))
+        assert not part[1280 : 1360 + 4 * 82].any()
+        tones = its_PD[:, 1360:1700].unflatten(1, (85, 4))[:, 82:].mean((0, 2))
+        torch.testing.assert_close(part[1360 + 4 * 82 : 1700].view(3, 4), tones[:, None].expand(3, 4))
+        torch.testing.assert_close(part[-2:], its_PD[:, -2:].mean(0))
+    assert not torch.stack(nothing).any()
     for thing, kind, score, cells in ((dog, 16, 0.8, cells_66D[:3, :3]), (person, 0, 0.15, cells_66D[1:, 4:])):
         assert not thing[:1280].any()
         assert thing[1280:1360].nonzero().flatten().tolist() == [kind]
@@ -364,7 +372,7 @@ def test_the_whole_and_what_was_found_stand_behind_the_cells_each_as_a_cell_of_i
 def test_a_picture_has_as_many_positions_as_its_tower_gives():
     tower = {"model_type": "photograph_tower", "most_things": 16}
     config = MayaConfig(vision_config=tower, vision_feature_layer=-1, connector_config={"hidden_size": 8})
-    assert config.visual_tokens(384, 384) == 36 + 1 + 16
+    assert config.visual_tokens(384, 384) == 36 + OVERVIEWS + 16
 
 
 def test_a_batch_norm_is_folded_into_the_convolution_before_it():
@@ -379,7 +387,7 @@ def test_a_batch_norm_is_folded_into_the_convolution_before_it():
 
 def test_the_photograph_tower_in_a_maya(tmp_path, folders):
     model, processor = assemble(asset_path(EMBEDDED), folders[2], prompt_format="chat")
-    assert (processor.preparation.size, processor.image_slots) == (384, 36 + 1 + MOST_THINGS)
+    assert (processor.preparation.size, processor.image_slots) == (384, 36 + OVERVIEWS + MOST_THINGS)
     session = ChatSession(model, processor)
     save_model(model, processor, tmp_path / "whole")
     again = ChatSession(load_model(tmp_path / "whole"), load_processor(tmp_path / "whole"))

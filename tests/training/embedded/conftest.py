@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from maya_core.assets import asset_path
-from maya_core.model.config import MayaConfig
+from maya_core.model.config import OVERVIEWS, MayaConfig
 from maya_core.model.maya import MayaForConditionalGeneration
 from maya_core.model.processor import ImagePreparation, MayaProcessor
 from training.embedded.seen import COLOURS, FEATURES, SeenScenes
@@ -19,7 +19,7 @@ from training.recipes import MOST_THINGS, tiny_model
 
 TOWER = asset_path("maya-tiny")  # a folder that has the photograph tower
 GRID, WIDTH = 6, 1702  # cells along a side, features of a cell
-ROWS = GRID**2 + 1 + MOST_THINGS
+ROWS = GRID**2 + OVERVIEWS + MOST_THINGS
 SIZE = 24  # scenes
 
 

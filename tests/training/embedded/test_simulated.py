@@ -8,17 +8,18 @@ from pathlib import Path
 import pytest
 import torch
 
-from maya_core.model.config import PhotographTowerConfig
+from maya_core.model.config import OVERVIEWS, PhotographTowerConfig
 from maya_core.model.towers import photograph
 from maya_core.model.towers.efficientnet_lite import FEATURES
 from maya_core.model.towers.nanodet import CLASSES, Found
-from maya_core.model.towers.photograph import PhotographTower, as_whole
+from maya_core.model.towers.photograph import PhotographTower, overviews
 from tests.training.embedded.conftest import GRID, ROWS, WIDTH
 from training.embedded import simulated
 from training.embedded.__main__ import looks_of
-from training.embedded.looking import UNKNOWN, lain_behind
+from training.embedded.looking import NOTHING, UNKNOWN, lain_behind
 from training.embedded.simulated import LOUDNESS, MIDDLES, MURMUR, NOTICED, PARTS, SCORES, Simulator, classifier, inside
 from training.emoji_vqa.scenes import make_scene
+from training.photo_vqa.phrases import COLOURS
 from training.photo_vqa.scenes import COCO, Photograph, Piece, Scene, Seen, drawn
 from training.photo_vqa.things import load_things
 from training.recipes import MOST_THINGS
@@ -44,7 +45,7 @@ def simulator():
 @pytest.fixture
 def features_PD():
     features_PD = torch.rand(ROWS, WIDTH, generator=torch.Generator().manual_seed(1))
-    features_PD[GRID**2 + 1 + 3 :] = 0  # three things were found
+    features_PD[GRID**2 + OVERVIEWS + 3 :] = 0  # three things were found
     return features_PD
 
 
@@ -93,11 +94,12 @@ def test_what_is_found_has_the_towers_own_layout(monkeypatch, simulator, thing, 
     assert parts_P.max() == found.max()
     assert not made_PD[: GRID**2, COLOURS_AND_PLACES].any()
     behind_PD = made_PD[GRID**2 :]
-    torch.testing.assert_close(behind_PD[:, -2:], seen_PD[GRID**2 :, -2:])
-    assert (behind_PD[:, PARTS] > 0).nonzero().tolist() == [[1, kind]]
+    torch.testing.assert_close(behind_PD[OVERVIEWS:, -2:], seen_PD[GRID**2 + OVERVIEWS :, -2:])
+    assert (behind_PD[:, PARTS] > 0).nonzero().tolist() == [[OVERVIEWS, kind]]
     wanted = list(load_things()).index(thing)
     assert lain_behind(LISTED, behind_PD).things.tolist() == lain_behind(LISTED, seen_PD[GRID**2 :]).things.tolist()
-    assert lain_behind(LISTED, behind_PD).things.tolist()[:3] == [UNKNOWN, wanted, UNKNOWN]
+    found = lain_behind(LISTED, behind_PD).things[OVERVIEWS:]
+    assert found.tolist()[:2] == [wanted, UNKNOWN]
 
 
 def test_the_smaller_a_thing_the_less_sure_it_is_found(simulator):
@@ -135,6 +137,15 @@ def test_the_whole_is_what_is_alone_in_the_picture(features_PD):
     assert lain_behind(ONE, behind_ND[:0]).things.tolist() == []
 
 
+def test_a_part_of_the_picture_is_what_lies_there_in_the_colour_of_the_ground_elsewhere():
+    cat, piano = (list(load_things()).index(thing) for thing in ("cat", "piano"))
+    told = lain_behind(replace(TOGETHER, ground="red"), torch.zeros(OVERVIEWS, WIDTH))
+    empty = [NOTHING] * 3
+    assert told.things.tolist() == [UNKNOWN, cat, NOTHING, cat, *empty, piano, NOTHING, NOTHING]
+    red = COLOURS.index("red")
+    assert told.colours.tolist() == [UNKNOWN, UNKNOWN, red, UNKNOWN, red, red, red, UNKNOWN, red, red]
+
+
 def varied(simulator, scene, features_PD, tries=200, **options):
     before_PD = features_PD.clone()
     made = [simulator.vary(scene, features_PD, random.Random(seed), **options) for seed in range(tries)]
@@ -157,10 +168,10 @@ def test_some_scenes_get_other_things_in_the_same_places(simulator, features_PD)
         assert {first, third} <= simulator.made.keys()
         behind_ND, made_PD, seen_PD = made_PD[GRID**2 :], made_PD[: GRID**2], features_PD[: GRID**2]
         known = sum(bool(load_things()[seen.thing].coco) for seen in scene.things)
-        torch.testing.assert_close(behind_ND[0], as_whole(made_PD))
-        told = lain_behind(scene, behind_ND).things
+        torch.testing.assert_close(behind_ND[:OVERVIEWS], overviews(made_PD, (GRID, GRID)))
+        told = lain_behind(scene, behind_ND).things[OVERVIEWS:]
         assert int((told != UNKNOWN).sum()) <= 3 + 2 * known
-        scores = behind_ND[1:, MIDDLES].amax(1).tolist()
+        scores = behind_ND[OVERVIEWS:, MIDDLES].amax(1).tolist()
         assert scores == sorted(scores, reverse=True)
         outside_P = ~torch.stack([inside(seen, GRID, share=1.0) for seen in scene.things]).any(0)
         assert outside_P.sum() == 9

@@ -14,7 +14,7 @@ from maya_core.weights.checkpoint import load_model, load_processor
 from tests.tiny import tiny_session
 from tests.training.embedded import conftest
 from training.embedded import __main__ as embedded
-from training.embedded.grounding import attend_to_likeness
+from training.embedded.grounding import attend_to_likeness, deepened
 from training.photo_vqa.scenes import photographs
 
 
@@ -82,3 +82,20 @@ def test_no_two_heads_start_alike():
         for one, other in combinations(range(heads), 2):
             assert not torch.allclose(queries[one], queries[other], atol=1e-2)
             assert not torch.allclose(outputs[:, one], outputs[:, other], atol=1e-2)
+
+
+def test_a_deeper_model_answers_alike_until_it_is_trained():
+    model = tiny_session().model
+    layers = model.config.text.num_hidden_layers
+    deeper = deepened(model, layers + 1)
+    assert len(deeper.get_decoder().layers) == layers + 1
+    assert model.config.text.num_hidden_layers == layers
+    token_ids_BT = torch.arange(2 * 9).view(2, 9) + 20
+    with torch.inference_mode():
+        assert torch.equal(deeper(input_ids=token_ids_BT).logits, model(input_ids=token_ids_BT).logits)
+    deeper(input_ids=token_ids_BT).logits.square().sum().backward()
+    *_, added, last = deeper.get_decoder().layers
+    assert added.self_attn.o_proj.weight.grad.any()
+    assert added.mlp.down_proj.weight.grad.any()
+    assert not torch.equal(added.mlp.down_proj.weight, last.mlp.down_proj.weight)
+    assert deepened(model, layers).state_dict().keys() == model.state_dict().keys()
