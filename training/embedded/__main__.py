@@ -23,6 +23,7 @@ import tyro
 from safetensors.torch import load_file
 from torch import Tensor
 
+from maya_core.answering.session import ChatSession
 from maya_core.assets import asset_path
 from maya_core.languages import CODES, PRETRAINED_CODES
 from maya_core.learning.train import TrainConfig, train
@@ -36,18 +37,17 @@ from training.embedded.grounding import (
     CellObjective,
     MeaningCollator,
     Meanings,
-    WordVectors,
     attend_to_likeness,
     deepened,
     grid_of,
     look_by_names,
     match_spread,
     start_at_the_classifier,
-    taken_for,
     word_objective,
     words_of,
 )
 from training.embedded.looking import Both, CellCollator, Looking, LookingCollator
+from training.embedded.mistaken import mistaken
 from training.embedded.pointing import PointingObjective
 from training.embedded.seen import SeenScenes
 from training.embedded.simulated import Simulator, classifier, inside
@@ -69,6 +69,7 @@ from training.recipes import (
 
 TRAINING_REPORT = "training.json"
 STAGES = ("words", "connector", "grounding", "pointing", "answers", "doubting")
+DOUBTED_ONE_IN = 3  # samples of the doubting, of which one is a photograph that no stage before has read
 FIRST = 256  # scenes that tell how loud the tower is
 
 
@@ -186,23 +187,21 @@ class _Making:
         asking = replace(cells, conversations=5, names=4, seed=options.seed)
         if options.answer_steps:
             self.stage("answers", pointing, asking, collator, tiny_answers(steps=options.answer_steps))
-        doubting = Both(replace(asking, unknown=0.16, between=0.15, seed=options.seed + 7), self.calibration(asking), one_in=6)
+        doubting = Both(
+            replace(asking, unknown=0.16, between=0.15, seed=options.seed + 7),
+            self.calibration(asking),
+            one_in=DOUBTED_ONE_IN,
+        )
         self.stage("doubting", pointing, doubting, collator, tiny_doubting(steps=options.doubt_steps))
 
     def calibration(self, asking: Looking) -> Looking:
-        """Photographs that no stage has read, with what they are taken for where that is wrong."""
+        """Photographs that no stage has read, with what the model takes them for where that is wrong."""
         options = self.options
         scenes = [alone(one) for one in photographs(options.caltech, None, "calibration")]
         seen = SeenScenes(scenes, options.run / "calibration", self.seen.shape, len(scenes))
         seen.fill(self.model, self.processor.preparation, workers=2)
-        things = WordVectors(words_of(self.processor, CODES)[0])
-        features_BCD = torch.stack([seen.features(index) for index in range(len(seen))])
-        taken = taken_for(self.model, things, features_BCD)
-        perhaps = {
-            index: guess
-            for index, (scene, guess) in enumerate(zip(scenes, taken, strict=True))
-            if scene.things and scene.things[0].thing != guess
-        }
+        session = ChatSession(self.model.eval(), self.processor)
+        perhaps = mistaken(session, scenes, seen.folder / "mistaken.json")
         return replace(asking, seen=seen, perhaps=perhaps, seed=options.seed + 8)
 
     def stage(

@@ -223,17 +223,6 @@ def _place_of(features_CD: Tensor) -> Tensor:
     return place_C
 
 
-def taken_for(model: MayaForConditionalGeneration, things: WordVectors, features_BCD: Tensor) -> list[str]:
-    """Which thing the middle cells of each picture are most like."""
-    middle = slice(1, grid_of(model) - 1)
-    with torch.inference_mode():
-        directions_BCE = _direction(model.connector(features_BCD.float()), model)
-        likeness_BCT = (directions_BCE @ things(table_of(model)).mean(0).T).softmax(-1)
-        grid = (grid_of(model), grid_of(model))
-        best_B = likeness_BCT[:, : grid[0] * grid[1]].unflatten(1, grid)[:, middle, middle].sum((1, 2)).argmax(-1)
-    return [list(load_things())[number] for number in best_B.tolist()]
-
-
 def grid_of(model: MayaForConditionalGeneration) -> int:
     """Cells along a side of a picture."""
     return model.config.image_size // model.config.patch_size
@@ -390,7 +379,8 @@ def deepened(model: MayaForConditionalGeneration, layers: int) -> MayaForConditi
         if source in sources[place + 1 :]:
             nn.init.zeros_(layer.self_attn.o_proj.weight)
             nn.init.zeros_(layer.mlp.down_proj.weight)
-    return deeper.train(model.training)
+    deeper.train(model.training)
+    return deeper
 
 
 def _normalised(vectors: Tensor) -> Tensor:

@@ -131,13 +131,13 @@ def as_cell(
 def overviews(cells_PD: Tensor, cells: tuple[int, int]) -> Tensor:
     """(OVERVIEWS, D): a picture as a cell in its middle, with the mean of all looks and colours, not what was found; then
     each of its nine parts alike, row by row."""
-    cells_DHW = cells_PD.T.unflatten(1, cells)
+    cells_DHW = cells_PD.T.reshape(-1, *cells)
     views = []
     for parts in (1, THIRDS):
         view_Dhw = cells_PD.new_zeros(cells_PD.shape[1], parts, parts)
         view_Dhw[:FEATURES] = adaptive_avg_pool2d(cells_DHW[:FEATURES], parts)
-        colours_Chw = adaptive_avg_pool2d(cells_DHW[_COLOURS], parts).unflatten(0, (COLOURS, FINER**2)).mean(1)
-        view_Dhw[_COLOURS] = colours_Chw.repeat_interleave(FINER**2, dim=0)
+        quarters_CQhw = adaptive_avg_pool2d(cells_DHW[_COLOURS], parts).reshape(COLOURS, FINER**2, parts, parts)
+        view_Dhw[_COLOURS] = quarters_CQhw.mean(1).repeat_interleave(FINER**2, dim=0)
         view_Dhw[-PLACES:] = _places(view_Dhw[None], (parts, parts))[0]
         views.append(view_Dhw.flatten(1).T)
     return torch.cat(views)

@@ -19,7 +19,6 @@ from training.embedded.grounding import (
     match_spread,
     start_at_the_classifier,
     table_of,
-    taken_for,
     word_objective,
     words_of,
 )
@@ -109,30 +108,6 @@ def test_cells_become_like_the_words_for_what_lies_there(made, words, looking):
     told = losses(objective, batch, {"model.connector": 1e-3, "nothing": 1e-2}, 30)
     assert all(math.isfinite(loss) for loss in told)
     assert told[-1] < 0.8 * told[0], told
-
-
-class Shows(torch.nn.Module):
-    """A connector that gives what it was given to give."""
-
-    def __init__(self, embeds_BCE):
-        super().__init__()
-        self.embeds_BCE = embeds_BCE
-
-    def forward(self, features_BCD):
-        assert len(features_BCD) == len(self.embeds_BCE)
-        return self.embeds_BCE
-
-
-def test_a_picture_is_taken_for_what_its_middle_is_like(made, words, features_BCD):
-    """Whatever lies at its edges."""
-    things, names = WordVectors(words[0]), list(load_things())
-    vectors_TE = things(table_of(made.model)).mean(0).detach()
-    shown, around = ["dog", "piano", "apple"], vectors_TE[names.index("cat")]
-    embeds = around.expand(3, GRID, GRID, -1).clone()
-    for number, thing in enumerate(shown):
-        embeds[number, 1:-1, 1:-1] = vectors_TE[names.index(thing)]
-    made.model.connector = Shows(embeds.flatten(1, 2))
-    assert taken_for(made.model, things, features_BCD[:3]) == shown
 
 
 def test_cells_of_which_nothing_is_known_still_say_where_they_are(made, words, looking):

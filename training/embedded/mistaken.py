@@ -1,0 +1,62 @@
+"""Photographs that the model takes for something else: what it learns to doubt from.
+
+It is asked what they show after it has learnt to answer, and before it has read them.
+"""
+
+import json
+import random
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from maya_core.answering.session import ChatSession
+from maya_core.languages import CODES
+from maya_core.model.config import GenerationOptions
+from training.emoji_vqa.dataset import as_messages
+from training.photo_vqa.questions import Question, answers_that_name, ask
+from training.photo_vqa.scenes import Scene
+from training.scoring import batches, normalise
+
+TIMES = 3  # that each is asked about, in as many languages
+BATCH = 64
+OPTIONS = GenerationOptions(max_new_tokens=24)
+
+
+def mistaken(session: ChatSession, scenes: Sequence[Scene], file: Path) -> dict[int, str]:
+    """By the scene's number, the thing that most of the answers name, where that is not the one that it shows. file: keeps
+    them, so that nothing is asked again."""
+    if not file.exists():
+        file.write_text(json.dumps(_ask(session, scenes)) + "\n", "utf-8")
+    return {int(number): thing for number, thing in json.loads(file.read_text("utf-8")).items()}
+
+
+def _ask(session: ChatSession, scenes: Sequence[Scene]) -> dict[int, str]:
+    mistaken = {}
+    known = ((number, scene) for number, scene in enumerate(scenes) if len(scene.things) == 1)
+    for batch in batches(known, BATCH // TIMES):
+        asked = [(number, question) for number, scene in batch for question in _questions(number, scene)]
+        pictures = {number: scene.render() for number, scene in batch}
+        conversations = [as_messages(pictures[number], [question])[:-1] for number, question in asked]
+        named: dict[int, list[str]] = {number: [] for number, _ in batch}
+        for (number, question), given in zip(asked, session.answers(conversations, OPTIONS), strict=True):
+            thing = _named(question, given)
+            if thing:
+                named[number].append(thing)
+        for number, scene in batch:
+            commonest = Counter(named[number]).most_common(1)
+            if commonest and commonest[0][0] != scene.things[0].thing:
+                mistaken[number] = commonest[0][0]
+    return mistaken
+
+
+def _questions(number: int, scene: Scene) -> list[Question]:
+    rng = random.Random(f"mistaken/{number}")
+    asked = [ask(scene, "what", language, rng) for language in rng.sample(CODES, TIMES)]
+    return [question for question in asked if question]
+
+
+def _named(question: Question, given: str) -> str | None:
+    """The thing that an answer names: the one that is shown, where it is right by any of its names."""
+    if question.is_right(given):
+        return question.thing
+    return answers_that_name(question.language).get(normalise(given, question.language))
