@@ -94,6 +94,7 @@ def unfreeze_layers(layers: int = 4) -> Recipe:
 
 MOST_THINGS = 15  # that a picture brings behind its cells
 DECODER_LAYERS = 6
+VOCABULARY = 24_000  # a multiple of 64
 _TINY_TABLE = "model.language_model.model.embed_tokens"
 # The first layer's queries and keys start where words find their cells (`grounding.look_by_names`), and move slowly.
 _TINY_LOOKS = tuple(f"model.language_model.model.layers.0.self_attn.{part}_proj" for part in "qk")

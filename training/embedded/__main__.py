@@ -43,6 +43,7 @@ from training.embedded.grounding import (
     look_by_names,
     match_spread,
     start_at_the_classifier,
+    widened,
     word_objective,
     words_of,
 )
@@ -51,13 +52,14 @@ from training.embedded.mistaken import mistaken
 from training.embedded.pointing import PointingObjective
 from training.embedded.seen import SeenScenes
 from training.embedded.simulated import Simulator, classifier, inside
-from training.embedded.tokenizer import train_tokenizer
+from training.embedded.tokenizer import train_tokenizer, words_in_pieces
 from training.origin import commit, hardware
 from training.photo_vqa.scenes import Scenes, alone, photographs
 from training.progress import printer
 from training.recipes import (
     DECODER_LAYERS,
     MOST_THINGS,
+    VOCABULARY,
     tiny_answers,
     tiny_connector,
     tiny_doubting,
@@ -98,7 +100,7 @@ class EmbeddedOptions:
     pointing_steps: int = 100
     answer_steps: Annotated[int, tyro.conf.arg(help="0 goes on to the doubting")] = 4200
     doubt_steps: int = 600
-    vocabulary: Annotated[int, tyro.conf.arg(help="most entries of the tokenizer")] = 20480
+    vocabulary: Annotated[int, tyro.conf.arg(help="most entries of the tokenizer")] = VOCABULARY
     seed: Annotated[int, tyro.conf.arg(help="of questions; another one, where a model goes on")] = 3
     workers: int = 1
 
@@ -122,12 +124,14 @@ def untrained(vocabulary: int, tower: Path) -> tuple[MayaForConditionalGeneratio
     return model.eval(), MayaProcessor(config, ImagePreparation.of(config), tokenizer)
 
 
-def taught(folder: Path) -> tuple[MayaForConditionalGeneration, MayaProcessor]:
-    """An embedded Maya to go on with, whose pictures from now on bring as many things as a new one's, and as deep."""
+def taught(folder: Path, vocabulary: int = VOCABULARY) -> tuple[MayaForConditionalGeneration, MayaProcessor]:
+    """An embedded Maya to go on with, whose pictures from now on bring as many things as a new one's, as deep as one,
+    and with as many words."""
     model, processor = load_model(folder, dtype=torch.float32), load_processor(folder)
     model.config.vision.most_things = MOST_THINGS
-    model = deepened(model, DECODER_LAYERS)
-    return model, MayaProcessor(model.config, processor.preparation, processor.require_tokenizer())
+    tokenizer = processor.require_tokenizer()
+    words = words_in_pieces(tokenizer)[: max(0, vocabulary - len(tokenizer))]
+    return widened(deepened(model, DECODER_LAYERS), processor, words)
 
 
 def tower_of(folder: Path) -> dict[str, Tensor]:
@@ -237,7 +241,7 @@ def main() -> None:
     out = options.out or asset_path("maya-tiny")
     claim(out, overwrite=True)
     if options.model:
-        model, processor = taught(options.model)
+        model, processor = taught(options.model, options.vocabulary)
     else:
         model, processor = untrained(options.vocabulary, options.tower or asset_path("maya-tiny"))
     shape = (

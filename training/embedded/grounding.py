@@ -23,6 +23,7 @@ from maya_core.model.processor import MayaProcessor
 from maya_core.model.towers.efficientnet_lite import FEATURES
 from training.embedded.looking import NOTHING, PLACES
 from training.embedded.simulated import classifier
+from training.embedded.tokenizer import with_words
 from training.photo_vqa.phrases import COLOURS, load_phrases
 from training.photo_vqa.texts import forms_of, is_spaced, sentences
 from training.photo_vqa.things import KINDS, load_things
@@ -381,6 +382,28 @@ def deepened(model: MayaForConditionalGeneration, layers: int) -> MayaForConditi
             nn.init.zeros_(layer.mlp.down_proj.weight)
     deeper.train(model.training)
     return deeper
+
+
+def widened(
+    model: MayaForConditionalGeneration, processor: MayaProcessor, words: Sequence[str]
+) -> tuple[MayaForConditionalGeneration, MayaProcessor]:
+    """With more words in the table, each at first what the word behind a space and in small letters was as pieces."""
+    before = table_of(model).detach()
+    pieces = token_ids(processor, [f" {word.strip().lower()}" for word in words])
+    vectors = [before[ids].mean(0) for ids in pieces]
+    tokenizer = with_words(processor.require_tokenizer(), words)
+    config = deepcopy(model.config)
+    config.text.vocab_size = max(len(before), -(-len(tokenizer) // 64) * 64)
+    wider = MayaForConditionalGeneration(config)
+    stored = model.state_dict()
+    own = {name for name, tensor in stored.items() if tensor.shape == before.shape and torch.equal(tensor, before)}
+    wider.load_state_dict({name: tensor for name, tensor in stored.items() if name not in own}, strict=False)
+    with torch.no_grad():
+        after = table_of(wider).zero_()
+        after[: len(before)] = before
+        after[len(tokenizer) - len(vectors) : len(tokenizer)] = torch.stack(vectors)
+    wider.train(model.training)
+    return wider, MayaProcessor(config, processor.preparation, tokenizer)
 
 
 def _normalised(vectors: Tensor) -> Tensor:

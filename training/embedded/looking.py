@@ -39,7 +39,7 @@ SEEN = Path("seen")  # stands for a picture of which the features are there
 # How often each family is asked, where a scene answers it.
 OFTEN: Mapping[str, float] = {
     "what": 7, "exists": 8, "count": 6, "where": 6, "side": 5, "colour_of": 5, "background": 1.5, "kind": 2.5, "breed": 2,
-    "describe": 3, "either": 2.5, "check": 3, "larger": 1.5, "left": 1.5, "right": 1.5, "above": 1.5, "below": 1.5,
+    "describe": 4, "either": 2.5, "check": 3, "larger": 2, "left": 2.5, "right": 2.5, "above": 2.5, "below": 2.5,
 }  # fmt: skip
 # Of EmojiVQA's own questions.
 DRAWINGS_OFTEN: Mapping[emoji.Family, float] = {

@@ -10,6 +10,7 @@ from training.photo_vqa.things import load_names
 
 # Forms of a name that are its own words: not an article before it, not a measure word.
 INFLECTED = ("name", "plural", "gen", "acc", "nom_pl", "gen_pl", "obl", "obl_plural", "def", "dual", "latin")
+COMMON = ("plural", "gen", "acc", "nom_pl", "gen_pl", "obl")
 _AGREEING = re.compile(r"\w+:([^|\]]*)")
 
 
@@ -26,6 +27,27 @@ def forms_of(language: str) -> dict[str, list[str]]:
     return forms | {"also": [name.also[0] if name.also else name["name"] for name in names]}
 
 
+def names_as_answers(language: str) -> list[str]:
+    """What things are called where the name is all of an answer: with a large letter, where its language has them."""
+    phrases = load_phrases(language)
+    return [phrases.named(name) for name in load_names(language).values()]
+
+
+def whole_answers(language: str) -> list[str]:
+    """Names, places, colours, kinds and numbers as answers."""
+    phrases = load_phrases(language)
+    numbers = chain.from_iterable(phrases.numbers.values())
+    said = [*phrases.places, *phrases.sides, *phrases.colours.values(), *phrases.kinds.values(), *numbers]
+    return [*names_as_answers(language), *map(phrases.as_answer, said)]
+
+
+def other_forms(language: str) -> list[list[tuple[str, str]]]:
+    """Of each thing, its name and a form of it in which questions and answers have it."""
+    forms = forms_of(language)
+    others = [forms[form] for form in COMMON if form in forms]
+    return [[(name, form[number]) for form in others] for number, name in enumerate(forms["name"])]
+
+
 def sentences(language: str) -> Iterator[str]:
     """Names and parts of sentences, about as often as they should count.
 
@@ -37,6 +59,7 @@ def sentences(language: str) -> Iterator[str]:
     for form, names in forms_of(language).items():
         for name in names:
             yield from [space + name for space in before] * (24 if form == "name" else 8 if form != "also" else 2)
+    yield from (name for name in names_as_answers(language) for _ in range(24))
     for named in load_names(language).values():
         yield from (space + other for space in before for other in named.also)
     for wordings in phrases.asked.values():
