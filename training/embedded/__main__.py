@@ -131,7 +131,8 @@ def taught(folder: Path, vocabulary: int = VOCABULARY) -> tuple[MayaForCondition
     model.config.vision.most_things = MOST_THINGS
     tokenizer = processor.require_tokenizer()
     words = words_in_pieces(tokenizer)[: max(0, vocabulary - len(tokenizer))]
-    return widened(deepened(model, DECODER_LAYERS), processor, words)
+    model = deepened(model, DECODER_LAYERS)
+    return widened(model, MayaProcessor(model.config, processor.preparation, tokenizer), words)
 
 
 def tower_of(folder: Path) -> dict[str, Tensor]:

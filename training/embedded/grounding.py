@@ -388,6 +388,8 @@ def widened(
     model: MayaForConditionalGeneration, processor: MayaProcessor, words: Sequence[str]
 ) -> tuple[MayaForConditionalGeneration, MayaProcessor]:
     """With more words in the table, each at first what the word behind a space and in small letters was as pieces."""
+    if not words:
+        return model, processor
     before = table_of(model).detach()
     pieces = token_ids(processor, [f" {word.strip().lower()}" for word in words])
     vectors = [before[ids].mean(0) for ids in pieces]
