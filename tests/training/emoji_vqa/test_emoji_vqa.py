@@ -43,7 +43,7 @@ from training.photo_vqa.phrases import without_words
 from training.photo_vqa.texts import is_spaced
 from training.photo_vqa.things import load_things
 from training.scoring import exact_match, normalise
-from training.sheets import font_for
+from training.sheets import font_for, language_that_writes
 
 VOCABULARY = load_vocabulary()
 SCRIPTS = {
@@ -338,6 +338,20 @@ def test_every_letter_that_is_asked_or_answered_has_a_glyph(language):
     said |= {text for concept in range(len(VOCABULARY)) for text in name_of(concept, language).forms.values()}
     letters = {letter for text in said for letter in text if not letter.isspace()} - set("{}\u200c\u200d\u200b")
     assert not {letter for letter in letters if ord(letter) not in known}
+
+
+@pytest.mark.parametrize(
+    ("text", "language", "written"),
+    [
+        ("बिल्ली", "hi", "hi"),
+        ("بلی", "hi", "ur"),  # an answer in another language than the question's
+        ("Кошка", "ur", "en"),
+        ("kitne hain?", "hi", "hi"),
+        ("𓃠", "ja", "ja"),  # that no font has
+    ],
+)
+def test_a_sheet_writes_an_answer_with_a_font_that_has_its_letters(text, language, written):
+    assert language_that_writes(text, language) == written
 
 
 def test_the_contact_sheet_has_ink_in_every_row():
