@@ -10,7 +10,7 @@ from training.emoji_vqa.questions import ask, families_for
 from training.emoji_vqa.scenes import Split, make_scene, render
 from training.sheets import LINES, SIDE, Line, contact_sheet
 
-EXAMPLES = {2: 91, 3: 28}  # validation scenes that the app offers to try, behind a photograph
+EXAMPLES = {2: 117, 3: 28}  # validation scenes that the app offers to try, behind a photograph
 
 
 def preview(split: Split) -> Image.Image:
