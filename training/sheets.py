@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 from functools import cache
+from itertools import groupby
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 from PIL import Image, ImageDraw, ImageFont
@@ -16,7 +18,7 @@ WIDTH = 1100  # px, of a row
 LINE = 46  # px; Nastaliq is tall
 LINES = 5  # a picture
 MARGIN = 16
-GAP = 12  # px, between a question and its answer
+GAP = 12  # px, between a question and its answer, and between scripts
 LARGEST, SMALLEST = 19, 9  # px, of letters
 INK, ANSWER_INK, PAPER = (30, 30, 30), (0, 95, 115), (255, 255, 255)
 
@@ -34,10 +36,15 @@ def font_for(language: str, size: int) -> ImageFont.FreeTypeFont:
     return ImageFont.truetype(_font_file(language), size)
 
 
-def language_that_writes(text: str, language: str) -> str:
-    """The language, or another where only that one's font has all letters, as where the answer is in another script."""
-    letters = {ord(letter) for letter in text if not letter.isspace()}
-    able = (one for one in (language, *FONT_FILES, "en") if letters <= _letters(one))
+def in_scripts(text: str, language: str) -> list[tuple[str, str]]:
+    """A text in parts of whole words, each with the language whose font has its letters: the text's own, wherever it has,
+    and another's where an answer came in another script."""
+    words = [(_language_that_writes(word, language), word) for word in text.split()]
+    return [(one, " ".join(word for _, word in part)) for one, part in groupby(words, key=itemgetter(0))]
+
+
+def _language_that_writes(word: str, language: str) -> str:
+    able = (one for one in (language, *FONT_FILES, "en") if {*map(ord, word)} <= _letters(one))
     return next(able, language)
 
 
@@ -69,20 +76,19 @@ def contact_sheet(rows: Sequence[tuple[Image.Image, Sequence[Line]]], *, columns
 def _draw(sheet: Image.Image, line: Line, left: int, top: int) -> None:
     """Question and answer on one line, from the side where the script begins, as large as fits."""
     draw = ImageDraw.Draw(sheet)
-    texts = [" ".join(text.split()) for text in (line.text, line.answer)]
-    languages = [language_that_writes(text, line.language) for text in texts]
-    options: list[dict[str, Any]] = [
-        {"direction": get_language(language).direction, "language": language} for language in languages
-    ]
+    texts = ((line.text, INK), (line.answer, ANSWER_INK))
+    parts = [(ink, language, part) for text, ink in texts for language, part in in_scripts(text, line.language)]
     room, baseline = WIDTH - SIDE - 4 * MARGIN, top + LINE * 2 // 3
     for size in range(LARGEST, SMALLEST - 1, -1):
-        for option, language in zip(options, languages, strict=True):
-            option["font"] = font_for(language, size)
-        asked, answered = (draw.textlength(text, **option) for text, option in zip(texts, options, strict=True))
-        if asked + GAP + answered <= room:
+        options: list[dict[str, Any]] = [
+            {"font": font_for(one, size), "language": one, "direction": get_language(one).direction}
+            for _, one, _ in parts
+        ]
+        widths = [draw.textlength(part, **option) for (_, _, part), option in zip(parts, options, strict=True)]
+        if sum(widths) + GAP * (len(parts) - 1) <= room:
             break
     is_from_left = get_language(line.language).direction == "ltr"
-    places = (left, left + asked + GAP) if is_from_left else (left + room, left + room - asked - GAP)
-    anchor = "ls" if is_from_left else "rs"
-    for text, place, ink, option in zip(texts, places, (INK, ANSWER_INK), options, strict=True):
-        draw.text((place, baseline), text, ink, anchor=anchor, **option)
+    place = float(left if is_from_left else left + room)
+    for (ink, _, part), width, option in zip(parts, widths, options, strict=True):
+        draw.text((place, baseline), part, ink, anchor="ls" if is_from_left else "rs", **option)
+        place += (width + GAP) if is_from_left else -(width + GAP)

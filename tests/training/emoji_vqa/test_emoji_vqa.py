@@ -43,7 +43,7 @@ from training.photo_vqa.phrases import without_words
 from training.photo_vqa.texts import is_spaced
 from training.photo_vqa.things import load_things
 from training.scoring import exact_match, normalise
-from training.sheets import font_for, language_that_writes
+from training.sheets import font_for, in_scripts
 
 VOCABULARY = load_vocabulary()
 SCRIPTS = {
@@ -341,17 +341,17 @@ def test_every_letter_that_is_asked_or_answered_has_a_glyph(language):
 
 
 @pytest.mark.parametrize(
-    ("text", "language", "written"),
+    ("text", "language", "parts"),
     [
-        ("बिल्ली", "hi", "hi"),
-        ("بلی", "hi", "ur"),  # an answer in another language than the question's
-        ("Кошка", "ur", "en"),
-        ("kitne hain?", "hi", "hi"),
-        ("𓃠", "ja", "ja"),  # that no font has
+        ("बिल्ली है", "hi", [("hi", "बिल्ली है")]),
+        ("بلی ہے [बिल्ली]", "hi", [("ur", "بلی ہے"), ("hi", "[बिल्ली]")]),  # answered in another language than asked
+        ("Кошка", "ur", [("en", "Кошка")]),
+        ("kitne hain?", "hi", [("hi", "kitne hain?")]),
+        ("𓃠", "ja", [("ja", "𓃠")]),  # that no font has
     ],
 )
-def test_a_sheet_writes_an_answer_with_a_font_that_has_its_letters(text, language, written):
-    assert language_that_writes(text, language) == written
+def test_a_sheet_writes_each_script_with_a_font_that_has_its_letters(text, language, parts):
+    assert in_scripts(text, language) == parts
 
 
 def test_the_contact_sheet_has_ink_in_every_row():
