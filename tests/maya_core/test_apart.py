@@ -13,7 +13,7 @@ import sys, time
 sys.path.insert(0, {str(ROOT)!r})
 from app.models import Models
 from maya_core.model.images import open_image_apart
-print(open_image_apart({str(ROOT / "assets" / "examples" / "1.png")!r}, longest_side=64).size)
+print(open_image_apart({str(ROOT / "assets" / "examples" / "2.png")!r}, longest_side=64).size)
 models = Models(lambda model: None)
 models.fetch("no repository")
 while models.download.state == "running":
@@ -47,5 +47,5 @@ def elsewhere(tmp_path):
 def test_what_an_installation_prints_and_what_lies_in_the_folder_change_nothing(chatty, elsewhere):
     command = [chatty, "-P", "-c", PROGRAM]
     done = subprocess.run(command, cwd=elsewhere, capture_output=True, text=True, check=True, timeout=120)
-    assert done.stdout.splitlines() == ["hello", "(64, 43)", "CheckpointNotFound", "bye"]
+    assert done.stdout.splitlines() == ["hello", "(64, 64)", "CheckpointNotFound", "bye"]
     assert not (elsewhere / "run").exists()
