@@ -392,20 +392,15 @@ def widened(
         return model, processor
     before = table_of(model).detach()
     pieces = token_ids(processor, [f" {word.strip().lower()}" for word in words])
-    vectors = [before[ids].mean(0) for ids in pieces]
     tokenizer = with_words(processor.require_tokenizer(), words)
-    config = deepcopy(model.config)
-    config.text.vocab_size = max(len(before), -(-len(tokenizer) // 64) * 64)
-    wider = MayaForConditionalGeneration(config)
-    stored = model.state_dict()
-    own = {name for name, tensor in stored.items() if tensor.shape == before.shape and torch.equal(tensor, before)}
-    wider.load_state_dict({name: tensor for name, tensor in stored.items() if name not in own}, strict=False)
+    wider = deepcopy(model)
+    rows = max(len(before), -(-len(tokenizer) // 64) * 64)
+    wider.resize_token_embeddings(rows, mean_resizing=False)
     with torch.no_grad():
-        after = table_of(wider).zero_()
-        after[: len(before)] = before
-        after[len(tokenizer) - len(vectors) : len(tokenizer)] = torch.stack(vectors)
-    wider.train(model.training)
-    return wider, MayaProcessor(config, processor.preparation, tokenizer)
+        after = table_of(wider)
+        after[len(before) :] = 0
+        after[len(tokenizer) - len(words) : len(tokenizer)] = torch.stack([before[ids].mean(0) for ids in pieces])
+    return wider, MayaProcessor(wider.config, processor.preparation, tokenizer)
 
 
 def _normalised(vectors: Tensor) -> Tensor:

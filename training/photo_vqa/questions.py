@@ -388,12 +388,12 @@ class _Asker:
 
 
 @cache
-@cache
 def answers_that_name(language: str) -> Mapping[str, str]:
     """Normalised answers that are nothing but a thing's name, and that thing; of a name that several have, the last."""
     return {normalise(name, language): thing for thing in load_things() for name in _all_names(language, thing)}
 
 
+@cache
 def _all_names(language: str, thing: str) -> tuple[str, ...]:
     """Every form in which a thing's name is a whole answer."""
     name = load_names(language)[thing]

@@ -59,7 +59,7 @@ def sentences(language: str) -> Iterator[str]:
     for form, names in forms_of(language).items():
         for name in names:
             yield from [space + name for space in before] * (24 if form == "name" else 8 if form != "also" else 2)
-    yield from (name for name in names_as_answers(language) for _ in range(24))
+    yield from names_as_answers(language) * 24
     for named in load_names(language).values():
         yield from (space + other for space in before for other in named.also)
     for wordings in phrases.asked.values():
