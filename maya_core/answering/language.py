@@ -56,11 +56,13 @@ _ROMANISED = {
     "dekhiye", "kaisa", "kaisi", "kaise", "kyun", "kyon", "kuch", "thoda", "tum", "aap", "apko", "aapko", "mera",
     "meri", "mere", "kehte", "kehtay", "sakte", "sakti", "neeche", "neechay", "peeche", "andar", "bahar", "baayi",
     "daayi", "baen", "daen", "taraf", "karo", "karna", "karein", "kijiye", "koun", "hota", "hoti", "gino",
+    "bolo", "likho", "likh", "chuno", "jaldi", "chhodo", "tumhe", "nhi", "khn", "tafseel", "tadad", "tadaad", "chahiye",
+    "isay", "kahun",
 }  # fmt: skip
 _MAYBE_ROMANISED = {
     "hai", "ye", "wo", "woh", "ka", "ki", "ko", "mein", "ek", "bhi", "kis", "kaha", "na", "nai", "rang", "raha", "rahi",
     "rahe", "zara", "upar", "oopar", "sirf", "lag", "lagta", "ya", "aa", "nazar", "kar", "dein", "gin", "ginti", "jo",
-    "kaho", "naam",
+    "kaho", "naam", "ke", "kul",
 }  # fmt: skip
 _ENOUGH = 2
 
