@@ -7,6 +7,7 @@ from typing import Protocol
 
 from PIL import Image
 
+from maya_core.answering.language import answer_language
 from maya_core.languages import CODES
 from maya_core.learning.data import PackedSample, Sample
 from maya_core.model.prompt import Message, Picture, answered_in
@@ -124,6 +125,17 @@ class EmojiQuestions:
 def asking_for(messages: Sequence[Message], language: str) -> tuple[Message, ...]:
     """The same messages, each question asking for its answer in `language`."""
     return tuple(answered_in(message, language) if message.role == "user" else message for message in messages)
+
+
+def as_a_page_asks(messages: Sequence[Message], language: str) -> tuple[Message, ...]:
+    """The same messages, each question as the page in `language` hands it on: with a word for that language where its own
+    do not plainly say it, as "kya hai" does not."""
+    return tuple(
+        answer_language(message.text, conversation=language, interface=language).asked(message)
+        if message.role == "user"
+        else message
+        for message in messages
+    )
 
 
 def conversation(scene: Scene, questions: Sequence[Question]) -> tuple[Message, ...]:

@@ -12,7 +12,7 @@ from maya_core.answering.session import ChatSession
 from maya_core.languages import CODES
 from maya_core.model.config import GenerationOptions
 from maya_core.model.prompt import Message
-from training.emoji_vqa.dataset import as_messages
+from training.emoji_vqa.dataset import as_a_page_asks, as_messages
 from training.photo_vqa.phrases import FAMILIES, load_phrases
 from training.photo_vqa.questions import Question, Wording, ask, ask_whether, follow
 from training.photo_vqa.scenes import Photograph, Scene, Scenes, alone
@@ -204,8 +204,9 @@ def evaluate(
 
 
 def _messages(asked: Asked, pictures: dict[int, Image.Image]) -> tuple[Message, ...]:
-    """The question; before it, what is taught to be answered to those before."""
+    """The question as the page in its language asks it; before it, what is taught to be answered to those before."""
     key = id(asked.scene)
     if key not in pictures:
         pictures[key] = asked.scene.render()
-    return as_messages(pictures[key], (*asked.before, asked.question))[:-1]
+    messages = as_messages(pictures[key], (*asked.before, asked.question))[:-1]
+    return as_a_page_asks(messages, asked.question.language)
