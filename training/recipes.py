@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from maya_core.learning.train import TrainConfig, require
-from maya_core.model.config import MayaConfig
+from maya_core.model.config import MayaConfig, PhotographTowerConfig
 from maya_core.model.prompt import PromptFormat
 from maya_core.weights import adapters
 from maya_core.weights.adapters import LoraSettings
@@ -93,6 +93,9 @@ def unfreeze_layers(layers: int = 4) -> Recipe:
 # --- the embedded model ---
 
 MOST_THINGS = 15  # that a picture brings behind its cells
+FEATURES_OF_A_CELL = (
+    PhotographTowerConfig().hidden_size + 4
+)  # of so many next things of a class it is told how sure they are
 DECODER_LAYERS = 6
 VOCABULARY = 24_000  # a multiple of 64
 _TINY_TABLE = "model.language_model.model.embed_tokens"
@@ -109,7 +112,7 @@ _TINY_LANGUAGE_MODEL: Mapping[str, float] = {
 def tiny_model(*, vocab_size: int, image_token_id: int, end_id: int, bos_id: int, pad_id: int) -> MayaConfig:
     """The embedded model: the photograph tower, and the published architecture with every size made small."""
     return MayaConfig(
-        vision_config={"model_type": "photograph_tower", "most_things": MOST_THINGS},
+        vision_config={"model_type": "photograph_tower", "most_things": MOST_THINGS, "hidden_size": FEATURES_OF_A_CELL},
         connector_config={"hidden_size": 1024},
         text_config={
             "vocab_size": vocab_size,

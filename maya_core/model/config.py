@@ -102,7 +102,8 @@ OVERVIEWS = 1 + THIRDS**2  # the picture as a whole, and its nine parts
 @strict
 class PhotographTowerConfig(PreTrainedConfig):
     """EfficientNet-Lite2 and NanoDet-g side by side (`towers.photograph`). hidden_size: 1,280 features and 80 classes of a
-    cell, which is patch_size px wide; of each of its quarters 80 classes, two sizes, three colours; and its place.
+    cell, which is patch_size px wide; of each of its quarters 80 classes, two sizes, three colours; and its place; what it
+    has beyond these 1,702 tells of the next things of the same class how surely they are there.
     most_things: how many things that the detector finds follow the cells and OVERVIEWS of the picture, each as a cell of its
     own; with 0 neither follows."""
 

@@ -43,6 +43,7 @@ from training.embedded.grounding import (
     look_by_names,
     match_spread,
     start_at_the_classifier,
+    told_more,
     widened,
     word_objective,
     words_of,
@@ -58,6 +59,7 @@ from training.photo_vqa.scenes import Scenes, alone, photographs
 from training.progress import printer
 from training.recipes import (
     DECODER_LAYERS,
+    FEATURES_OF_A_CELL,
     MOST_THINGS,
     VOCABULARY,
     tiny_answers,
@@ -125,13 +127,13 @@ def untrained(vocabulary: int, tower: Path) -> tuple[MayaForConditionalGeneratio
 
 
 def taught(folder: Path, vocabulary: int = VOCABULARY) -> tuple[MayaForConditionalGeneration, MayaProcessor]:
-    """An embedded Maya to go on with, whose pictures from now on bring as many things as a new one's, as deep as one,
-    and with as many words."""
+    """An embedded Maya to go on with, whose pictures from now on tell as much as a new one's, as deep as one, and with as
+    many words."""
     model, processor = load_model(folder, dtype=torch.float32), load_processor(folder)
     model.config.vision.most_things = MOST_THINGS
     tokenizer = processor.require_tokenizer()
     words = words_in_pieces(tokenizer)[: max(0, vocabulary - len(tokenizer))]
-    model = deepened(model, DECODER_LAYERS)
+    model = told_more(deepened(model, DECODER_LAYERS), FEATURES_OF_A_CELL)
     return widened(model, MayaProcessor(model.config, processor.preparation, tokenizer), words)
 
 

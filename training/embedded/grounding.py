@@ -21,6 +21,7 @@ from maya_core.model.connectors import MLPConnector
 from maya_core.model.maya import MayaForConditionalGeneration
 from maya_core.model.processor import MayaProcessor
 from maya_core.model.towers.efficientnet_lite import FEATURES
+from maya_core.model.towers.photograph import FOLLOWING, MIDDLES
 from training.embedded.looking import NOTHING, PLACES
 from training.embedded.simulated import classifier
 from training.embedded.tokenizer import with_words
@@ -382,6 +383,25 @@ def deepened(model: MayaForConditionalGeneration, layers: int) -> MayaForConditi
             nn.init.zeros_(layer.mlp.down_proj.weight)
     deeper.train(model.training)
     return deeper
+
+
+def told_more(model: MayaForConditionalGeneration, features: int) -> MayaForConditionalGeneration:
+    """With a photograph tower that gives so many features of a cell: also how sure the next things of a class are. At first
+    the connector takes them for anything, as loud as how sure a thing is itself."""
+    more = features - model.config.vision.hidden_size
+    if not more:
+        return model
+    config = deepcopy(model.config)
+    config.vision.hidden_size = features
+    wider = MayaForConditionalGeneration(config)
+    weights = model.state_dict()
+    first = "connector.layers.0.weight"
+    weight_HD = weights[first]
+    began_HD = torch.randn(len(weight_HD), more, generator=torch.Generator().manual_seed(0))
+    at = FOLLOWING.start
+    weights[first] = torch.cat([weight_HD[:, :at], began_HD * weight_HD[:, MIDDLES].std(), weight_HD[:, at:]], dim=1)
+    wider.load_state_dict(weights)
+    return wider.train(model.training)
 
 
 def widened(

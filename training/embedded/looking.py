@@ -23,7 +23,7 @@ from maya_core.model.processor import IGNORED
 from training.embedded.seen import SeenScenes
 from training.embedded.simulated import PARTS, Simulator, inside
 from training.emoji_vqa import questions as emoji
-from training.emoji_vqa.dataset import as_messages, asking_for
+from training.emoji_vqa.dataset import as_a_page_asks, as_messages, asking_for
 from training.photo_vqa.manner import Manner
 from training.photo_vqa.phrases import COLOURS, Family
 from training.photo_vqa.questions import Question, ask, follow
@@ -38,8 +38,8 @@ PLACES = 9
 SEEN = Path("seen")  # stands for a picture of which the features are there
 # How often each family is asked, where a scene answers it.
 OFTEN: Mapping[str, float] = {
-    "what": 7, "exists": 8, "count": 6, "where": 6, "side": 5, "colour_of": 5, "background": 1.5, "kind": 2.5, "breed": 2,
-    "describe": 4, "either": 2.5, "check": 3, "larger": 2, "left": 2.5, "right": 2.5, "above": 2.5, "below": 2.5,
+    "what": 7, "exists": 8, "count": 7, "where": 6, "side": 5, "colour_of": 5, "background": 1.5, "kind": 2.5, "breed": 2,
+    "describe": 5, "either": 2.5, "check": 3, "larger": 2, "left": 2.5, "right": 2.5, "above": 2.5, "below": 2.5,
 }  # fmt: skip
 # Of EmojiVQA's own questions.
 DRAWINGS_OFTEN: Mapping[emoji.Family, float] = {
@@ -121,9 +121,10 @@ class Looking:
     """Sample `index` is seen scene `index`, perhaps with other things in it.
 
     conversations, names: how many a scene; none for a stage that has only cells. followed: the share of conversations that
-    go on; redirected: that ask for an answer in a language by name, which may be another. manner: how questions stray
-    from their wordings. unknown, between: of photographs of one thing, that become none of our things, or something between
-    two. perhaps: what scenes are taken for wrongly, by their numbers.
+    go on; redirected: that ask for an answer in a language by name, which may be another; on_a_page: of the others, that are
+    asked as a page asks them. manner: how questions stray from their wordings. unknown, between: of photographs of one
+    thing, that become none of our things, or something between two. perhaps: what scenes are taken for wrongly, by their
+    numbers.
     """
 
     seen: SeenScenes
@@ -134,6 +135,7 @@ class Looking:
     languages: Sequence[str] = field(default=CODES)
     followed: float = 0.3
     redirected: float = 0.12
+    on_a_page: float = 0.6
     manner: Manner = MANNER
     unknown: float = 0.0
     between: float = 0.0
@@ -193,7 +195,11 @@ class Looking:
             redirected = rng.random() < self.redirected
             answer_language = rng.choice(self.languages) if redirected else language
             messages = as_messages(SEEN, self._questions(scene, language, answer_language, rng, redirected))
-            turns.append(asking_for(messages, answer_language) if redirected else messages)
+            if redirected:
+                messages = asking_for(messages, answer_language)
+            elif rng.random() < self.on_a_page:
+                messages = as_a_page_asks(messages, language)
+            turns.append(messages)
             languages.append(answer_language)
         return PackedSample(conversations=tuple(turns), languages=tuple(languages))
 

@@ -20,28 +20,38 @@ from maya_core.assets import asset_path
 from maya_core.model.config import OVERVIEWS
 from maya_core.model.towers.efficientnet_lite import FEATURES
 from maya_core.model.towers.nanodet import CLASSES
-from maya_core.model.towers.photograph import FAINT, FINER, NOTICED, as_cell, cells_in, overviews, tell
+from maya_core.model.towers.photograph import (
+    FAINT,
+    FINER,
+    NOTICED,
+    PARTS,
+    as_cell,
+    cells_in,
+    in_order,
+    overviews,
+    tell,
+)
 from training.photo_vqa.scenes import COCO, Scene, Seen
 from training.photo_vqa.things import load_things
 
-PARTS = slice(FEATURES, FEATURES + CLASSES)  # of a cell's features: which of COCO's classes have a part there
-MIDDLES = slice(PARTS.stop, PARTS.stop + FINER**2 * CLASSES)  # which have their middle in each of its quarters
 LOUDNESS = (1.4, 2.4)  # of what makes a thing: means from weights are half as long as real ones
 NEARER = (0.5, 0.62)  # of what looks like two things, the share of the one that it perhaps is
 PORTRAITS = 0.4  # of what a detector finds: one thing, as large as people take pictures of it
 SMALL, LARGE = (0.06, 0.5), (0.5, 1.0)  # shares of a picture's sides
 SWAPPED, FOUND = 0.4, 0.5  # of scenes: whose things become others; whose things are another detector's
-# What the tower's detector makes of COCO's photographs (training/LOG.md, 2026-11-26).
+# What the tower's detector makes of COCO's photographs (training/LOG.md, 2026-11-26 and 27).
 SURE, SURER, SPREAD = (
-    0.66,
-    0.08,
+    0.72,
+    0.12,
     0.19,
 )  # score of a thing that fills the picture; more by the logarithm of its share; how it varies
 SCORES = (0.02, 0.95)
 BESIDE = 0.5  # of middles, that lie in a quarter beside the true one
 MURMUR = 0.12  # most that hardly ever is a thing
-TWICE = 0.15  # of what is found, that is found once more, less surely
-ALARMS, ALARMING = 4, (0.12, 0.32)  # classes that seem to be there and are not; their scores
+TWICE = 0.6  # of what is found, that is found once more, less surely
+ALARMS, ALARMING = 8.7, 0.095  # classes that seem to be there and are not; how much more than FAINT; both in the mean
+MOST_ALARMS, MOST_ALARMING = 30, 0.6
+ROOM = 80  # for what is found, before the surest are taken
 
 
 @dataclass(frozen=True)
@@ -76,13 +86,12 @@ class Simulator:
         change = self._way(scene, rng, unknown, between)
         if change is None:
             return scene, features_PD
-        made_PD = features_PD.float().clone()
+        before_PD = features_PD.float()
+        made_PD = torch.cat([before_PD, before_PD.new_zeros(ROOM, before_PD.shape[1])])
         changed = change(scene, made_PD, rng)
-        cells, things_ND = self.grid**2, self._found_in(made_PD)
-        surest_N = things_ND[:, MIDDLES].amax(1).argsort(descending=True, stable=True)
-        things_ND[:] = things_ND[surest_N]
-        made_PD[cells : cells + OVERVIEWS] = overviews(made_PD[:cells], (self.grid, self.grid))
-        return changed, made_PD
+        cells_PD, things_ND = made_PD[: self.grid**2], self._found_in(made_PD)
+        things_ND = in_order(things_ND, len(things_ND) - ROOM)
+        return changed, torch.cat([cells_PD, overviews(cells_PD, (self.grid, self.grid)), things_ND])
 
     def _found_in(self, features_PD: Tensor) -> Tensor:
         """What was found, as it stands behind the cells and overviews."""
@@ -139,12 +148,7 @@ class Simulator:
         """What a detector would find of things that lie anywhere."""
         self._forget(features_PD, torch.ones(self.grid**2, dtype=torch.bool), rng)
         known = [thing for thing in load_things().values() if thing.coco]
-        for _ in range(ALARMS):
-            kind, score = rng.randrange(CLASSES), rng.uniform(*ALARMING)
-            x, y = rng.random(), rng.random()
-            alarm = Seen(thing="", x=x, y=y, width=rng.uniform(0.05, 0.4), height=rng.uniform(0.05, 0.4))
-            features_PD[int(y * self.grid) * self.grid + int(x * self.grid), FEATURES + kind] = score
-            self._tell(features_PD, alarm, kind, score)
+        self._alarm(features_PD, rng)
         things: list[Seen] = []
         is_portrait = rng.random() < PORTRAITS
         for _ in range(1 if is_portrait else rng.choice((1, 2, 2, 3, 3))):
@@ -162,6 +166,18 @@ class Simulator:
                     cells_PD[inside_P, :FEATURES] = louder.clamp(0, 6)
                 self._find(features_PD, seen, rng)
         return replace(scene, things=tuple(things), lists_all=True, are_counted=True)
+
+    def _alarm(self, features_PD: Tensor, rng: random.Random) -> None:
+        """What a detector seems to find and is not there, some of it more than once."""
+        for _ in range(min(MOST_ALARMS, int(rng.expovariate(1 / ALARMS)))):
+            kind, score = rng.randrange(CLASSES), min(MOST_ALARMING, FAINT + rng.expovariate(1 / ALARMING))
+            while score >= FAINT:
+                x, y = rng.random(), rng.random()
+                alarm = Seen(thing="", x=x, y=y, width=rng.uniform(0.05, 0.4), height=rng.uniform(0.05, 0.4))
+                cell_D = features_PD[int(y * self.grid) * self.grid + int(x * self.grid)]
+                cell_D[FEATURES + kind] = max(score, float(cell_D[FEATURES + kind]))
+                self._tell(features_PD, alarm, kind, score)
+                score *= rng.uniform(0.5, 1) if rng.random() < TWICE else 0
 
     def _forget(self, features_PD: Tensor, inside_P: Tensor, rng: random.Random) -> None:
         """All that a detector has found in cells, but for a murmur."""
@@ -181,9 +197,11 @@ class Simulator:
         usual = SURE + SURER * math.log(max(seen.width * seen.height, 1e-4))
         score = min(SCORES[1], max(SCORES[0], rng.gauss(usual, SPREAD)))
         self._tell(features_PD, seen, kind, score)
-        if rng.random() < TWICE:
+        again = score
+        while rng.random() < TWICE:
             part = replace(seen, width=rng.uniform(0.4, 0.7) * seen.width, height=rng.uniform(0.4, 0.9) * seen.height)
-            self._tell(features_PD, part, kind, rng.uniform(0.2, 0.7) * score)
+            again *= rng.uniform(0.2, 0.8)
+            self._tell(features_PD, part, kind, again)
         inside_P, cells_PD = inside(seen, self.grid, share=0.9), features_PD[: self.grid**2]
         parts_P = score * (0.3 + 0.7 * _random(int(inside_P.sum()), rng))
         parts_P[rng.randrange(len(parts_P))] = score
@@ -200,12 +218,13 @@ class Simulator:
     def _tell(self, features_PD: Tensor, seen: Seen, kind: int, score: float) -> None:
         """What was found also stands behind the cells, as long as there is room."""
         things_ND = self._found_in(features_PD)
-        free = (~things_ND[:, PARTS].any(1)).nonzero().flatten().tolist()
-        if score < FAINT or not free:
+        taken_N = things_ND[:, PARTS].any(1)
+        free = int(taken_N.int().argmin())
+        if score < FAINT or taken_N[free]:
             return
         left, top, right, bottom = (min(1.0, max(0.0, edge)) for edge in seen.box)
         cells_PD = features_PD[: self.grid**2]
-        things_ND[free[0]] = as_cell(cells_PD, (self.grid, self.grid), kind, score, (left, top, right, bottom))
+        things_ND[free] = as_cell(cells_PD, (self.grid, self.grid), kind, score, (left, top, right, bottom))
 
 
 def _random(number: int, rng: random.Random) -> Tensor:

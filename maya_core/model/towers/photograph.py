@@ -4,11 +4,13 @@ both forget: the colours that lie there, and where it is.
 A cell says what its surroundings look like (1,280 features, of which ImageNet's 1,000 classes are a linear function), which
 of COCO's classes have a part there, and of each of its four quarters which have their middle there, how large that thing
 is, and the colour; at last the cell's own place. Behind the cells may stand the picture as a whole, then its nine parts, for
-what lies across some cells is told best by their mean; and then the things that were found, the likeliest first, each as a
-cell that holds it for certain and looks like nothing: who counts or looks for one need not tell apart what lies in the same
-cell, and what is small does not drown in the look of its surroundings.
+what lies across some cells is told best by their mean; and then the things that were found, the surest of each class first,
+each as a cell that holds it for certain and looks like nothing: who looks for one need not tell apart what lies in the same
+cell, and what is small does not drown in the look of its surroundings. The surest of a class also tells how sure the next
+ones are, for attention, which is a mean, does not count.
 
-Shape letters: I pictures, C channels, H and W pixels, h and w cells, K classes, P cells, N things, D vision width.
+Shape letters: I pictures, C channels, H and W pixels, h and w cells, K classes, P cells, N things, F those that follow the
+surest of a class, D vision width.
 """
 
 from typing import Any, ClassVar
@@ -27,7 +29,12 @@ SIZES = 2  # width and height of a thing, in shares of the picture's
 FINER = 2  # quarters of a cell, each way
 COLOURS = 3
 PLACES = 2  # of a cell's middle, across and down: -1 to 1
-_COLOURS = slice(-PLACES - FINER**2 * COLOURS, -PLACES)  # of a cell's features
+# Of a cell: which of COCO's classes have a part there; which have their middle in each of its quarters; its colours; and of
+# the surest of a class, how sure the next ones are.
+PARTS = slice(FEATURES, FEATURES + CLASSES)
+MIDDLES = slice(PARTS.stop, PARTS.stop + FINER**2 * CLASSES)
+_COLOURS = slice(-PLACES - FINER**2 * COLOURS, -PLACES)
+FOLLOWING = slice(MIDDLES.stop + FINER**2 * SIZES, _COLOURS.start)
 NOTICED, FAINT = 0.25, 0.1  # least score of a thing that its cell tells, and that stands behind the cells
 
 
@@ -63,9 +70,10 @@ class PhotographTower(PreTrainedModel):
         told_by_picture = [found(list(one), least=least) for one in zip(*maps, strict=True)]
         things_ICHW = torch.stack([_things(told, quarters, pixel_values_ICHW.shape) for told in told_by_picture])
         colours_ICHW = adaptive_avg_pool2d(2 * shares_ICHW - 1, quarters)
-        finer_ICHW = torch.cat([things_ICHW, colours_ICHW], dim=1)
+        things_IChw, colours_IChw = (pixel_unshuffle(finer_ICHW, FINER) for finer_ICHW in (things_ICHW, colours_ICHW))
+        nothing_IFhw = looks_IChw.new_zeros(len(looks_IChw), self.following, *cells)
         seen_IDhw = torch.cat(
-            [looks_IChw, parts_IKhw, pixel_unshuffle(finer_ICHW, FINER), _places(looks_IChw, cells)], dim=1
+            [looks_IChw, parts_IKhw, things_IChw, nothing_IFhw, colours_IChw, _places(looks_IChw, cells)], dim=1
         )
         cells_IPD = seen_IDhw.flatten(2).transpose(1, 2)
         if not self.config.most_things:
@@ -76,14 +84,19 @@ class PhotographTower(PreTrainedModel):
         return torch.cat([cells_IPD, behind_IND], dim=1)
 
     def _behind(self, told: Found, cells_PD: Tensor, cells: tuple[int, int]) -> Tensor:
-        """(OVERVIEWS + most_things, D): the overviews; what was found, the likeliest first; then zeros."""
-        things_ND = cells_PD.new_zeros(self.config.most_things, cells_PD.shape[1])
-        told = Found(*(each[: len(things_ND)].detach() for each in told))
+        """(OVERVIEWS + most_things, D): the overviews; what was found; then zeros."""
+        things_ND = cells_PD.new_zeros(len(told.scores_N), cells_PD.shape[1])
+        told = Found(*(each.detach() for each in told))
         side = cells_PD.new_tensor([cells[1], cells[0], cells[1], cells[0]]) * self.config.patch_size
         for number, (score, kind, box_4) in enumerate(zip(*told, strict=True)):
             left, top, right, bottom = (box_4 / side).clamp(0, 1).tolist()
             things_ND[number] = as_cell(cells_PD, cells, int(kind), float(score), (left, top, right, bottom))
-        return torch.cat([overviews(cells_PD, cells), things_ND])
+        return torch.cat([overviews(cells_PD, cells), in_order(things_ND, self.config.most_things)])
+
+    @property
+    def following(self) -> int:
+        """Of how many things that follow the surest of a class it is told how sure they are."""
+        return self.config.hidden_size + FOLLOWING.stop - FOLLOWING.start
 
     def forward(self, pixel_values: Tensor, **_: Any) -> Tensor:
         """(I, C, H, W) -> (I, P, D)."""
@@ -126,6 +139,25 @@ def as_cell(
     thing_D[_COLOURS] = _colours(cells_PD[cells_in(cells, box)])
     thing_D[-PLACES:] = cells_PD.new_tensor([2 * x - 1, 2 * y - 1])
     return thing_D
+
+
+def in_order(things_ND: Tensor, most: int) -> Tensor:
+    """(most, D): of things as `as_cell` tells them the surest of each class, with how sure the next ones of its class are;
+    then all others; both the surer first; then zeros. Rows of zeros are no things."""
+    scores_N, kinds_N = things_ND[:, MIDDLES].amax(1), things_ND[:, PARTS].argmax(1).tolist()
+    by_kind: dict[int, list[int]] = {}
+    found = [number for number in scores_N.argsort(descending=True, stable=True).tolist() if scores_N[number] > 0]
+    for number in found:
+        by_kind.setdefault(kinds_N[number], []).append(number)
+    told_ND = things_ND.new_zeros(most, things_ND.shape[1])
+    surest = [numbers[0] for numbers in by_kind.values()]
+    ordered = [*surest, *(number for number in found if number not in surest)][:most]
+    told_ND[: len(ordered)] = things_ND[ordered]
+    told_ND[:, FOLLOWING] = 0
+    for row, (_, *following) in zip(range(most), by_kind.values(), strict=False):
+        row_F = told_ND[row, FOLLOWING]
+        row_F[: len(following)] = scores_N[following[: len(row_F)]]
+    return told_ND
 
 
 def overviews(cells_PD: Tensor, cells: tuple[int, int]) -> Tensor:

@@ -369,6 +369,25 @@ def test_overviews_and_what_was_found_stand_behind_the_cells_each_as_a_cell_of_i
     assert person[-2:].tolist() == pytest.approx([0.75, 0.25])
 
 
+def test_the_surest_of_each_class_stands_first_and_tells_how_sure_the_next_ones_are():
+    found = [(0, 0.6), (16, 0.3), (0, 0.9), (0, 0.2), (2, 0.7), (0, 0.5), (16, 0.31), (0, 0.4), (0, 0.1)]
+    things_ND = torch.zeros(len(found) + 2, 1706)
+    for number, (kind, score) in enumerate(found, start=1):  # before them a row of zeros, and behind them
+        box = (number / 20, 0.2, number / 20 + 0.3, 0.6)
+        things_ND[number] = photograph.as_cell(torch.zeros(36, 1706), (6, 6), kind, score, box)
+    before_ND = things_ND.clone()
+    told_ND = photograph.in_order(things_ND, 7)
+    assert torch.equal(things_ND, before_ND)
+    without_ND = told_ND.clone()
+    without_ND[:, 1688:1692] = 0
+    assert torch.equal(without_ND, before_ND[[3, 5, 7, 1, 6, 8, 2]])
+    assert told_ND[0, 1688:1692].tolist() == pytest.approx([0.6, 0.5, 0.4, 0.2])
+    assert told_ND[2, 1688:1692].tolist() == pytest.approx([0.3, 0, 0, 0])
+    assert not told_ND[[1, 3, 4, 5, 6], 1688:1692].any()
+    assert not photograph.in_order(things_ND[:1], 2).any()  # where nothing was found
+    assert photograph.in_order(things_ND[:0], 2).shape == (2, 1706)
+
+
 def test_a_picture_has_as_many_positions_as_its_tower_gives():
     tower = {"model_type": "photograph_tower", "most_things": 16}
     config = MayaConfig(vision_config=tower, vision_feature_layer=-1, connector_config={"hidden_size": 8})

@@ -15,10 +15,10 @@ from maya_core.model.processor import ImagePreparation, MayaProcessor
 from training.embedded.seen import COLOURS, FEATURES, SeenScenes
 from training.embedded.tokenizer import train_tokenizer
 from training.photo_vqa.scenes import Scenes, photographs
-from training.recipes import MOST_THINGS, tiny_model
+from training.recipes import FEATURES_OF_A_CELL, MOST_THINGS, tiny_model
 
 TOWER = asset_path("maya-tiny")  # a folder that has the photograph tower
-GRID, WIDTH = 6, 1702  # cells along a side, features of a cell
+GRID, WIDTH = 6, FEATURES_OF_A_CELL  # cells along a side, features of a cell
 ROWS = GRID**2 + OVERVIEWS + MOST_THINGS
 SIZE = 24  # scenes
 

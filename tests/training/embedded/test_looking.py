@@ -139,7 +139,7 @@ def test_every_conversation_is_whole(looking):
 
 def test_some_ask_for_an_answer_in_a_language_by_name_and_get_it(looking):
     requests = {language.request: language.code for language in LANGUAGES}
-    redirected, plain = replace(looking, redirected=1.0, manner=PLAIN), replace(looking, redirected=0.0)
+    redirected, plain = (replace(looking, redirected=share, on_a_page=0.0, manner=PLAIN) for share in (1.0, 0.0))
     asked_little, elsewhere = 0, 0
     for index in range(SIZE):
         sample = redirected[index]
@@ -157,8 +157,24 @@ def test_some_ask_for_an_answer_in_a_language_by_name_and_get_it(looking):
     assert asked_little > 0
 
 
+def test_on_a_page_a_question_that_does_not_say_its_language_asks_for_it(looking):
+    requests = {language.code: language.request for language in LANGUAGES}
+    paged = replace(looking, redirected=0.0, on_a_page=1.0, manner=PLAIN, conversations=12)
+    asked = {True: 0, False: 0}
+    for index in range(SIZE):
+        sample = paged[index]
+        for turns, code in zip(sample.packed.conversations, sample.packed.languages, strict=True):
+            for message in turns[::2]:
+                text, _, request = message.text.partition("\n")
+                assert request in ("", requests[code])
+                if code in ("hi", "ur") and text.isascii():
+                    assert request
+                asked[bool(request)] += 1
+    assert asked[False] > 5 * asked[True] > 5
+
+
 def test_some_are_written_without_care(looking, seen):
-    plain = replace(looking, manner=PLAIN, redirected=0.0)
+    plain = replace(looking, manner=PLAIN, redirected=0.0, on_a_page=0.0)
     careless, neat = replace(plain, manner=Manner(careless=1.0)), plain
     photographs = [index for index in range(SIZE) if not seen.scene(index).drawing]
     for index in photographs:

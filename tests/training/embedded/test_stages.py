@@ -10,11 +10,12 @@ import pytest
 import torch
 
 from maya_core.errors import DataError
+from maya_core.model.towers.photograph import FOLLOWING
 from maya_core.weights.checkpoint import load_model, load_processor
 from tests.tiny import tiny_session
 from tests.training.embedded import conftest
 from training.embedded import __main__ as embedded
-from training.embedded.grounding import attend_to_likeness, deepened
+from training.embedded.grounding import attend_to_likeness, deepened, told_more
 from training.photo_vqa.scenes import photographs
 
 
@@ -99,3 +100,16 @@ def test_a_deeper_model_answers_alike_until_it_is_trained():
     assert added.mlp.down_proj.weight.grad.any()
     assert not torch.equal(added.mlp.down_proj.weight, last.mlp.down_proj.weight)
     assert deepened(model, layers).state_dict().keys() == model.state_dict().keys()
+
+
+def test_a_connector_hears_more_of_a_cell_and_all_else_as_before():
+    before = load_model(conftest.TOWER, dtype=torch.float32)
+    features = before.config.vision.hidden_size + 3
+    after = told_more(before, features)
+    assert (before.config.vision.hidden_size, after.config.vision.hidden_size) == (features - 3, features)
+    cells_PD = torch.rand(5, features - 3)
+    more_PD = torch.cat([cells_PD[:, : FOLLOWING.start], torch.zeros(5, 3), cells_PD[:, FOLLOWING.start :]], dim=1)
+    torch.testing.assert_close(after.connector(more_PD), before.connector(cells_PD))
+    more_PD[:, FOLLOWING] = 1
+    assert not torch.allclose(after.connector(more_PD), before.connector(cells_PD), atol=1e-2)
+    assert told_more(before, features - 3) is before
