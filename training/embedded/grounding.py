@@ -401,7 +401,8 @@ def told_more(model: MayaForConditionalGeneration, features: int) -> MayaForCond
     at = FOLLOWING.start
     weights[first] = torch.cat([weight_HD[:, :at], began_HD * weight_HD[:, MIDDLES].std(), weight_HD[:, at:]], dim=1)
     wider.load_state_dict(weights)
-    return wider.train(model.training)
+    wider.train(model.training)
+    return wider
 
 
 def widened(

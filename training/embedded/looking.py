@@ -20,8 +20,9 @@ from maya_core.languages import CODES
 from maya_core.learning.data import Batch, Collator, PackedCollator, PackedSample, PreparedPack
 from maya_core.model.config import OVERVIEWS, THIRDS
 from maya_core.model.processor import IGNORED
+from maya_core.model.towers.photograph import PARTS
 from training.embedded.seen import SeenScenes
-from training.embedded.simulated import PARTS, Simulator, inside
+from training.embedded.simulated import Simulator, inside
 from training.emoji_vqa import questions as emoji
 from training.emoji_vqa.dataset import as_a_page_asks, as_messages, asking_for
 from training.photo_vqa.manner import Manner
