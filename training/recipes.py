@@ -132,6 +132,7 @@ def tiny_model(*, vocab_size: int, image_token_id: int, end_id: int, bos_id: int
         image_token_id=image_token_id,
         vision_feature_layer=-1,
         vision_feature_select_strategy="full",
+        keeps_to_script=True,
     )
 
 

@@ -73,21 +73,24 @@ class Reading:
         return self.decoder.read(ids_BT, features_IND, self.cache, may_look_BS=self.may_look_BS)
 
 
-def drawn(read: Reading, scores_BV: Tensor, options: GenerationOptions) -> Iterator[Tensor]:
+def drawn(
+    read: Reading, scores_BV: Tensor, options: GenerationOptions, *, foreign_BV: Tensor | None = None
+) -> Iterator[Tensor]:
     """New tokens (B,), a step at a time, until all rows have ended or max_new_tokens; ended rows give the pad id.
 
-    The end token itself is not given.
+    The end token itself is not given. foreign_BV: true for tokens that no answer may hold.
     """
     config = read.decoder.model.config
     room = min(options.max_new_tokens, config.text.max_position_embeddings - read.cache.length)
     decoder, cache = read.decoder, read.cache
-    if len(scores_BV) == 1 and scores_BV.is_cuda and isinstance(decoder, Decoder) and not decoder.looks:
+    is_recorded = len(scores_BV) == 1 and scores_BV.is_cuda and foreign_BV is None
+    if is_recorded and isinstance(decoder, Decoder) and not decoder.looks:
         assert isinstance(cache, KeyValues)
         for token_B in drawn_by_graph(decoder, cache, scores_BV, options, room):
             read.signs += token_B.tolist()
             yield token_B
         return
-    draw = Sampler(options, config, len(scores_BV), scores_BV.device)
+    draw = Sampler(options, config, len(scores_BV), scores_BV.device, foreign_BV=foreign_BV)
     for left in reversed(range(room)):
         token_B = draw(scores_BV)
         if draw.all_ended:

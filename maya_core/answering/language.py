@@ -5,7 +5,7 @@ import threading
 import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from itertools import groupby
 from typing import TYPE_CHECKING
@@ -25,6 +25,9 @@ LANGUAGES_OF: Mapping[str, tuple[str, ...]] = {
     "ARABIC": ("ar", "ur"),
     "KANA": ("ja",),
     "CJK": ("zh", "ja"),
+}
+SCRIPTS_OF: Mapping[str, frozenset[str]] = {
+    code: frozenset(script for script, codes in LANGUAGES_OF.items() if code in codes) for code in CODES
 }
 _SAME_SCRIPT = {"HIRAGANA": "KANA", "KATAKANA": "KANA", "KATAKANA-HIRAGANA": "KANA", "IDEOGRAPHIC": "CJK"}
 _NO_SCRIPT = ("COMBINING", "MODIFIER")
@@ -90,7 +93,7 @@ class AnswerLanguage:
 
     def asked(self, message: Message) -> Message:
         """The message as the model is to get it."""
-        return message if self.is_plain else answered_in(message, self.code)
+        return replace(message, answer_in=self.code) if self.is_plain else answered_in(message, self.code)
 
 
 def answer_language(
@@ -119,6 +122,12 @@ def answer_language(
     if not chosen and not reading.is_sure:
         code = next((one for one in before if reading.may_be(one)), likeliest)
     return AnswerLanguage(code=code, is_plain=code == likeliest and reading.shares.get(code, 0.0) >= SURE)
+
+
+def plain_language(question: str) -> str | None:
+    """The one of the ten that a question's own words plainly say; None where they do not."""
+    decided = answer_language(question)
+    return decided.code if decided.is_plain else None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -155,6 +164,11 @@ def _read(text: str) -> _Reading:
         script = own[0]
     said = "".join(letter for letter in text if _script(letter) in ("", script))
     return _read_letters(said, script, [word for of, word in words if of == script])
+
+
+def scripts(text: str) -> frozenset[str]:
+    """Of the letters of a text, as `LANGUAGES_OF` names them."""
+    return frozenset(map(_script, text)) - {""}
 
 
 def _words(text: str) -> Iterator[tuple[str, str]]:

@@ -10,8 +10,18 @@ from maya_core.model.config import GenerationOptions, MayaConfig
 class Sampler:
     """Chooses the next token of each row, and remembers which rows have ended."""
 
-    def __init__(self, options: GenerationOptions, config: MayaConfig, rows: int, device: torch.device) -> None:
+    def __init__(
+        self,
+        options: GenerationOptions,
+        config: MayaConfig,
+        rows: int,
+        device: torch.device,
+        *,
+        foreign_BV: Tensor | None = None,
+    ) -> None:
+        """foreign_BV: true for tokens that are never chosen."""
         self.options = options
+        self.foreign_BV = foreign_BV
         self.pad = config.text.pad_token_id or 0
         end = config.text.eos_token_id
         self.end_ids = torch.tensor(end if isinstance(end, list) else [-1 if end is None else end], device=device)
@@ -43,6 +53,8 @@ class Sampler:
         """(B, V) scores -> (B,) ids and their scores, NaN where one of a row is. Nothing here waits for the device."""
         scores_BV = logits_BV.float()
         scores_BV[:, self.unsayable] = -torch.inf
+        if self.foreign_BV is not None:
+            scores_BV = scores_BV.masked_fill(self.foreign_BV, -torch.inf)
         scores_BV = self._penalised(scores_BV)
         if self.options.temperature > 0:
             scores_BV = self._disturbed(scores_BV)

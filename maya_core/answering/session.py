@@ -24,7 +24,9 @@ from maya_core.answering.decoder import Decoder
 from maya_core.answering.engines import OWN, Engine, engine_for
 from maya_core.answering.footprint import Plan, best_plan, llama_footprint, require_memory
 from maya_core.answering.generation import Reading, TextDecoder, drawn, text_pieces, without_leading_space
+from maya_core.answering.language import plain_language
 from maya_core.answering.llama_decoder import LlamaDecoder
+from maya_core.answering.script import Scripts
 from maya_core.assets import EMBEDDED, LANGUAGE_MODEL, asset_path
 from maya_core.errors import GenerationError, PromptError, PromptTooLong, TooManyPictures
 from maya_core.hardware import Machine, inspect_machine
@@ -72,6 +74,7 @@ class ChatSession:
         self.engine = engine
         self._decoder = decoder
         self._seen = _Seen(model)
+        self._scripts = Scripts(self._tokenizer, model.config.text.vocab_size) if model.config.keeps_to_script else None
         self._read: Reading | None = None
 
     def stream(
@@ -97,7 +100,8 @@ class ChatSession:
     ) -> Iterator[Delta]:
         """As `stream`, but one for each token: its text is empty while a character's bytes are not all there."""
         prompt, left_out = self._prompt(messages, options)
-        with closing(self._tokens(prompt, options)) as tokens:
+        foreign_1V = self._foreign([messages])
+        with closing(self._tokens(prompt, options, foreign_1V)) as tokens:
             uncancelled = takewhile(lambda _: cancel is None or not cancel.is_set(), tokens)
             pieces = text_pieces(uncancelled, self._tokenizer)
             if not self._messages(messages)[-1].is_half:
@@ -108,7 +112,7 @@ class ChatSession:
 
     def token_ids(self, messages: Conversation, options: GenerationOptions = GREEDY) -> list[int]:
         """The ids of the answer, without the one that ends it."""
-        return list(self._tokens(self._prompt(messages, options)[0], options))
+        return list(self._tokens(self._prompt(messages, options)[0], options, self._foreign([messages])))
 
     def answer(self, messages: Conversation, options: GenerationOptions = GREEDY) -> str:
         """The whole answer to the last message."""
@@ -130,7 +134,7 @@ class ChatSession:
         features_IND = torch.stack([view.features_ND for view in self._views(pictures)]) if pictures else None
         read = Reading(self.decoder, rows=len(prompts), may_look_BS=may_look_BS.bool())
         scores_BV = read.on(ids_BT, features_IND)
-        steps = list(drawn(read, scores_BV, options))
+        steps = list(drawn(read, scores_BV, options, foreign_BV=self._foreign(conversations)))
         rows = torch.stack(steps, dim=1).tolist() if steps else [[] for _ in prompts]
         return ["".join(without_leading_space(text_pieces(ids, self._tokenizer))) for ids in rows]
 
@@ -192,11 +196,25 @@ class ChatSession:
             )
         return conversation
 
+    def _foreign(self, conversations: Sequence[Conversation]) -> Tensor | None:
+        """(B, V) true for tokens with letters that the answer's language does not write, where the model keeps to that: the
+        language that was decided for the last question, or that which its words plainly say."""
+        if self._scripts is None:
+            return None
+        rows = []
+        for conversation in conversations:
+            question = next(message for message in reversed(self._messages(conversation)) if message.role == "user")
+            code = question.answer_in or plain_language(question.text)
+            rows.append(self._scripts.foreign(code))
+        return torch.stack(rows).to(self.model.device)
+
     def _views(self, pictures: Sequence[Picture]) -> list["_View"]:
         return self._seen(self.processor.pixel_values([picture])[0] for picture in pictures)
 
     @torch.inference_mode()
-    def _tokens(self, prompt: Encoded, options: GenerationOptions) -> Generator[int, None, None]:
+    def _tokens(
+        self, prompt: Encoded, options: GenerationOptions, foreign_1V: Tensor | None
+    ) -> Generator[int, None, None]:
         """The answer's tokens; what was read for them is kept for the next answer, wherever this one is left."""
         views = self._views(prompt.pictures)
         signs = self._signs(prompt, views)
@@ -208,7 +226,7 @@ class ChatSession:
         new_views = [view.features_ND for view in views[known:]]
         scores_1V = read.on(new_ids_1T, torch.stack(new_views) if new_views else None, signs[common:])
         try:
-            yield from (int(token_1) for token_1 in drawn(read, scores_1V, options))
+            yield from (int(token_1) for token_1 in drawn(read, scores_1V, options, foreign_BV=foreign_1V))
         except GenerationError:
             read.cache.length = 0  # the keys and values may not be numbers
             raise

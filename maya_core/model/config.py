@@ -133,6 +133,8 @@ class MayaConfig(PreTrainedConfig):
         takes it for a class token).
     image_aspect_ratio: `pad` centres a picture on a grey square before resizing, `stretch` resizes it as it is.
     prompt_format: `maya-v1` as the published weights were trained, or `chat` with Cohere's turn tokens.
+    keeps_to_script: an answer has no letters but those of its language. For a model so small that it takes a word for the
+        same word of another language; a large one may be asked for such words.
     """
 
     model_type = "maya"
@@ -150,6 +152,7 @@ class MayaConfig(PreTrainedConfig):
     vision_feature_select_strategy: Literal["default", "full"] = "full"
     image_aspect_ratio: Literal["pad", "stretch"] = "pad"
     prompt_format: Literal["maya-v1", "chat"] = "chat"
+    keeps_to_script: bool = False
     tie_word_embeddings: bool = True
 
     def __post_init__(self, **kwargs: Any) -> None:

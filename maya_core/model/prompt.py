@@ -49,6 +49,7 @@ class Message:
     places: how many characters of the text stand before each picture; none given: pictures before the words, as in
         training.
     is_half: of the assistant's last turn: it was stopped, and what is answered next goes on with it.
+    answer_in: of a user's turn: the language, one of the ten, in which it is to be answered, where somebody has decided it.
     """
 
     role: Role
@@ -56,6 +57,7 @@ class Message:
     images: tuple[Picture, ...] = ()
     places: tuple[int, ...] = ()
     is_half: bool = False
+    answer_in: str | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.text, str) or not isinstance(self.images, tuple | list):
@@ -83,7 +85,7 @@ class Piece:
 
 def answered_in(message: Message, language: str) -> Message:
     """A user's message that asks for an answer in `language`, whatever language it is in itself."""
-    return replace(message, text=f"{message.text}\n{get_language(language).request}")
+    return replace(message, text=f"{message.text}\n{get_language(language).request}", answer_in=language)
 
 
 def prompt_pieces(messages: Sequence[Message], prompt_format: PromptFormat, *, answer_next: bool) -> tuple[Piece, ...]:

@@ -131,6 +131,7 @@ def taught(folder: Path, vocabulary: int = VOCABULARY) -> tuple[MayaForCondition
     many words."""
     model, processor = load_model(folder, dtype=torch.float32), load_processor(folder)
     model.config.vision.most_things = MOST_THINGS
+    model.config.keeps_to_script = True
     tokenizer = processor.require_tokenizer()
     words = words_in_pieces(tokenizer)[: max(0, vocabulary - len(tokenizer))]
     model = told_more(deepened(model, DECODER_LAYERS), FEATURES_OF_A_CELL)

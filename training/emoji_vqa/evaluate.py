@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from maya_core.answering.session import ChatSession
 from maya_core.model.config import GenerationOptions
 from maya_core.model.prompt import Message
-from training.emoji_vqa.dataset import single_questions
+from training.emoji_vqa.dataset import as_a_page_asks, single_questions
 from training.emoji_vqa.questions import FAMILIES, Family, Question
 from training.emoji_vqa.scenes import Split, render
 from training.scoring import Counted, batches, exact_match, mean, shares_by_language, table_of
@@ -69,7 +69,8 @@ def evaluate(
     options = GenerationOptions(max_new_tokens=LONGEST_ANSWER)
     for batch in batches(single_questions(split, scenes, languages, image_size=size), BATCH):
         conversations = [
-            [Message(role="user", text=question.text, images=(render(scene),))] for scene, question in batch
+            as_a_page_asks([Message(role="user", text=question.text, images=(render(scene),))], question.language)
+            for scene, question in batch
         ]
         answers = session.answers(conversations, options)
         for (_, question), answer in zip(batch, answers, strict=True):

@@ -1,0 +1,115 @@
+"""A small model keeps to the letters of the language that it answers in."""
+
+import pytest
+
+from maya_core.answering.language import answer_language
+from maya_core.answering.script import Scripts
+from maya_core.answering.session import ChatSession
+from maya_core.assets import asset_path
+from maya_core.languages import CODES
+from maya_core.model.config import GenerationOptions
+from maya_core.model.processor import ImagePreparation, MayaProcessor
+from maya_core.model.prompt import Message, answered_in
+from maya_core.weights.checkpoint import load_config, load_processor, save_model
+from tests.tiny import picture, tiny_model
+from training.embedded.tokenizer import train_tokenizer
+from training.photo_vqa.phrases import load_phrases
+from training.photo_vqa.things import load_names
+
+QUESTIONS = {
+    "en": "What is in this picture?", "zh": "这张图片里有什么？", "fr": "Qu'est-ce que c'est, sur la photo ?",
+    "es": "¿Qué es esto?", "ru": "Что это такое?", "hi": "यह क्या है?", "ja": "これは何ですか？",
+    "ar": "ما هذا الذي في الصورة؟", "bn": "এটা কী?", "ur": "یہ کیا ہے؟",
+}  # fmt: skip
+LONG = GenerationOptions(max_new_tokens=40)
+BY_CHANCE = GenerationOptions(max_new_tokens=40, temperature=3.0, seed=0)
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return train_tokenizer(4096)
+
+
+@pytest.fixture(scope="module")
+def make(tokenizer):
+    """A random model with words of every language: it says any of them."""
+
+    def session(*, keeps_to_script):
+        image = tokenizer.get_added_vocab()["<image>"]
+        model = tiny_model(text={"vocab_size": 4160}, image_token_id=image, keeps_to_script=keeps_to_script)
+        return ChatSession(model, MayaProcessor(model.config, ImagePreparation(size=64), tokenizer))
+
+    return session
+
+
+@pytest.fixture(scope="module")
+def scripts(tokenizer):
+    return Scripts(tokenizer.backend_tokenizer, 4160)
+
+
+def asked(code, **fields):
+    return Message(role="user", text=QUESTIONS[code], images=(picture(),), **fields)
+
+
+@pytest.mark.parametrize("options", [LONG, BY_CHANCE], ids=["greedy", "by chance"])
+@pytest.mark.parametrize("code", CODES)
+def test_no_token_of_an_answer_has_letters_of_another_script(make, scripts, code, options):
+    foreign_V = scripts.foreign(code)
+    free, keeping = make(keeps_to_script=False), make(keeps_to_script=True)
+    decided = answer_language(QUESTIONS[code]).asked(asked(code))
+    assert decided.answer_in == code
+    assert foreign_V[free.token_ids(decided, options)].any()
+    for question in (decided, asked(code), QUESTIONS[code]):  # decided by who asks, or as its words plainly say
+        ids = keeping.token_ids(question, options)
+        assert len(ids) == 40
+        assert not foreign_V[ids].any()
+
+
+def test_the_language_that_was_decided_for_the_last_question_counts(make, scripts):
+    session = make(keeps_to_script=True)
+    for question in (answered_in(asked("fr"), "bn"), asked("fr", answer_in="bn")):
+        turns = [asked("zh", answer_in="zh"), Message(role="assistant", text="狗"), question]
+        for conversation in (turns, [*turns, Message(role="assistant", text="এটা", is_half=True)]):
+            ids = session.token_ids(conversation, LONG)
+            assert not scripts.foreign("bn")[ids].any()
+            assert scripts.foreign("fr")[ids].any()
+
+
+def test_words_that_say_no_language_are_answered_with_any_letters(make, scripts):
+    session, free = make(keeps_to_script=True), make(keeps_to_script=False)
+    assert session.token_ids("?", LONG) == free.token_ids("?", LONG)
+    assert not scripts.foreign(None).any()
+
+
+def test_each_of_many_conversations_keeps_to_its_own(make, scripts):
+    session = make(keeps_to_script=True)
+    conversations = [[asked(code)] for code in CODES]
+    answers = session.answers(conversations, LONG)
+    assert answers == [session.answer(conversation, LONG) for conversation in conversations]
+    assert answers != make(keeps_to_script=False).answers(conversations, LONG)
+
+
+@pytest.mark.parametrize("code", CODES)
+def test_all_that_the_embedded_model_is_taught_to_say_can_be_said(code):
+    folder = asset_path("maya-tiny")
+    tokenizer = load_processor(folder).require_tokenizer()
+    foreign_V = Scripts(tokenizer.backend_tokenizer, load_config(folder).text.vocab_size).foreign(code)
+    assert foreign_V.float().mean() > 0.5
+    phrases, names = load_phrases(code), load_names(code)
+    said = [phrases.named(name) for name in names.values()]
+    said += [phrases.counted(number, name) for number in (1, 2, 4) for name in names.values()]
+    said += [
+        phrases.sentence(one, name) for one in ("unsure", "there", "not_there", "is_not") for name in names.values()
+    ]
+    said += [phrases.as_answer(word) for word in (*phrases.places, *phrases.colours.values(), *phrases.kinds.values())]
+    said += [phrases.said[one] for one in ("yes", "no", "unknown", "none")]
+    for text in said:
+        ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+        assert not foreign_V[ids].any(), text
+    assert not foreign_V[list(tokenizer.get_added_vocab().values())].any()
+
+
+def test_a_model_says_of_itself_whether_it_keeps_to_a_script(make, tmp_path):
+    session = make(keeps_to_script=True)
+    save_model(session.model, session.processor, tmp_path)
+    assert load_config(tmp_path).keeps_to_script
