@@ -11,7 +11,8 @@ import tyro
 
 from app.settings import cache_folder
 from app.uploads import own_folder
-from maya_core.errors import NO_MEMORY, MayaError, is_out_of_memory
+from maya_core.commands.streams import prepare_streams, tell, until_nobody_reads
+from maya_core.errors import MayaError, refused_by_the_system
 
 if TYPE_CHECKING:
     from app.lan import Lan
@@ -56,10 +57,12 @@ class AppOptions:
 
 def main() -> None:
     """Serve the page until Ctrl-C; the model loads behind it as soon as it is open."""
-    options = tyro.cli(AppOptions, prog="maya-app")
-    if options.install:
-        _install()
-        return
+    prepare_streams()  # of a program without a terminal there may be none
+    with until_nobody_reads():
+        options = tyro.cli(AppOptions, prog="maya-app")
+        if options.install:
+            _install()
+            return
     if options.window:
         from app.window import Window
 
@@ -73,11 +76,7 @@ def main() -> None:
     except MayaError as error:
         _refuse(str(error))
     except (MemoryError, RuntimeError, ImportError, OSError) as error:
-        if is_out_of_memory(error):
-            _refuse(NO_MEMORY)
-        if not isinstance(error, OSError):
-            raise
-        _refuse(f"Maya cannot write to its folders ({error.strerror}); look for free space and for the right to write.")
+        _refuse(refused_by_the_system(error, "Maya cannot write to its folders"))
 
 
 def _install() -> None:
@@ -86,7 +85,7 @@ def _install() -> None:
     try:
         print(f"Maya is in your menu of programs now: {install()}")
     except MayaError as error:
-        sys.exit(str(error))
+        _refuse(str(error))
 
 
 def _serve(options: AppOptions) -> None:
@@ -159,15 +158,13 @@ def _open(options: AppOptions, running: "Running") -> None:
 
 def _tell(*lines: str) -> None:
     """In the terminal; where nobody reads there any more, the page opens all the same."""
-    try:
+    with until_nobody_reads():
         print(*lines, sep="\n", flush=True)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _refuse(sentence: str) -> NoReturn:
     """What the person can mend."""
-    print(sentence, file=sys.stderr)
+    tell(sentence)
     sys.exit(MENDABLE)
 
 

@@ -1,6 +1,5 @@
 """The `maya` command. Heavy libraries are imported inside the commands, so that `maya --help` is instant."""
 
-import io
 import json
 import os
 import signal
@@ -15,6 +14,7 @@ import tyro
 from maya_core.commands.about import doctor, info
 from maya_core.commands.ask import PARTLY, ask
 from maya_core.commands.models import convert, download, export, login, merge, push, quantize
+from maya_core.commands.streams import prepare_streams, tell, until_nobody_reads, write_no_more
 from maya_core.errors import MayaError, refused_by_the_system
 
 # Exit statuses beside 0: of a table without some answers (PARTLY), of what the user can mend, and after Ctrl-C.
@@ -43,45 +43,25 @@ for command in (ask, info, doctor, login, download, convert, merge, quantize, ex
 
 def main() -> None:
     """Run a command; what a user can mend is said in one sentence, with exit status 2."""
-    if sys.argv[1:] == ["--version"]:
-        print(f"maya {version('maya')}")
-        return
     os.environ.setdefault(
         "HF_HUB_DISABLE_TELEMETRY", "1"
     )  # else the hub's library tells and asks more than it needs to
-    _prepare_streams()
+    prepare_streams()
     try:
-        with interruptible():
-            app.cli(
-                prog="maya",
-                description=DESCRIPTION,
-            )
-            sys.stdout.flush()
+        with until_nobody_reads(), interruptible():
+            if sys.argv[1:] == ["--version"]:
+                print(f"maya {version('maya')}")
+            else:
+                app.cli(prog="maya", description=DESCRIPTION)
     except MayaError as error:
         if "--as-json" in sys.argv:
             print(json.dumps({"error": type(error).__name__, **vars(error)}), flush=True)
-        print(error, file=sys.stderr)
+        tell(error)
         sys.exit(MENDABLE)
-    except BrokenPipeError:  # who reads has heard enough
-        _write_no_more()
     except (MemoryError, RuntimeError, OSError, ImportError) as error:
-        print(refused_by_the_system(error, "What is said cannot be written"), file=sys.stderr)
-        _write_no_more()
+        tell(refused_by_the_system(error, "What is said cannot be written"))
+        write_no_more(sys.stdout)
         sys.exit(MENDABLE)
-
-
-def _prepare_streams() -> None:
-    """Those that were closed lead nowhere; letters that a terminal does not have, and bytes that are none, stop nothing."""
-    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
-        if getattr(sys, name) is None:
-            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115 - as long as the process lives
-        if isinstance(stream := getattr(sys, name), io.TextIOWrapper):
-            stream.reconfigure(errors="replace")
-
-
-def _write_no_more() -> None:
-    """What is left in a buffer would fail once more as the process ends."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 @contextmanager

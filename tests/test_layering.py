@@ -25,7 +25,7 @@ FLOORS: tuple[dict[str, tuple[str, ...]], ...] = (
                      "column_files", "splits", "conversation_files", "features", "held_out", "objective", "recorder",
                      "checkpoints", "stop_signals", "train"),
     },
-    {"commands": ("arguments", "progress", "opening", "about", "models", "manner", "rows", "many", "ask")},
+    {"commands": ("streams", "arguments", "progress", "opening", "about", "models", "manner", "rows", "many", "ask")},
     {"": ("cli",)},
 )  # fmt: skip
 PLACES = {

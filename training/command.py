@@ -1,8 +1,8 @@
 """How a command ends, as `maya` does: with a status, and with a sentence for whatever a person or a disk has done."""
 
-import sys
 from collections.abc import Callable
 
+from maya_core.commands.streams import prepare_streams, tell, until_nobody_reads
 from maya_core.errors import MayaError, refused_by_the_system
 
 OURS = ("", "app", "maya_core", "training")  # a name that is missing in these is our own mistake
@@ -13,22 +13,26 @@ STOPPED = "Stopped."
 
 def ended(command: Callable[[], int | None], stopped: str = GOES_ON, *, extra: str = "train") -> int:
     """Run a command; its exit status: 2 where it cannot be done, 130 where Ctrl-C ended it, and else its own, which
-    is 1 where it found defects. stopped: what is said after Ctrl-C. extra: what the command needs beside Maya, as pip calls
-    it."""
+    is 1 where it found defects. Who reads may leave, as `head` does. stopped: what is said after Ctrl-C. extra: what the
+    command needs beside Maya, as pip calls it."""
+    prepare_streams()
+    status = 0
     try:
-        return command() or 0
+        with until_nobody_reads():
+            status = command() or 0
     except MayaError as error:
-        print(error, file=sys.stderr)
+        tell(error)
         return 2
     except ModuleNotFoundError as error:
         name = (error.name or "").partition(".")[0]
         if name in OURS:
             raise
-        print(f"{name} is not installed; pip install -e '.[{EXTRAS.get(name, extra)}]' brings it.", file=sys.stderr)
+        tell(f"{name} is not installed; pip install -e '.[{EXTRAS.get(name, extra)}]' brings it.")
         return 2
     except (MemoryError, RuntimeError, ImportError, OSError) as error:
-        print(f"{refused_by_the_system(error, 'A file cannot be written')} What is done is kept.", file=sys.stderr)
+        tell(f"{refused_by_the_system(error, 'A file cannot be written')} What is done is kept.")
         return 2
     except KeyboardInterrupt:
-        print(stopped, file=sys.stderr)
+        tell(stopped)
         return 130
+    return status

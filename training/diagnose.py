@@ -286,10 +286,9 @@ def _samples(recipe: Mapping[str, Any]) -> Iterator[Sample]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit status."""
-    options = tyro.cli(DiagnoseOptions, args=arguments, prog="python -m training.diagnose")
 
     def run() -> int:
-        findings = diagnose(options)
+        findings = diagnose(tyro.cli(DiagnoseOptions, args=arguments, prog="python -m training.diagnose"))
         for finding in findings:
             print(f"{finding.kind}: {finding.said}")
         if not findings:

@@ -341,9 +341,9 @@ def _longest() -> Lengths:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; returns its exit status."""
-    options = tyro.cli(EstimateOptions, args=arguments, prog="python -m training.estimate")
 
     def run() -> None:
+        options = tyro.cli(EstimateOptions, args=arguments, prog="python -m training.estimate")
         print(table(load_config(local_folder(options.model)) if options.model else MayaConfig.published()))
 
     return ended(run, STOPPED)

@@ -79,10 +79,10 @@ class EvaluateOptions:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit status."""
-    options = tyro.cli(EvaluateOptions, args=arguments, prog="python -m training.evaluate")
-    console = Console(width=int(os.environ["COLUMNS"]) if "COLUMNS" in os.environ else None)
 
     def run() -> None:
+        options = tyro.cli(EvaluateOptions, args=arguments, prog="python -m training.evaluate")
+        console = Console(width=int(os.environ["COLUMNS"]) if "COLUMNS" in os.environ else None)
         for told in evaluate(options, console):
             print(told, flush=True)
 

@@ -128,8 +128,11 @@ def _plot_answers(axis: "Axes", records: Sequence[dict[str, Any]]) -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; returns its exit status."""
-    options = tyro.cli(PlotOptions, args=arguments, prog="python -m training.plot")
-    return ended(lambda: print(draw(options)), STOPPED)
+
+    def run() -> None:
+        print(draw(tyro.cli(PlotOptions, args=arguments, prog="python -m training.plot")))
+
+    return ended(run, STOPPED)
 
 
 def draw(options: PlotOptions) -> Path:

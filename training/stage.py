@@ -23,7 +23,7 @@ from accelerate.utils import broadcast_object_list
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from maya_core.cli import MENDABLE, interruptible
+from maya_core.cli import interruptible
 from maya_core.errors import DiskFull, MayaError, OutOfMemory
 from maya_core.hardware import cores, in_words
 from maya_core.languages import CODES
@@ -428,16 +428,25 @@ def _put_aside(run_dir: Path, console: Console) -> None:
 
 def command(program: str, recipes: Mapping[str, Any], description: str, arguments: list[str] | None = None) -> int:
     """Parse, run, and say a user's mistake in one sentence; returns the exit status."""
-    arguments = sys.argv[1:] if arguments is None else arguments
-    try:
-        name, given = _recipe_and_flags(program, recipes, arguments)
-    except MayaError as error:
-        print(error, file=sys.stderr)
-        return MENDABLE
+    given = sys.argv[1:] if arguments is None else arguments
+
+    def run() -> None:
+        if (options := _options(program, recipes, description, given)) is None:
+            return
+        logging.basicConfig(level=logging.WARNING)
+        with interruptible():
+            run_stage(options)
+
+    return ended(run)
+
+
+def _options(program: str, recipes: Mapping[str, Any], description: str, arguments: list[str]) -> StageOptions | None:
+    """What was asked for; None where it was help, which is told."""
+    name, given = _recipe_and_flags(program, recipes, arguments)
     recipe: Recipe = recipes[name]()
     if {"-h", "--help"} & {*given}:
         print(page(program, description, list(recipes), name, recipe))
-        return 0
+        return None
     rates = recipe.train.learning_rates
     without_rates = replace(recipe, train=replace(recipe.train, learning_rates={}))
     options = tyro.cli(
@@ -447,14 +456,7 @@ def command(program: str, recipes: Mapping[str, Any], description: str, argument
         config=(tyro.conf.AvoidSubcommands,),
         prog=f"python -m training.{program}",
     )
-    options = replace(options, recipe_name=name, given=_of_adapters(given)).with_alpha().with_rates(rates)
-    logging.basicConfig(level=logging.WARNING)
-
-    def run() -> None:
-        with interruptible():
-            run_stage(options)
-
-    return ended(run)
+    return replace(options, recipe_name=name, given=_of_adapters(given)).with_alpha().with_rates(rates)
 
 
 def _of_adapters(flags: Sequence[str]) -> tuple[str, ...]:

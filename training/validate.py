@@ -133,9 +133,12 @@ def _checks(options: ValidateOptions) -> RecordChecks:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit status."""
-    options = tyro.cli(ValidateOptions, args=arguments, prog="python -m training.validate")
-    console = Console(width=int(os.environ["COLUMNS"]) if "COLUMNS" in os.environ else None)
-    return ended(lambda: _validated(options, console), STOPPED)
+
+    def run() -> int:
+        options = tyro.cli(ValidateOptions, args=arguments, prog="python -m training.validate")
+        return _validated(options, Console(width=int(os.environ["COLUMNS"]) if "COLUMNS" in os.environ else None))
+
+    return ended(run, STOPPED)
 
 
 def _validated(options: ValidateOptions, console: Console) -> int:

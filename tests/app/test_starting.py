@@ -1,11 +1,15 @@
 """`maya-app` says at once what cannot be, in one sentence, before the page opens."""
 
+import errno
+import os
 import signal
+import subprocess
 import sys
 
 import pytest
 
 from app import __main__ as starting
+from maya_core.errors import MayaError
 
 pytestmark = pytest.mark.filterwarnings("default")  # what the server's libraries warn about is theirs
 
@@ -74,3 +78,28 @@ def test_ctrl_c_while_it_starts_ends_it_quietly(start, monkeypatch, capsys):
     monkeypatch.setattr(starting, "_serve", interrupted)
     assert start() == 130
     assert capsys.readouterr().err == ""
+
+
+def test_a_folder_that_cannot_be_used_is_named(start, monkeypatch, capsys):
+    def full(_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/home/me/maya")
+
+    monkeypatch.setattr(starting, "_serve", full)
+    assert start() == 2
+    assert capsys.readouterr().err.startswith("/home/me/maya cannot be used (No space left on device); look for")
+
+
+def test_help_may_be_read_in_part_and_a_desktop_that_cannot_be_is_a_mistake_of_status_2(start, monkeypatch, capsys):
+    def impossible():
+        raise MayaError("There is no menu here.")
+
+    monkeypatch.setattr("app.window.install", impossible)
+    assert start("--install") == 2
+    assert capsys.readouterr().err == "There is no menu here.\n"
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [sys.executable, "-m", "app", "--help"]
+    buffered = os.environ | {"PYTHONUNBUFFERED": ""}
+    done = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, check=False, env=buffered)
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (0, b"")

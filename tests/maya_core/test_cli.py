@@ -223,6 +223,23 @@ def test_what_a_terminal_cannot_write_and_who_stops_reading_break_nothing():
     assert unread.returncode == 0
 
 
+@pytest.mark.parametrize(
+    ("arguments", "status"),
+    [(["--version"], 0), (["--help"], 0), (["completion", "bash"], 0), (["ask", "nope.png", "?"], 2)],
+    ids=str,
+)
+def test_nobody_has_to_read_what_is_told(arguments, status):
+    command = [sys.executable, "-m", "maya_core.cli", *arguments]
+    reading, writing = os.pipe()
+    os.close(reading)
+    buffered = os.environ | {"PYTHONUNBUFFERED": ""}
+    for streams in ({"stdout": writing, "stderr": subprocess.PIPE}, {"stdout": writing, "stderr": writing}):
+        done = subprocess.run(command, check=False, env=buffered, **streams)
+        assert done.returncode == status
+        assert b"Broken" not in (done.stderr or b"")
+    os.close(writing)
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
 @pytest.mark.parametrize(
     ("around", "status", "out", "err"),

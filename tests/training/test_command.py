@@ -2,6 +2,8 @@
 
 import errno
 import os
+import subprocess
+import sys
 
 import pytest
 
@@ -43,3 +45,54 @@ def test_what_nobody_can_mend_is_not_hidden(capsys):
             ended(failing(error), extra="data")
     assert ended(lambda: None, extra="data") == 0
     assert ended(lambda: 1, extra="data") == 1
+
+
+@pytest.mark.parametrize(
+    ("done", "status"),
+    [
+        ("print('.' * 99999)", 0),
+        ("print('.')", 0),
+        ("(print('.'), 1)[1]", 1),
+        ("(print('.'), sys.exit(2))", 2),
+        ("__import__('rich').print('.')", 0),
+    ],
+    ids=["much", "little", "defects", "left", "rich"],
+)
+def test_who_stops_reading_breaks_nothing(done, status):
+    assert unread(f"import sys; from training.command import ended; sys.exit(ended(lambda: {done}))") == (status, b"")
+
+
+def test_help_may_be_read_in_part():
+    program = "import sys; from training.evaluate import main; sys.exit(main(['--help']))"
+    assert unread(program) == (0, b"")
+
+
+def test_another_pipe_that_breaks_is_told(capsys):
+    assert ended(failing(BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE)))) == 2
+    assert capsys.readouterr().err.startswith("A file cannot be written (Broken pipe)")
+
+
+def test_why_it_ended_is_told_to_nobody_where_nobody_reads():
+    program = "import sys; from training.command import ended; sys.exit(ended(lambda: open('/nope/x')))"
+    reading, writing = os.pipe()
+    os.close(reading)
+    assert subprocess.run([sys.executable, "-c", program], stderr=writing, check=False).returncode == 2
+    os.close(writing)
+
+
+def test_letters_that_a_terminal_does_not_have_stop_nothing():
+    program = "import sys; from training.command import ended; sys.exit(ended(lambda: print('है')))"
+    environment = os.environ | {"PYTHONIOENCODING": "cp1252"}
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=False, env=environment)
+    assert (done.returncode, done.stdout.strip(), done.stderr) == (0, b"??", b"")
+
+
+def unread(program):
+    """Exit status and what is told beside, of a program whose output nobody reads."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [sys.executable, "-c", program]
+    buffered = os.environ | {"PYTHONUNBUFFERED": ""}
+    done = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, check=False, env=buffered)
+    os.close(writing)
+    return done.returncode, done.stderr
