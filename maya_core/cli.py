@@ -1,11 +1,12 @@
 """The `maya` command. Heavy libraries are imported inside the commands, so that `maya --help` is instant."""
 
+import io
 import json
 import os
 import signal
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout, suppress
 from importlib.metadata import version
 from typing import Literal
 
@@ -34,7 +35,19 @@ def completion(shell: tyro.conf.Positional[Literal["bash", "zsh", "fish"]]) -> N
 
     In zsh: maya completion zsh > a folder of $fpath, as _maya; in fish: > ~/.config/fish/completions/maya.fish.
     """
-    app.cli(prog="maya", args=["--tyro-print-completion", shell])
+    with redirect_stdout(io.StringIO()) as script, suppress(SystemExit):
+        app.cli(prog="maya", args=["--tyro-print-completion", shell])
+    print(_with_paths(shell, script.getvalue()), end="")
+
+
+def _with_paths(shell: str, script: str) -> str:
+    """What completes, with paths where tyro's has nothing: after a command's name pictures and folders are typed."""
+    if shell == "fish":
+        return f"{script}complete --command maya --condition 'not __fish_is_first_token' --force-files\n"
+    found = "completions if completions and (current_word or current_spec == root_spec)"
+    script = script.replace("\n    return completions\n", f'\n    return {found} else ["__TYRO_COMPLETE_FILES__"]\n')
+    # bash itself knows better how names with blanks are written
+    return script.replace('($(compgen -f -- "$cur"))', "()").replace("complete -F", "complete -o default -F")
 
 
 for command in (ask, info, doctor, login, download, convert, merge, quantize, export, push, completion):

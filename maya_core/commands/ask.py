@@ -30,7 +30,15 @@ PARTLY = 1  # exit status where some of many questions could not be answered
 
 
 def ask(
-    words: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="PICTURE... QUESTION")],
+    words: Annotated[
+        tuple[str, ...],
+        tyro.conf.Positional,
+        tyro.conf.arg(
+            metavar="PICTURE... QUESTION",
+            help="the pictures' files, then the question, in one of Maya's ten languages; `-` for what is piped in; with "
+            '--out also folders and "patterns*.jpg"',
+        ),
+    ],
     model: Model = None,
     max_new_tokens: int = 256,
     temperature: float = 0.0,
@@ -45,15 +53,12 @@ def ask(
     With --out FILE each picture is asked about on its own, and each answer is a row of a table.
 
     Args:
-        words: the pictures' files, then the question, in one of Maya's ten languages; `-` for what is piped in; with --out
-            also folders and "patterns*.jpg"
         max_new_tokens: longest answer
         temperature: 0 gives the likeliest answer, more gives more varied ones
         answer_in: language of the answer, one of en, zh, fr, es, ru, hi, ja, ar, bn, ur; the question's if not given
         system: what the model is told before the question, such as how to answer
         json: one JSON object: text, language, tokens, and seconds to the first word and to the last
-        out: a .csv or .jsonl file, to write a row into for each picture and question; what it holds already is not asked
-            again
+        out: a .csv or .jsonl file, to write a row into for each picture and question that it does not hold already
         questions: with --out, a text file with a question on each line, in place of the question
     """
     is_table = out is not None or questions is not None
