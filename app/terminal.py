@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
-from typing import Any, Protocol, TextIO
+from typing import Protocol, TextIO
 from urllib.parse import unquote, urlsplit
 
 from app.chat import Chat, View
@@ -264,13 +264,21 @@ def lines_of(stream: Iterable[str]) -> Lines:
 def lines_typed(say: Say) -> Lines:
     """Lines that a person types, with a line editor: arrows, what was typed before, completion of commands and paths."""
     from prompt_toolkit import PromptSession
-    from prompt_toolkit.completion import NestedCompleter, PathCompleter
+    from prompt_toolkit.completion import CompleteEvent, Completer, Completion, PathCompleter
+    from prompt_toolkit.document import Document
 
-    names: dict[str, Any] = {name: None for command in COMMANDS for name in (command, say(command))}
-    pictures: dict[str, Any] = dict.fromkeys(("/picture", say("/picture")), PathCompleter(expanduser=True))
-    session: PromptSession[str] = PromptSession(
-        "> ", completer=NestedCompleter.from_nested_dict(names | pictures), complete_while_typing=False
-    )
+    class Typed(Completer):
+        """A command's name while there is one word, and else paths, of its last word."""
+
+        def get_completions(self, document: Document, complete_event: CompleteEvent) -> Iterable[Completion]:
+            line = document.text_before_cursor
+            if " " not in line and (found := [name for name in names if line and name.startswith(line)]):
+                return [Completion(name, start_position=-len(line)) for name in found]
+            word = line.rpartition(" ")[2]
+            return PathCompleter(expanduser=True).get_completions(Document(word), complete_event) if word else []
+
+    names = dict.fromkeys(name for command in COMMANDS for name in (say(command), command))
+    session: PromptSession[str] = PromptSession("> ", completer=Typed(), complete_while_typing=False)
     return lambda begun="": session.prompt(default=begun)
 
 

@@ -3,6 +3,7 @@
 import io
 import os
 import signal
+from threading import Timer
 
 import pytest
 
@@ -173,7 +174,7 @@ def test_other_words_stay_as_they_are(line):
 
 
 @pytest.mark.skipif(os.name == "nt", reason="a pipe in the place of a terminal")
-def test_lines_are_typed_and_what_came_back_stands_in_the_next(monkeypatch):
+def test_lines_are_typed_and_what_came_back_stands_in_the_next(tmp_path):
     from prompt_toolkit.application import create_app_session
     from prompt_toolkit.input import create_pipe_input
     from prompt_toolkit.output import DummyOutput
@@ -184,6 +185,15 @@ def test_lines_are_typed_and_what_came_back_stands_in_the_next(monkeypatch):
         assert lines() == "यह क्या है?"
         typed.send_text("!\r")
         assert lines("What?") == "What?!"
+        later = Timer(1, typed.send_text, ("\r",))  # what completes is looked for meanwhile
+        typed.send_text("/lis\t")
+        later.start()
+        assert lines() == "/list"
+        (tmp_path / "cup.png").touch()
+        later = Timer(1, typed.send_text, (" यह क्या है?\r",))
+        typed.send_text(f"{tmp_path}/cu\t")
+        later.start()
+        assert lines() == f"{tmp_path}/cup.png यह क्या है?"
         typed.send_text("\x03")
         with pytest.raises(KeyboardInterrupt):
             lines()
