@@ -147,7 +147,7 @@ def _table(words: Sequence[str], questions: Path | None, out: Path | None) -> tu
         raise MayaError("Give pictures and a question: maya ask PICTURES... QUESTION --out answers.csv.")
     pairs = [(picture, question) for picture in pictures_of(names) for question in asked]
     rows = RowFile(out)
-    return [pair for pair in pairs if pair not in rows.done], rows
+    return [pair for pair in pairs if pair not in rows], rows
 
 
 def _ask_many(pairs: Sequence[tuple[str, str]], rows: RowFile, manner: Manner, model: str | None) -> None:

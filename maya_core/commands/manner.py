@@ -28,16 +28,18 @@ class Manner:
     def of(cls, *, max_new_tokens: int, temperature: float, answer_in: str | None, system: str | None) -> "Manner":
         """Raises MayaError for what cannot be asked for."""
         from maya_core.languages import get_language
-        from maya_core.model.config import GenerationOptions
-        from maya_core.model.prompt import clean_text
 
         if system is not None and not system.strip():
             raise MayaError("There is nothing in --system; say something in it, or leave it out.")
         try:
-            options = GenerationOptions(max_new_tokens=max_new_tokens, temperature=temperature)
             chosen = get_language(answer_in).code if answer_in is not None else None
+            from maya_core.model.config import GenerationOptions  # transformers come with it
+
+            options = GenerationOptions(max_new_tokens=max_new_tokens, temperature=temperature)
         except ValueError as error:
             raise MayaError(str(error)) from None
+        from maya_core.model.prompt import clean_text
+
         return cls(options=options, answer_in=chosen, system=system and clean_text(system))
 
     def messages(

@@ -45,7 +45,11 @@ class RowFile:
                     file.write(f"{MARK}{_csv_line(COLUMNS)}".encode())
         except OSError as error:
             raise MayaError(f"{path} cannot be written ({error.strerror}); choose another file.") from None
-        self.done = {(row["picture"], row["question"]) for row in rows}
+        self.done = {(_written(row["picture"]), _written(row["question"])) for row in rows}
+
+    def __contains__(self, pair: tuple[str, str]) -> bool:
+        """Whether there is a row of a (picture, question)."""
+        return tuple(map(_written, pair)) in self.done
 
     def add(self, rows: Sequence[Row]) -> None:
         """Put rows at the end; they are on the disk when this returns."""
@@ -56,7 +60,7 @@ class RowFile:
         )
         try:
             with self.path.open("ab") as file:
-                file.write(text.encode("utf-8", "replace"))
+                file.write(_written(text).encode())
                 file.flush()
                 os.fsync(file.fileno())
         except OSError as error:
@@ -86,6 +90,11 @@ class RowFile:
             if read < len(there) or not (whole or there.startswith(beginning)):
                 raise MayaError(f"{self.path.name} holds something else; choose another file.") from None
         return rows, whole
+
+
+def _written(text: str) -> str:
+    """What of a text can be in a file: bytes of a file's name that are no letters are spelled."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def _csv_line(values: Sequence[str]) -> str:

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 
 import pytest
 
@@ -79,3 +80,10 @@ def test_other_endings_and_places_are_told(tmp_path):
         RowFile(tmp_path / "out.txt")
     with pytest.raises(MayaError, match="cannot be written"):
         RowFile(tmp_path / "nowhere" / "out.csv")
+
+
+@BOTH
+def test_a_picture_whose_name_has_bytes_that_are_no_letters_is_known_again(tmp_path, name):
+    pictures = [os.fsdecode(b"cup\xff.png"), os.fsdecode(b"cup\xfe.png")]
+    RowFile(tmp_path / name).add([Row(picture=pictures[0], question="What?", answer="A cup")])
+    assert [(picture, "What?") in RowFile(tmp_path / name) for picture in pictures] == [True, False]
