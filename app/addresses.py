@@ -18,6 +18,11 @@ PICTURE = re.compile(r"[0-9a-f]{32}\.(?:png|jpg)")
 SIDE = 96  # px of a small picture
 
 
+def is_conversation(name: str) -> bool:
+    """Whether it is of the form of a conversation's id."""
+    return bool(CONVERSATION.fullmatch(f"/c/{name}"))
+
+
 class Addresses:
     """ASGI middleware: serves the page at the address of a conversation too; the page's script reads which it is."""
 

@@ -224,8 +224,10 @@ class Chat:
         return replace(self._view(conversation, self.history.entries(conversation)), revision=revision)
 
     def changed_view(self, conversation: str) -> View:
-        """As `view`, of one that has changed behind the page; empty where it is gone."""
-        return self.view(conversation if self.history.revision(conversation) else None)
+        """As `view`, of one that has changed behind the page; empty where it is gone, which is told."""
+        if self.history.revision(conversation):
+            return self.view(conversation)
+        return replace(self.view(None), notice=later("This conversation is no longer here."))
 
     def _view(self, conversation: str | None, entries: Sequence[Entry]) -> View:
         shown = list(_with_turns(entries))

@@ -86,9 +86,9 @@ class Browsing:
         )
 
     def refresh(self, search: str, code: str, conversation: str | None, title: str) -> Updates:
-        """title: as the bar has it, where someone may be changing it."""
+        """title: as the bar has it, where someone may be changing it; unless the conversation is gone."""
         updates = self.conversations.listed(search, code) | self.top.headed(conversation, code)
-        return updates | {self.top.title: gr.skip()} if title else updates
+        return updates | {self.top.title: gr.skip()} if title and conversation else updates
 
     def open(self, conversation: str | None, code: str, request: gr.Request) -> Updates:
         """A conversation, or an empty one; an answer that is being made is left."""

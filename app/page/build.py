@@ -119,9 +119,10 @@ class Page:
         self.keys.click(None, js=SHOW_KEYS)
 
     def shelter(self, blocks: Sheltered) -> None:
-        """What an event that fails leaves behind: the question that was sent."""
+        """What an event that fails leaves behind: the question that was sent; and what one without a session is about."""
         box = self.question_box
         blocks.services, blocks.language = self.services, self.top.language
+        blocks.current = self.conversation.current
         blocks.typed = ((box.asked, box.returned),)
 
     def _wire_language(self, blocks: gr.Blocks) -> None:

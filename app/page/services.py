@@ -12,6 +12,7 @@ from app.guard import Listening
 from app.history import History
 from app.i18n import SOURCE, describe_error
 from app.models import Models
+from app.page.updates import ours
 from app.settings import Settings, SettingsFile, SettingsUnsaved
 
 
@@ -32,7 +33,8 @@ class Services:
         try:
             return self.kept.change(**changes)
         except SettingsUnsaved as error:
-            gr.Warning(describe_error(error, self.kept.load().language or self.language or SOURCE), title="Maya")
+            said = describe_error(error, self.kept.load().language or self.language or SOURCE)
+            gr.Warning(ours(said), title="Maya")
             return self.kept.load()
 
     def chat(self, interface: str | None = None) -> Chat:

@@ -4,6 +4,7 @@ A handler that changes more than one component gives `Updates`, so that panels c
 gradio takes the dictionary where the event names its outputs, and refuses a component that is not among them.
 """
 
+import html
 from typing import Any
 
 Updates = dict[Any, Any]  # component -> its next value, or a gr.update
@@ -18,3 +19,8 @@ def join(*several: Updates) -> Updates:
         for component, update in updates.items():
             joined[component] = {**joined[component], **update} if component in joined else update
     return joined
+
+
+def ours(sentence: str) -> str:
+    """For one of gradio's notices, whose own words the page's script replaces by those of the chosen language."""
+    return f"<bdi>{html.escape(sentence, quote=False)}</bdi>"

@@ -44,6 +44,16 @@
     return shown ? JSON.parse(shown) : {};
   }
 
+  // What the page shows is said with every event: a server that was started anew, or has forgotten the page, goes on with it.
+  const fetched = window.fetch;
+  window.fetch = (to, how) => {
+    const { conversation } = looked();
+    if (!conversation || !/\/queue\/join\b/.test(to.url ?? to)) return fetched(to, how);
+    const headers = new Headers(how?.headers);
+    headers.set("x-maya-shows", conversation);
+    return fetched(to, { ...how, headers });
+  };
+
   // The server gives more of an answer when what it gave has been painted: as fast as this browser draws.
   let drawn = "";
   function tellDrawn() {
@@ -73,15 +83,17 @@
 
   // gradio's own notices.
   function reword(toast) {
-    const [title, text] = [toast.querySelector(".toast-title"), toast.querySelector(".toast-text")];
     if (toast.role !== "alert") toast.role = "alert";
-    if (!text || title?.textContent.trim().startsWith("Maya")) return; // ours
-    const english = (toast.mayaEnglish ??= text.textContent);
-    const isLarge = /exceed|too large|maximum/i.test(english);
-    const isLost = /connect|network|server|broken/i.test(english);
-    const said = labels()[isLarge ? "too large" : isLost ? "lost" : "failed"];
-    if (title && title.textContent !== "Maya") title.textContent = "Maya";
-    if (text.textContent !== said) text.textContent = said;
+    const title = toast.querySelector(".toast-title")?.firstChild; // gradio's kind of notice; how many stands behind it
+    if (title && title.textContent.trim() !== "Maya") title.textContent = "Maya ";
+    for (const text of toast.querySelectorAll("[data-testid=toast-text]")) {
+      if (text.querySelector("bdi")) continue; // ours
+      const english = (text.mayaEnglish ??= text.textContent);
+      const isLarge = /exceed|too large|maximum/i.test(english);
+      const isLost = /connect|network|server|broken/i.test(english);
+      const said = labels()[isLarge ? "too large" : isLost ? "lost" : "failed"];
+      if (text.textContent !== said) text.textContent = said;
+    }
   }
 
   // What is told on the page is told to those who cannot see it.

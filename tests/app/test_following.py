@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from app.i18n import Say, translate
+from app.page.sheltered import SHOWS
 from tests.app.conftest import LONGEST
 from tests.app.test_browser import MESSAGES, add_picture, ask, finished, is_well, send, settled, until
 
@@ -54,6 +55,8 @@ def test_another_page_sees_the_answer_come_stops_it_and_either_goes_on(open_page
     assert kept[-1].endswith("the end.")
     mine.locator("#maya-delete").click()
     other.locator("#maya-conversation .placeholder-content").wait_for()
+    other.get_by_text(translate("This conversation is no longer here.", "ur")).wait_for()
+    other.locator("#maya-title").wait_for(state="hidden")
 
 
 def test_an_answer_goes_on_behind_a_reload(open_page, site):
@@ -83,21 +86,46 @@ def test_an_answer_goes_on_behind_a_reload(open_page, site):
 @pytest.mark.parametrize("code", ["en", "ur"])
 def test_what_gradio_tells_and_a_server_that_is_gone_are_told_in_the_language_chosen(open_page, site, code):
     page = open_page(site, code)
-    toast = "<div class='toast-body'><span class='toast-title'>Error</span><span class='toast-text'>TEXT</span></div>"
+    toast = (
+        "<div class='toast-body'><span class='toast-title'>Error <!-- --></span><div class='toast-messages'>"
+        "<div data-testid='toast-text' class='toast-message-text'>TEXT</div></div></div>"
+    )
     for english, sentence in {
         "File size exceeds the maximum": "This file is too large. Choose one of less than {megabytes} MB.",
         "Connection errored out": "Maya does not answer any more. Start it anew; what you typed stays here.",
         "List index out of range": "Something went wrong. Try again, or load the page anew.",
     }.items():
         page.evaluate("html => document.body.insertAdjacentHTML('beforeend', html)", toast.replace("TEXT", english))
-        page.locator(".toast-text").last.get_by_text(Say(code)(sentence).replace("{megabytes}", "1024")).wait_for()
-    assert page.locator(".toast-title").all_inner_texts() == ["Maya"] * 3
+        page.get_by_test_id("toast-text").last.get_by_text(
+            Say(code)(sentence).replace("{megabytes}", "1024")
+        ).wait_for()
+    assert [title.strip() for title in page.locator(".toast-title").all_inner_texts()] == ["Maya"] * 3
     ask(page, "1 2 3?", EXAMPLES / "1.png")
     page.route("**/revision", lambda route: route.abort())
     lost = Say(code)("Maya does not answer any more. Start it anew; what you typed stays here.")
     page.locator("#maya-lost").get_by_text(lost).wait_for()
     page.unroute("**/revision")
     page.locator("#maya-lost").wait_for(state="hidden")
+
+
+def test_notices_as_gradio_makes_them_are_in_the_language_chosen(open_page, site, monkeypatch):
+    page = open_page(site, "hi")
+    monkeypatch.setattr(site.history, "conversations", lambda _: 1 / 0)
+    page.locator("#maya-search :is(input, textarea)").fill("?")
+    toast = page.locator(".toast-body").first
+    toast.get_by_text(Say("hi")("Something went wrong. Try again, or load the page anew.")).wait_for()
+    assert toast.locator(".toast-title").inner_text().strip() == "Maya"
+
+
+def test_what_the_page_shows_is_said_to_a_server_that_may_have_forgotten_it(open_page, site):
+    page, said = open_page(site, "en"), []
+    page.on("request", lambda one: said.append(one.headers.get(SHOWS)) if "/queue/join" in one.url else None)
+    ask(page, "1 2 3?", EXAMPLES / "1.png")
+    [conversation] = site.history.conversations()
+    settled(page)
+    said.clear()
+    ask(page, "And?")
+    assert set(said) == {conversation.id}
 
 
 @pytest.mark.parametrize("code", ["en", "hi"])

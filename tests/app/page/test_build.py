@@ -17,8 +17,8 @@ from app.i18n import SENTENCES, Unexpected, describe_error, format_minutes, form
 from app.models import Models
 from app.page.conversation import NOTHING, Told
 from app.page.services import Services
-from app.page.sheltered import Sheltered
-from app.page.updates import join
+from app.page.sheltered import SHOWS, Sheltered
+from app.page.updates import join, ours
 from app.settings import SettingsFile, SettingsUnsaved
 from maya_core.errors import GenerationError, PromptEmpty
 from tests.app.conftest import COMPUTER, in_a_loop
@@ -140,6 +140,25 @@ def test_a_title_that_someone_may_be_changing_is_left_alone(built):
     assert "value" not in browsing.rename(key, "After", "", "en")[title]
     assert browsing.rename(key, " ", "", "en")[title] == "After"
     assert "value" not in page.speak("ur", "", key, NOTHING, None, REQUEST)[title]
+    assert browsing.refresh("", "en", None, "Bef")[title] == {"value": "", "visible": False, "__type__": "update"}
+
+
+def test_a_page_that_the_server_has_forgotten_goes_on_with_what_it_shows(built):
+    """It was started anew, or the page slept for hours; what a page is about that the server knows, the server says."""
+    page, blocks, history = built
+    key, other = history.create("Shown"), history.create("Other")
+    [rename, *_] = [event for event in blocks.fns.values() if event.name == "rename"]
+    says = SimpleNamespace(session_hash="one", headers={SHOWS: key})
+    known = SessionState(blocks)
+    known[page.conversation.current._id] = None
+    for state, title in ((SessionState(blocks), "Renamed"), (known, "Not this one")):
+        asyncio.run(blocks.process_api(rename, [None, title, "", "en"], state, event_id="event", request=says))
+    for wrong in ("", "../" + key, "none"):
+        lies = SimpleNamespace(session_hash="one", headers={SHOWS: wrong})
+        asyncio.run(
+            blocks.process_api(rename, [None, "No", "", "en"], SessionState(blocks), event_id="e", request=lies)
+        )
+    assert (history.title(key), history.title(other)) == ("Renamed", "Other")
 
 
 def test_the_last_view_too_is_waited_for_and_nothing_of_the_conversation_comes_after_it(built, photo):
@@ -270,7 +289,9 @@ def test_no_event_ends_in_gradios_error_box(built, monkeypatch):
             assert len(done["data"]) == len(event.outputs), event.name
             [(said, title)] = told
             assert title == "Maya"
-            assert garbage != nothing or said in (translate(sentence, "ur"), translate(UNEXPECTED, "ur")), event.name
+            assert garbage != nothing or said in (ours(translate(sentence, "ur")), ours(translate(UNEXPECTED, "ur"))), (
+                event.name
+            )
 
     for error, sentence in troubles.items():
         asyncio.run(fail_all(error, sentence, nothing))
@@ -306,7 +327,7 @@ def test_settings_that_cannot_be_written_hold_and_are_told(built, monkeypatch):
     page.settings.keeps("theme")("dark")
     assert page.services.kept.load().theme == "dark"
     assert page.services.kept.load().language == "ur"
-    assert warned == [describe_error(SettingsUnsaved(""), "ur")] * 2
+    assert warned == [ours(describe_error(SettingsUnsaved(""), "ur"))] * 2
 
 
 def test_a_page_opens_also_where_conversations_cannot_be_read(built, monkeypatch):
@@ -352,6 +373,7 @@ def test_a_conversation_that_another_page_deleted_is_left(built, photo):
     page.browsing.remove(key, "", "en", SimpleNamespace(session_hash="other", headers={}))
     [now] = page.asking.follow(key, "en", REQUEST)
     assert (now[page.conversation.current], now[page.conversation.chatbot]) == (None, [])
+    assert now[page.conversation.notice] == "This conversation is no longer here."
 
 
 def test_a_half_answer_is_offered_to_be_gone_on_with_until_it_is_whole(built, photo):
