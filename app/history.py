@@ -373,7 +373,10 @@ class History:
         return blake2b(repr((row, unsaved)).encode(), digest_size=8).hexdigest() if row else ""
 
     def keep_picture(self, source: str | Path | bytes) -> Path:
-        """A copy of a picture with nothing but its pixels, under a name that says nothing. Raises ImageError."""
+        """A copy of a picture with nothing but its pixels, under a name that says nothing. Raises ImageError, and
+        PictureGone where there is none at its path."""
+        if not isinstance(source, bytes) and not Path(source).exists():
+            raise PictureGone("The picture's file is gone; add it again.")
         data, ending = _encoded(open_image_apart(source, longest_side=LONGEST_SIDE))
         file = self.pictures / f"{uuid.uuid4().hex}.{ending}"
         with _told(), os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as opened:

@@ -118,6 +118,7 @@
   function markAll() {
     placeFigures();
     keepInside();
+    keepChosen();
     // Only a hint for the file picker: what a file is, the server sees by its content, and says it in the chosen language.
     document.querySelectorAll("#maya-question input[type=file]").forEach((input) => { input.accept = "image/*"; });
     document.querySelectorAll(`${TEXTS}, ${FIELDS}`).forEach(mark);
@@ -129,11 +130,25 @@
     });
   }
 
+  // What has the keyboard may go away: a question that was edited, a conversation with its buttons. Then the box has it,
+  // except where that would bring up a keyboard of glass.
+  let held = null;
+  document.addEventListener("focusin", (event) => { held = event.target; });
+  const isThere = (one) => one.isConnected && one.checkVisibility();
+  document.addEventListener("focusout", ({ target }) => {
+    setTimeout(() => { if (held === target && isThere(target)) held = null; }); // what goes away is still there now
+  });
+  function holdFocus() {
+    if (!held || isThere(held)) return;
+    held = null;
+    if (document.activeElement === document.body && matchMedia("(hover: hover)").matches) within("textarea")?.focus({ preventScroll: true });
+  }
+
   let waiting = false;
   new MutationObserver(() => {
     if (waiting) return;
     waiting = true;
-    requestAnimationFrame(() => { waiting = false; markAll(); });
+    requestAnimationFrame(() => { waiting = false; markAll(); holdFocus(); });
   }).observe(document.documentElement, { childList: true, subtree: true, characterData: true });
 
   window.mayaSetLanguage = (code) => {
@@ -144,7 +159,6 @@
 
   // The question box. Only the browser knows what is in it at this moment: what the server sent would come over what was
   // typed in the meantime. gradio takes an update without a value as no change.
-  const MOST_PICTURES = 4; // in a turn
   const UNCHANGED = { __type__: "update" };
   const STOP_MILLISECONDS = 500; // between two times that a stop is said
   const LOST_MILLISECONDS = 5000; // after which gradio will not ask for what was sent: it has given up the connection
@@ -219,6 +233,30 @@
     if (event.target.closest("#maya-question .stop-button")) stop();
   }, true);
 
+  // The server keeps what was chosen for some minutes, and not when it is started anew; the page does, until it is sent.
+  const chosen = new Map(); // address -> the file
+  function keepChosen() {
+    const shown = [...document.querySelectorAll("#maya-question .thumbnail-item img")].map((one) => one.src);
+    if (!isBusy()) for (const address of chosen.keys()) if (!shown.includes(address)) chosen.delete(address);
+    for (const address of shown.filter((one) => !chosen.has(one))) {
+      const coming = fetch(address).then((answer) => (answer.ok ? answer.blob() : Promise.reject(answer.status)));
+      chosen.set(address, coming.catch(() => chosen.delete(address)));
+    }
+  }
+  async function sentAgain(file) {
+    const address = new URL(file.url ?? "", document.baseURI).href;
+    try {
+      const kept = await chosen.get(address), isThere = (await fetch(address, { method: "HEAD" })).ok;
+      if (isThere || !(kept instanceof Blob)) return file;
+      const form = new FormData();
+      form.append("files", kept, file.orig_name ?? "picture");
+      const [path] = await (await fetch("/gradio_api/upload", { method: "POST", body: form })).json();
+      return { ...file, path, url: null };
+    } catch {
+      return file; // whether it can be read, the server says
+    }
+  }
+
   // -> what is asked: the words that were sent, with the pictures, which leave the box by its own buttons
   window.mayaTake = (typed) => {
     const one = sending;
@@ -226,7 +264,8 @@
     one.isTaken = true;
     const removers = document.querySelectorAll("#maya-question .delete-button");
     for (let number = typed.files.length; number > 0; number -= 1) removers[number - 1]?.click(); // from the last: each knows its place
-    return { text: one.text, files: typed.files };
+    if (!typed.files.length) return { text: one.text, files: [] };
+    return Promise.all(typed.files.map(sentAgain)).then((files) => ({ text: one.text, files }));
   };
   // -> the box, and what is still to be given back. What the person has begun to type since then stays; what comes back waits
   // until that has been asked.
@@ -239,8 +278,7 @@
   // -> the box, and the camera
   window.mayaAddPhoto = (typed, photo) => {
     if (!photo) return [UNCHANGED, UNCHANGED];
-    const files = [...typed.files, { ...photo, mime_type: "image/png" }].slice(-MOST_PICTURES);
-    return [{ text: typed.text, files }, null];
+    return [{ text: typed.text, files: [...typed.files, { ...photo, mime_type: "image/png" }] }, null];
   };
 
   // A person's own messages, with pictures or without: to copy, and to say in other words.
@@ -295,6 +333,10 @@
     editor.className = "maya-editor";
     box.ariaLabel = "Edit";
     box.value = row.mayaEdits = textIn(row);
+    const leave = () => {
+      closeEditor(row);
+      row.querySelector(".maya-own > :last-child")?.focus();
+    };
     const ask = () => {
       if (isBusy() || !box.value.trim()) return; // it waits, as in the question box
       const one = {};
@@ -307,12 +349,12 @@
     };
     box.addEventListener("keydown", (event) => {
       if (event.isComposing) return;
-      if (event.key === "Escape") closeEditor(row);
+      if (event.key === "Escape") leave();
       if (event.key !== "Enter" || event.shiftKey) return;
       event.preventDefault();
       ask();
     });
-    editor.append(box, button("Submit", TICK, ask), button("Cancel", CROSS, () => closeEditor(row)));
+    editor.append(box, button("Submit", TICK, ask), button("Cancel", CROSS, leave));
     row.append(editor);
     row.classList.add("maya-editing");
     markAll();

@@ -25,11 +25,23 @@
     event.preventDefault();
     take(event.dataTransfer.files);
   });
+  // Words that come with pictures are for the field that is written in, or for the question; names of the files are no words.
+  function wordsWith(files, text) {
+    const isName = (line) => [...files].some(({ name }) => line.endsWith(name)) || /^(https?|file):\S+$/.test(line);
+    return text.split(/\r?\n/).filter((line) => line.trim()).every((line) => isName(line.trim())) ? "" : text;
+  }
   document.addEventListener("paste", (event) => {
-    if (!event.clipboardData.files.length || isOthers(event)) return;
+    const { files } = event.clipboardData, box = document.querySelector("#maya-question textarea");
+    if (!files.length || event.target.closest?.("dialog")) return;
+    const words = wordsWith(files, event.clipboardData.getData("text/plain"));
+    if (words && event.target !== box && event.target.matches("input, textarea")) return;
     event.preventDefault();
-    take(event.clipboardData.files);
-  });
+    event.stopImmediatePropagation(); // gradio would take the pictures alone
+    take(files);
+    if (!words) return;
+    box.focus();
+    document.execCommand("insertText", false, words); // as typed: it can be undone
+  }, true);
 
   document.addEventListener("click", (event) => {
     const picture = event.target.closest("button")?.querySelector("img") ?? event.target;

@@ -1,5 +1,6 @@
 """From one conversation to another, by address, list and keys; and pictures, wherever on the page they come."""
 
+import os
 import re
 import sqlite3
 import time
@@ -11,7 +12,7 @@ from app.history import Entry
 from app.i18n import LABELS, Say
 from maya_core.languages import CODES
 from tests.app.conftest import READY
-from tests.app.test_browser import add_picture, ask, faults, send, settled, until
+from tests.app.test_browser import add_picture, ask, faults, finished, send, settled, until
 
 pytestmark = [
     pytest.mark.browser,
@@ -127,6 +128,83 @@ def test_pictures_are_taken_wherever_on_the_page_they_come_and_stand_side_by_sid
     left, right = (page.locator("#maya-conversation .image-frame img").nth(number).bounding_box() for number in (0, 1))
     assert left["y"] == right["y"]
     assert left["x"] + left["width"] <= right["x"]
+
+
+PASTE = """async ([place, text]) => {
+    const canvas = document.createElement("canvas"); canvas.width = canvas.height = 40;
+    const data = new DataTransfer();
+    data.items.add(new File([await new Promise(done => canvas.toBlob(done))], "image.png", { type: "image/png" }));
+    data.setData("text/plain", text);
+    const paste = new ClipboardEvent("paste", { bubbles: true, cancelable: true, clipboardData: data });
+    const target = document.querySelector(place);
+    target.focus();
+    return target.dispatchEvent(paste);
+}"""
+BOX, SEARCH = "#maya-question textarea", "#maya-search :is(input, textarea)"
+
+
+@pytest.mark.parametrize(
+    ("place", "text", "words", "pictures"),
+    [
+        (BOX, "Which is this?\n2*3", "Which is this?\n2*3", 1),
+        ("#maya-side", "Which is this?", "Which is this?", 1),
+        (BOX, "", "", 1),
+        (BOX, "/home/me/image.png", "", 1),  # as a file manager names what was copied
+        (BOX, "https://example.invalid/cat", "", 1),  # as a browser does
+        (SEARCH, "", "", 1),
+        (SEARCH, "Which?", "", 0),  # the browser writes it there
+    ],
+)
+def test_words_that_are_pasted_with_a_picture_come_too(open_page, site, place, text, words, pictures):
+    page = open_page(site)
+    assert page.evaluate(PASTE, [place, text]) == (pictures == 0)
+    until(page, lambda: page.locator("#maya-question .thumbnail-item").count() == pictures)
+    assert page.locator(BOX).input_value() == words
+
+
+def test_a_picture_that_the_server_no_longer_keeps_is_sent_again(open_page, site):
+    page = open_page(site)
+    add_picture(page, EXAMPLES / "1.png")
+    settled(page)
+    for file in Path(os.environ["GRADIO_TEMP_DIR"]).rglob("*.png"):  # as after ten minutes, or in a Maya started anew
+        file.unlink()
+    ask(page, "Which?")
+    assert len(site.engine.asked[0].images) == 1
+
+
+def test_where_what_had_the_keyboard_goes_away_the_question_has_it(open_page, site):
+    page = open_page(site)
+    focused = "document.activeElement.matches('#maya-question textarea')"
+    ask(page, "first", EXAMPLES / "1.png")
+
+    def press(button):
+        button.focus()
+        page.keyboard.press("Enter")
+
+    press(page.get_by_label("Edit the question"))
+    page.keyboard.press("Escape")
+    assert page.evaluate("document.activeElement.ariaLabel") == "Edit the question"
+    press(page.get_by_label("Edit the question"))
+    page.keyboard.type("?")
+    page.keyboard.press("Enter")
+    page.wait_for_function(focused)
+    finished(page)
+    press(page.locator("#maya-delete"))
+    page.locator("#maya-undo").wait_for()
+    page.wait_for_function(focused)
+    press(page.locator("#maya-undo button"))
+    page.locator("#maya-undo").wait_for(state="hidden")
+    page.wait_for_function(focused)
+
+
+def test_a_list_closes_behind_the_tab_key(open_page, site):
+    page = open_page(site)
+    page.locator("#maya-language input").focus()
+    page.get_by_role("option").nth(9).wait_for()
+    page.keyboard.press("Tab")
+    page.get_by_role("option").first.wait_for(state="hidden")
+    settled(page)
+    assert not page.get_by_role("option").first.is_visible()
 
 
 def test_a_click_shows_a_picture_large_and_escape_gives_the_focus_back(open_page, site):

@@ -31,6 +31,7 @@ from app.history import (
     HistoryLocked,
     HistoryUnavailable,
     NotAConversation,
+    PictureGone,
     TurnGone,
     shortened,
 )
@@ -245,6 +246,8 @@ def test_pictures_are_kept_without_what_says_where_and_whose(history, tmp_path):
     assert open_image(kept).size == (900, 700)
     with pytest.raises(ImageUnreadable):
         history.keep_picture(b"no picture")
+    with pytest.raises(PictureGone):
+        history.keep_picture(tmp_path / "gone.png")
 
 
 def test_only_this_user_can_read_it(history, photo):
