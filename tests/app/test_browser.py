@@ -507,7 +507,7 @@ def test_a_question_is_asked_again_edited_and_copied(open_page, site):
 
 def test_several_pictures_pasted_and_taken_by_the_camera(open_page, site):
     page = open_page(site, "en")
-    add_picture(page, ROOT / "assets" / "examples" / "1.png", ROOT / "assets" / "examples" / "2.png")
+    add_picture(page, *sorted((ROOT / "assets" / "examples").glob("*.png")))
     page.locator("#maya-question textarea").focus()
     page.evaluate(
         """async () => {
@@ -518,14 +518,14 @@ def test_several_pictures_pasted_and_taken_by_the_camera(open_page, site):
             document.querySelector("#maya-question textarea").dispatchEvent(paste);
         }"""
     )
-    page.locator("#maya-question .thumbnail-item").nth(2).wait_for()
+    page.locator("#maya-question .thumbnail-item").nth(3).wait_for()
     page.locator("#maya-camera > button").click()
     page.get_by_text("Allow the camera").click()
     page.wait_for_function("document.querySelector('#maya-camera video')?.videoWidth > 0")  # the camera gives pictures
     page.get_by_label("Take a picture").last.click()
-    page.locator("#maya-question .thumbnail-item").nth(3).wait_for()
+    page.locator("#maya-question .thumbnail-item").nth(4).wait_for()
     ask(page, "How many?")
-    assert len(site.engine.asked[0].images) == 4
+    assert len(site.engine.asked[0].images) == 5
 
 
 def test_choices_steer_the_answer_and_are_kept(open_page, site):
@@ -583,6 +583,18 @@ def test_it_fits_a_telephone(open_page, site, code):
     assert box["x"] + box["width"] <= 390
     page.keyboard.press("Escape")
     page.wait_for_function("getComputedStyle(document.querySelector('#maya-side')).visibility === 'hidden'")
+
+
+@pytest.mark.parametrize("code", CODES)
+def test_how_to_begin_begins_at_its_beginning_on_a_telephone(open_page, site, code):
+    page = open_page(site, code, width=390, height=620)
+    settled(page)
+    title = page.locator("#maya-conversation .placeholder h1").bounding_box()
+    assert title["y"] >= page.locator("#maya-conversation").bounding_box()["y"]
+    last = page.locator("#maya-conversation .example").last
+    last.scroll_into_view_if_needed()
+    box = last.bounding_box()
+    assert box["y"] + box["height"] <= page.locator("#maya-question").bounding_box()["y"]
 
 
 def test_what_is_chosen_can_be_told_from_what_is_not(open_page, site):
