@@ -93,10 +93,7 @@ def _serve(options: AppOptions) -> None:
     from app.settings import data_folder
 
     running = Running(data_folder())
-    is_another = options.new or options.lan or options.port is not None
-    if is_another:
-        running.claim()
-    elif address := running.other():
+    if address := _shown_instead(options, running):
         _tell(f"Maya is at {address} already. Another one opens with: maya-app --new")
         if options.browser:
             webbrowser.open(address)
@@ -105,6 +102,17 @@ def _serve(options: AppOptions) -> None:
         _open(options, running)
     finally:
         running.end()
+
+
+def _shown_instead(options: AppOptions, running: "Running") -> str | None:
+    """The address of the Maya that runs, unless another one is asked for: as such, or at another port."""
+    if options.new or options.lan:
+        running.claim()
+        return None
+    if options.port is None:
+        return running.other()
+    address = running.other(patience=0)
+    return address if address and address.endswith(f":{options.port}/") else None
 
 
 def _open(options: AppOptions, running: "Running") -> None:

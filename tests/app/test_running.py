@@ -10,6 +10,7 @@ import threading
 
 import pytest
 
+from app.__main__ import AppOptions, _shown_instead
 from app.running import PATH, Running
 
 HOLD = """
@@ -89,3 +90,19 @@ def test_a_killed_one_leaves_the_way_free(tmp_path, answering):
     again = Running(tmp_path)
     assert again.other() is None
     again.end()
+
+
+@pytest.mark.parametrize(
+    ("options", "is_shown"),
+    [({}, True), ({"port": 7861}, True), ({"port": 786}, False), ({"port": 0}, False), ({"new": True}, False)],
+)
+def test_one_that_runs_is_shown_unless_another_is_asked_for(options, is_shown):
+    class Other:
+        def other(self, patience=None):
+            return "http://127.0.0.1:7861/"
+
+        def claim(self):
+            return False
+
+    shown = _shown_instead(AppOptions(**options), Other())
+    assert bool(shown) == is_shown
