@@ -13,24 +13,26 @@ from app.guard import App, Receive, Scope, Send
 from maya_core.errors import ImageError
 from maya_core.model.images import open_image
 
-CONVERSATION = re.compile(r"/c/[0-9a-f]{32}")
+ADDRESS = re.compile(r"/c/[^/]*")  # of a conversation, or of none: the page says so
+CONVERSATION = re.compile(r"[0-9a-f]{32}")
 PICTURE = re.compile(r"[0-9a-f]{32}\.(?:png|jpg)")
 SIDE = 96  # px of a small picture
 
 
 def is_conversation(name: str) -> bool:
     """Whether it is of the form of a conversation's id."""
-    return bool(CONVERSATION.fullmatch(f"/c/{name}"))
+    return bool(CONVERSATION.fullmatch(name))
 
 
 class Addresses:
-    """ASGI middleware: serves the page at the address of a conversation too; the page's script reads which it is."""
+    """ASGI middleware: serves the page at the address of a conversation too, or of what is left of one; the page's script
+    reads which it is."""
 
     def __init__(self, app: App) -> None:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and CONVERSATION.fullmatch(scope["path"]):
+        if scope["type"] == "http" and ADDRESS.fullmatch(scope["path"]):
             scope = {**scope, "path": "/", "raw_path": b"/"}
         await self.app(scope, receive, send)
 

@@ -1,6 +1,6 @@
 // From one conversation to another: its address, which one of the list is chosen, and where in it somebody was reading.
 (() => {
-  const ADDRESS = /^\/c\/([0-9a-f]{32})$/;
+  const ADDRESS = /^\/c\/([^/]+)$/; // or what is left of one: the server says that it is not there
   const PAUSE_MILLISECONDS = 150; // with the arrow keys one passes by conversations
   const RESTORING_MILLISECONDS = 8000; // while what is drawn still grows, and gradio scrolls to the end
   const addressed = () => location.pathname.match(ADDRESS)?.[1] ?? "";

@@ -62,11 +62,13 @@ WRONG = """([part, least]) => {
         const owner = walker.currentNode.parentElement;
         if (!walker.currentNode.textContent.trim() || !isSeen(owner)) continue;
         range.selectNodeContents(walker.currentNode);
-        const drawn = range.getBoundingClientRect();
-        for (let above = owner; drawn.width && root.contains(above); above = above.parentElement) {
+        let { left, right, top, bottom, width } = range.getBoundingClientRect();
+        for (let above = owner; width && root.contains(above); above = above.parentElement) {
             const { overflowX, overflowY } = getComputedStyle(above), box = above.getBoundingClientRect();
-            const isCut = cuts(overflowX) && (drawn.left < box.left - 1 || drawn.right > box.right + 1)
-                || cuts(overflowY) && (drawn.top < box.top - 4 || drawn.bottom > box.bottom + 4);
+            if (/auto|scroll/.test(overflowY)) // what is scrolled away can be scrolled to, where that itself is not cut off
+                [top, bottom] = [top, bottom].map(edge => Math.min(box.bottom, Math.max(box.top, edge)));
+            const isCut = cuts(overflowX) && (left < box.left - 1 || right > box.right + 1)
+                || cuts(overflowY) && (top < box.top - 4 || bottom > box.bottom + 4);
             if (isCut) { wrong.push(`cut off by ${above.className}: ${named(owner)}`); break; }
         }
     }

@@ -352,7 +352,7 @@ def test_folders_that_cannot_be_written_are_told(tmp_path):
         said, _ = process.communicate(timeout=60)
         assert process.returncode == 2
         assert "Traceback" not in said
-        assert "look for free space and for the right to write" in said.strip().splitlines()[-1]
+        assert "look for free space, the name and the right to read and write" in said.strip().splitlines()[-1]
 
 
 def test_it_starts_behind_proxies_that_it_cannot_use(tmp_path):
