@@ -20,13 +20,14 @@ class Scripts:
         """vocabulary: the model's, which may be larger than the tokenizer's."""
         self.tokenizer = tokenizer
         self.vocabulary = vocabulary
+        self._foreign: dict[str | None, Tensor] = {}
 
     def foreign(self, code: str | None) -> Tensor:
         """(V,) true for tokens that have letters of scripts in which a language is not written; None: no language."""
-        if code is None:
-            return torch.zeros(self.vocabulary, dtype=torch.bool)
-        written = [bool(of - SCRIPTS_OF[code]) for of in self._of_tokens]
-        return torch.tensor(written + [False] * (self.vocabulary - len(written)))
+        if code not in self._foreign:
+            written = [bool(code and of - SCRIPTS_OF[code]) for of in self._of_tokens]
+            self._foreign[code] = torch.tensor(written + [False] * (self.vocabulary - len(written)))
+        return self._foreign[code]
 
     @cached_property
     def _of_tokens(self) -> list[frozenset[str]]:

@@ -248,10 +248,10 @@ def test_a_clip_tower_is_exported_to_stock_llava(name, tmp_path):
 
 @pytest.fixture(scope="module")
 def photograph_tower() -> PhotographTower:
-    """That of the embedded Maya, with nothing behind the cells."""
+    """That of the embedded Maya, with nothing behind the cells, nor in them of what stands there."""
     tower = load_model(asset_path(EMBEDDED)).vision_tower
     assert isinstance(tower, PhotographTower)
-    tower.config.most_things = 0
+    tower.config.most_things, tower.config.hidden_size = 0, 1702
     return tower
 
 
@@ -327,6 +327,22 @@ def test_a_cell_says_what_is_in_it(photograph_tower):
         assert quarters[kind, row, column] == pytest.approx(float(score), abs=1e-4)
     assert int((quarters[:80] > 0).sum()) == len(told.scores_N)
     assert cells_PD[6 * 5, 1700:].tolist() == pytest.approx([-5 / 6, 5 / 6])  # the lowest at the left
+
+
+def test_what_is_told_of_the_next_things_of_a_class_stands_before_the_colours(photograph_tower, monkeypatch):
+    picture = torch.rand(1, 3, 384, 384, generator=torch.Generator().manual_seed(0))
+    boxes = torch.tensor([[0.0, 0.0, 192, 192], [288, 96, 384, 384], [0.0, 192, 96, 384]])
+    told = Found(torch.tensor([0.8, 0.5, 0.3]), torch.tensor([16, 16, 16]), boxes)
+    monkeypatch.setattr(photograph, "found", lambda maps, least=0.25, most=40: told)
+    monkeypatch.setattr(photograph_tower.config, "most_things", 4)
+    [plain_PD] = photograph_tower.features(picture, layers=1).detach()
+    monkeypatch.setattr(photograph_tower.config, "hidden_size", 1706)
+    [telling_PD] = photograph_tower.features(picture, layers=1).detach()
+    assert torch.equal(torch.cat([telling_PD[:, :1688], telling_PD[:, 1692:]], dim=1), plain_PD)
+    surest = 36 + OVERVIEWS
+    assert telling_PD[surest, 1688:1692].tolist() == pytest.approx([0.5, 0.3, 0, 0])
+    telling_PD[surest, 1688:1692] = 0
+    assert not telling_PD[:, 1688:1692].any()
 
 
 def test_overviews_and_what_was_found_stand_behind_the_cells_each_as_a_cell_of_its_own(photograph_tower, monkeypatch):
