@@ -93,9 +93,7 @@ def unfreeze_layers(layers: int = 4) -> Recipe:
 # --- the embedded model ---
 
 MOST_THINGS = 15  # that a picture brings behind its cells
-FEATURES_OF_A_CELL = (
-    PhotographTowerConfig().hidden_size + 4
-)  # of so many next things of a class it is told how sure they are
+FEATURES_OF_A_CELL = PhotographTowerConfig().hidden_size + 4  # how sure so many next things of a class are
 DECODER_LAYERS = 6
 VOCABULARY = 24_000  # a multiple of 64
 _TINY_TABLE = "model.language_model.model.embed_tokens"

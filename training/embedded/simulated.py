@@ -40,11 +40,8 @@ PORTRAITS = 0.4  # of what a detector finds: one thing, as large as people take 
 SMALL, LARGE = (0.06, 0.5), (0.5, 1.0)  # shares of a picture's sides
 SWAPPED, FOUND = 0.4, 0.5  # of scenes: whose things become others; whose things are another detector's
 # What the tower's detector makes of COCO's photographs (training/LOG.md, 2026-11-26 and 27).
-SURE, SURER, SPREAD = (
-    0.72,
-    0.12,
-    0.19,
-)  # score of a thing that fills the picture; more by the logarithm of its share; how it varies
+# Score of a thing that fills the picture; more by the logarithm of its share; how it varies.
+SURE, SURER, SPREAD = 0.72, 0.12, 0.19
 SCORES = (0.02, 0.95)
 BESIDE = 0.5  # of middles, that lie in a quarter beside the true one
 MURMUR = 0.12  # most that hardly ever is a thing

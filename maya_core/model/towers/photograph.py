@@ -144,14 +144,14 @@ def as_cell(
 def in_order(things_ND: Tensor, most: int) -> Tensor:
     """(most, D): of things as `as_cell` tells them the surest of each class, with how sure the next ones of its class are;
     then all others; both the surer first; then zeros. Rows of zeros are no things."""
-    scores_N, kinds_N = things_ND[:, MIDDLES].amax(1), things_ND[:, PARTS].argmax(1).tolist()
+    scores_N, kinds = things_ND[:, MIDDLES].amax(1), things_ND[:, PARTS].argmax(1).tolist()
+    by_score = [number for number in scores_N.argsort(descending=True, stable=True).tolist() if scores_N[number] > 0]
     by_kind: dict[int, list[int]] = {}
-    found = [number for number in scores_N.argsort(descending=True, stable=True).tolist() if scores_N[number] > 0]
-    for number in found:
-        by_kind.setdefault(kinds_N[number], []).append(number)
+    for number in by_score:
+        by_kind.setdefault(kinds[number], []).append(number)
     told_ND = things_ND.new_zeros(most, things_ND.shape[1])
     surest = [numbers[0] for numbers in by_kind.values()]
-    ordered = [*surest, *(number for number in found if number not in surest)][:most]
+    ordered = [*surest, *(number for number in by_score if number not in surest)][:most]
     told_ND[: len(ordered)] = things_ND[ordered]
     told_ND[:, FOLLOWING] = 0
     for row, (_, *following) in zip(range(most), by_kind.values(), strict=False):
