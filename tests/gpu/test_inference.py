@@ -17,8 +17,17 @@ WIDE = {"hidden_size": 128, "intermediate_size": 256, "num_attention_heads": 4, 
 def test_the_benchmark_runs_at_toy_size(capsys):
     rows = inference.main(["--toy"])
     assert [row.what for row in rows] == [
-        "tokens a second, NF4", "first token, with a picture, NF4", "tokens a second, NF4", "loading in NF4",
+        "tokens a second, NF4", "first token, with a picture, NF4", "loading in NF4", "tokens a second, NF4",
+        "loading in NF4",
     ]  # fmt: skip
+    told = capsys.readouterr().out
+    assert "GB/s" in told
+    assert "a first token: " in told
+    assert "kernels" in told
+
+
+def test_parts_can_be_chosen(capsys):
+    assert inference.main(["--toy", "--only", "ceilings"]) == []
     assert "GB/s" in capsys.readouterr().out
 
 

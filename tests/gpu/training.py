@@ -8,6 +8,7 @@ Conversations have one picture, a question and a short answer: a tenth of their 
 import random
 import statistics
 import tempfile
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -27,6 +28,7 @@ from training.recipes import Recipe, finetune, pretrain, qlora
 
 QUESTION, ANSWER = 40, 10  # words
 WARM, MEASURED = 2, 4  # steps; the first ones do not count
+ENOUGH = 40  # seconds after which no further step is made, if one was measured
 # What each should reach on an H200, in tokens a second, and for the last the gigabytes it may take.
 WANTED = {"QLoRA": 11_000, "projector stage": 14_000, "full fine-tuning": 9_000}  # the most valuable first
 MOST_GIGABYTES = {"QLoRA": 11}
@@ -74,10 +76,12 @@ def measure(bench: Bench, name: str, recipe: Recipe) -> Row:
     objective = prepare(model, recipe, bench.device)
     config = replace(recipe.train, learning_rates=parts_of(recipe, bench.config))
     records: list[StepRecord] = []
+    started = time.monotonic()
 
     def note(step: StepRecord) -> None:
         records.append(step)
-        if len(records) == recipe.train.total_steps(1) - 1:
+        is_late = time.monotonic() > started + ENOUGH and len(records) > WARM
+        if is_late or len(records) == recipe.train.total_steps(1) - 1:
             raise Enough
 
     collator = ConversationCollator(bench.processor, prompt_format=recipe.prompt_format)

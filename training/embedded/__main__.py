@@ -25,8 +25,9 @@ from torch import Tensor
 
 from maya_core.answering.session import ChatSession
 from maya_core.assets import asset_path
+from maya_core.hardware import cores
 from maya_core.languages import CODES, PRETRAINED_CODES
-from maya_core.learning.train import TrainConfig, train
+from maya_core.learning.train import TrainConfig, processes, train
 from maya_core.model.maya import MayaForConditionalGeneration
 from maya_core.model.processor import ImagePreparation, MayaProcessor
 from maya_core.model.towers.efficientnet_lite import FEATURES
@@ -138,6 +139,23 @@ def taught(folder: Path, vocabulary: int = VOCABULARY) -> tuple[MayaForCondition
     return widened(model, MayaProcessor(model.config, processor.preparation, tokenizer), words)
 
 
+def seen_by(
+    model: MayaForConditionalGeneration, processor: MayaProcessor, options: EmbeddedOptions
+) -> tuple[SeenScenes, SeenScenes]:
+    """What the tower sees of scenes to learn from, and of photographs to doubt."""
+    side = model.config.image_size
+    shape = (model.config.patches_kept(side, side), model.config.vision.hidden_size)
+    scenes = Scenes(photographs(options.caltech, options.coco, "train"))
+    unread = [alone(one) for one in photographs(options.caltech, None, "calibration")]
+    both = (
+        SeenScenes(scenes, options.run / "seen", shape, options.scenes),
+        SeenScenes(unread, options.run / "calibration", shape, len(unread)),
+    )
+    for seen in both:
+        seen.fill(model, processor.preparation, workers=cores(), on_done=lambda done: print(f"seen {done}", flush=True))
+    return both
+
+
 def tower_of(folder: Path) -> dict[str, Tensor]:
     """A photograph tower's weights in float32, from a folder of its own or of a Maya that has one."""
     stored = load_file(folder / "model.safetensors")
@@ -147,12 +165,13 @@ def tower_of(folder: Path) -> dict[str, Tensor]:
 
 @dataclass
 class _Making:
-    """A model under way, with what it learns from."""
+    """A model under way, with what it learns from. unread: photographs that no stage reads before the doubting."""
 
     options: EmbeddedOptions
     model: MayaForConditionalGeneration
     processor: MayaProcessor
     seen: SeenScenes
+    unread: SeenScenes
 
     def __post_init__(self) -> None:
         self.grid = grid_of(self.model)
@@ -195,28 +214,23 @@ class _Making:
         asking = replace(cells, conversations=5, names=4, seed=options.seed)
         if options.answer_steps:
             self.stage("answers", pointing, asking, collator, tiny_answers(steps=options.answer_steps))
-        doubting = Both(
-            replace(asking, unknown=0.16, between=0.15, seed=options.seed + 7),
-            self.calibration(asking),
-            one_in=DOUBTED_ONE_IN,
-        )
+        made = replace(asking, unknown=0.16, between=0.15, seed=options.seed + 7)
+        doubting = Both(made, self.calibration(asking), one_in=DOUBTED_ONE_IN) if len(self.unread) else made
         self.stage("doubting", pointing, doubting, collator, tiny_doubting(steps=options.doubt_steps))
 
     def calibration(self, asking: Looking) -> Looking:
         """Photographs that no stage has read, with what the model takes them for where that is wrong."""
-        options = self.options
-        scenes = [alone(one) for one in photographs(options.caltech, None, "calibration")]
-        seen = SeenScenes(scenes, options.run / "calibration", self.seen.shape, len(scenes))
-        seen.fill(self.model, self.processor.preparation, workers=2)
-        session = ChatSession(self.model.eval(), self.processor)
-        perhaps = mistaken(session, scenes, seen.folder / "mistaken.json")
-        return replace(asking, seen=seen, perhaps=perhaps, seed=options.seed + 8)
+        session = ChatSession(self.model.to(processes().device).eval(), self.processor)
+        scenes = [self.unread.scenes[number] for number in range(len(self.unread))]
+        perhaps = mistaken(session, scenes, self.unread.folder / "mistaken.json")
+        return replace(asking, seen=self.unread, perhaps=perhaps, seed=self.options.seed + 8)
 
     def stage(
         self, name: str, objective: torch.nn.Module, dataset: object, collator: object, config: TrainConfig
     ) -> None:
         config = replace(config, workers=self.options.workers)
         train(objective, dataset, collator, config, self.options.run / name, on_record=printer(name))  # type: ignore[arg-type]
+        self.model.to("cpu")  # what is done between the stages is
 
 
 def looks_of(seen: SeenScenes, grid: int) -> Mapping[str, Tensor]:
@@ -248,14 +262,8 @@ def main() -> None:
         model, processor = taught(options.model, options.vocabulary)
     else:
         model, processor = untrained(options.vocabulary, options.tower or asset_path("maya-tiny"))
-    shape = (
-        model.config.patches_kept(model.config.image_size, model.config.image_size),
-        model.config.vision.hidden_size,
-    )
-    scenes = Scenes(photographs(options.caltech, options.coco, "train"))
-    seen = SeenScenes(scenes, options.run / "seen", shape, options.scenes)
-    seen.fill(model, processor.preparation, workers=2, on_done=lambda done: print(f"seen {done}", flush=True))
-    _Making(options, model, processor, seen).run()
+    seen, unread = seen_by(model, processor, options)
+    _Making(options, model, processor, seen, unread).run()
     save_model(model, processor, out, dtype=torch.float16, overwrite=True)
     minutes = minutes_of(options)
     report = {

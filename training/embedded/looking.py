@@ -142,7 +142,7 @@ class Looking:
     between: float = 0.0
     perhaps: Mapping[int, str] = field(default_factory=dict)
     seed: int = 0
-    rounds: int = 4  # each scene comes so many times, asked and changed anew
+    rounds: int = 64  # each scene comes so many times, asked and changed anew
 
     def __len__(self) -> int:
         return len(self.seen) * self.rounds

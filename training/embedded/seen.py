@@ -63,6 +63,8 @@ class SeenScenes:
         self.folder.mkdir(parents=True, exist_ok=True)
         lines = self.folder / COLOURS
         done = _whole_lines(lines)
+        if done == self.size:
+            return
         stored = _stored(self.folder, "r+" if done else "w+", (self.size, *self.shape))
         unseen = _Unseen(self.scenes, model, preparation, done, self.size)
         workers = min(workers, cores())

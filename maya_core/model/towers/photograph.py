@@ -67,8 +67,10 @@ class PhotographTower(PreTrainedModel):
             [adaptive_max_pool2d(seen_ICHW[:, :CLASSES].sigmoid(), cells) for seen_ICHW in maps]
         ).amax(0)
         least = FAINT if self.config.most_things else NOTICED
-        told_by_picture = [found(list(one), least=least) for one in zip(*maps, strict=True)]
+        # one thing after the other, which is the CPU's work
+        told_by_picture = [found(list(one), least=least) for one in zip(*(seen.cpu() for seen in maps), strict=True)]
         things_ICHW = torch.stack([_things(told, quarters, pixel_values_ICHW.shape) for told in told_by_picture])
+        things_ICHW = things_ICHW.to(pixel_values_ICHW)
         colours_ICHW = adaptive_avg_pool2d(2 * shares_ICHW - 1, quarters)
         things_IChw, colours_IChw = (pixel_unshuffle(finer_ICHW, FINER) for finer_ICHW in (things_ICHW, colours_ICHW))
         nothing_IFhw = looks_IChw.new_zeros(len(looks_IChw), self.following, *cells)
@@ -78,10 +80,9 @@ class PhotographTower(PreTrainedModel):
         cells_IPD = seen_IDhw.flatten(2).transpose(1, 2)
         if not self.config.most_things:
             return cells_IPD
-        behind_IND = torch.stack(
-            [self._behind(told, cells_PD, cells) for told, cells_PD in zip(told_by_picture, cells_IPD, strict=True)]
-        )
-        return torch.cat([cells_IPD, behind_IND], dim=1)
+        pairs = zip(told_by_picture, cells_IPD.cpu(), strict=True)
+        behind_IND = torch.stack([self._behind(told, cells_PD, cells) for told, cells_PD in pairs])
+        return torch.cat([cells_IPD, behind_IND.to(cells_IPD)], dim=1)
 
     def _behind(self, told: Found, cells_PD: Tensor, cells: tuple[int, int]) -> Tensor:
         """(OVERVIEWS + most_things, D): the overviews; what was found; then zeros."""

@@ -104,7 +104,7 @@ def test_a_drawing_that_is_none_of_our_things_may_lie_anywhere_else(monkeypatch)
 
 
 def test_a_sample_repeats_and_each_round_asks_anew(looking):
-    assert len(looking) == 4 * SIZE
+    assert len(looking) == looking.rounds * SIZE
     one, again, later = looking[3], looking[3], looking[3 + SIZE]
     assert torch.equal(one.features, again.features)
     assert torch.equal(one.lain.things, again.lain.things)
