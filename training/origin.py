@@ -18,5 +18,7 @@ def commit() -> str:
 
 
 def hardware() -> str:
-    """In a few words, such as `2 CPU threads, x86_64`."""
+    """In a few words, such as `2 CPU threads, x86_64`, or a GPU's name."""
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name()
     return f"{torch.get_num_threads()} CPU threads, {platform.machine()}"

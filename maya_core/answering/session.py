@@ -119,19 +119,29 @@ class ChatSession:
         return "".join(self.stream(messages, options))
 
     @torch.inference_mode()
-    def answers(self, conversations: Sequence[Conversation], options: GenerationOptions = GREEDY) -> list[str]:
-        """The answers to many conversations at once, each the same as it would be alone."""
+    def answers(
+        self,
+        conversations: Sequence[Conversation],
+        options: GenerationOptions = GREEDY,
+        *,
+        features_IND: Tensor | None = None,
+    ) -> list[str]:
+        """The answers to many conversations at once, each the same as it would be alone. features_IND: what the tower made
+        of all their pictures, one after the other, which then are not opened."""
         if not isinstance(conversations, list | tuple):
             raise PromptError(f"Conversations are given as {type(conversations).__name__}; give a list of them.")
         if not conversations:
             return []
-        if not self.decoder.reads_rows:
+        if not self.decoder.reads_rows and features_IND is None:
             return [self.answer(conversation, options) for conversation in conversations]
         prompts = [self._prompt(conversation, options)[0] for conversation in conversations]
         batch = self.processor.padded(prompts, padding_side="left")
         ids_BT, may_look_BS = (batch[name].to(self.model.device) for name in ("input_ids", "attention_mask"))
         pictures = [picture for prompt in prompts for picture in prompt.pictures]
-        features_IND = torch.stack([view.features_ND for view in self._views(pictures)]) if pictures else None
+        if pictures and features_IND is None:
+            features_IND = torch.stack([view.features_ND for view in self._views(pictures)])
+        if features_IND is not None:
+            features_IND = features_IND.to(self.model.device, self.model.dtype)
         read = Reading(self.decoder, rows=len(prompts), may_look_BS=may_look_BS.bool())
         scores_BV = read.on(ids_BT, features_IND)
         steps = list(drawn(read, scores_BV, options, foreign_BV=self._foreign(conversations)))

@@ -221,8 +221,7 @@ class _Making:
     def calibration(self, asking: Looking) -> Looking:
         """Photographs that no stage has read, with what the model takes them for where that is wrong."""
         session = ChatSession(self.model.to(processes().device).eval(), self.processor)
-        scenes = [self.unread.scenes[number] for number in range(len(self.unread))]
-        perhaps = mistaken(session, scenes, self.unread.folder / "mistaken.json")
+        perhaps = mistaken(session, self.unread, self.unread.folder / "mistaken.json")
         return replace(asking, seen=self.unread, perhaps=perhaps, seed=self.options.seed + 8)
 
     def stage(

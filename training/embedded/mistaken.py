@@ -6,12 +6,15 @@ It is asked what they show after it has learnt to answer, and before it has read
 import json
 import random
 from collections import Counter
-from collections.abc import Sequence
 from pathlib import Path
+
+import torch
 
 from maya_core.answering.session import ChatSession
 from maya_core.languages import CODES
 from maya_core.model.config import GenerationOptions
+from training.embedded.looking import SEEN
+from training.embedded.seen import SeenScenes
 from training.emoji_vqa.dataset import as_messages
 from training.photo_vqa.questions import Question, answers_that_name, ask
 from training.photo_vqa.scenes import Scene
@@ -22,23 +25,25 @@ BATCH = 64
 OPTIONS = GenerationOptions(max_new_tokens=24)
 
 
-def mistaken(session: ChatSession, scenes: Sequence[Scene], file: Path) -> dict[int, str]:
+def mistaken(session: ChatSession, seen: SeenScenes, file: Path) -> dict[int, str]:
     """By the scene's number, the thing that most of the answers name, where that is not the one that it shows. file: keeps
     them, so that nothing is asked again."""
     if not file.exists():
-        file.write_text(json.dumps(_ask(session, scenes)) + "\n", "utf-8")
+        file.write_text(json.dumps(_ask(session, seen)) + "\n", "utf-8")
     return {int(number): thing for number, thing in json.loads(file.read_text("utf-8")).items()}
 
 
-def _ask(session: ChatSession, scenes: Sequence[Scene]) -> dict[int, str]:
+def _ask(session: ChatSession, seen: SeenScenes) -> dict[int, str]:
     mistaken = {}
-    known = ((number, scene) for number, scene in enumerate(scenes) if len(scene.things) == 1)
+    scenes = ((number, seen.scenes[number]) for number in range(len(seen)))
+    known = ((number, scene) for number, scene in scenes if len(scene.things) == 1)
     for batch in batches(known, BATCH // TIMES):
         asked = [(number, question) for number, scene in batch for question in _questions(number, scene)]
-        pictures = {number: scene.render() for number, scene in batch}
-        conversations = [as_messages(pictures[number], [question])[:-1] for number, question in asked]
+        features_IPD = torch.stack([seen.features(number) for number, _ in asked])
+        conversations = [as_messages(SEEN, [question])[:-1] for _, question in asked]
         named: dict[int, list[str]] = {number: [] for number, _ in batch}
-        for (number, question), given in zip(asked, session.answers(conversations, OPTIONS), strict=True):
+        answers = session.answers(conversations, OPTIONS, features_IND=features_IPD)
+        for (number, question), given in zip(asked, answers, strict=True):
             thing = _named(question, given)
             if thing:
                 named[number].append(thing)

@@ -2,6 +2,7 @@
 
 import math
 import threading
+from pathlib import Path
 
 import pytest
 import torch
@@ -52,6 +53,15 @@ def test_a_batch_of_all_kinds_gives_the_single_answers(session):
     assert batch == [session.answer(conversation, OPTIONS) for conversation in conversations]
     assert len(set(batch)) > 1
     assert session.answers([], OPTIONS) == []
+
+
+def test_pictures_whose_features_are_given_are_not_opened(session):
+    pictures = [picture(), picture((0, 200, 0))]
+    features_IND = session.model.vision_features(session.processor.pixel_values(pictures))
+    unopened = [question("What?", Path("seen")) for _ in pictures]
+    given = session.answers(unopened, OPTIONS, features_IND=features_IND)
+    assert given == session.answers([question("What?", one) for one in pictures], OPTIONS)
+    assert len(set(given)) > 1
 
 
 @pytest.mark.parametrize("sentence", SENTENCES)

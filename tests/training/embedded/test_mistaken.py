@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import pytest
+import torch
 
 from training.embedded import mistaken as module
 from training.embedded.mistaken import TIMES, mistaken
@@ -18,7 +19,8 @@ class Session:
     def __init__(self, says):
         self.says, self.asked = says, []
 
-    def answers(self, conversations, options):
+    def answers(self, conversations, options, *, features_IND):
+        assert len(features_IND) == len(conversations)
         return [self.answer(conversation) for conversation in conversations]
 
     def answer(self, conversation):
@@ -26,6 +28,19 @@ class Session:
         language = self.languages[len(self.asked)]
         self.asked.append(conversation)
         return load_phrases(language).named(load_names(language)[thing]) if thing else "?"
+
+
+class Unseeing:
+    """Scenes of which the tower saw nothing."""
+
+    def __init__(self, scenes):
+        self.scenes = scenes
+
+    def __len__(self):
+        return len(self.scenes)
+
+    def features(self, number):
+        return torch.zeros(2, 3)
 
 
 @pytest.fixture
@@ -50,10 +65,11 @@ def told(tmp_path, scenes, monkeypatch):
 
         monkeypatch.setattr(module, "_questions", noted)
         file = tmp_path / "mistaken.json"
-        found = mistaken(session, cats, file)
+        seen = Unseeing(cats)
+        found = mistaken(session, seen, file)
         monkeypatch.setattr(module, "_questions", questions)
         assert len(session.asked) == TIMES * len(cats)
-        assert mistaken(None, cats, file) == found  # nobody is asked again
+        assert mistaken(None, seen, file) == found  # nobody is asked again
         file.unlink()
         return found
 
