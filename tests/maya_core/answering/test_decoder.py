@@ -1,5 +1,8 @@
 """Our decoding gives what transformers' own gives, and reads nothing twice."""
 
+import gc
+import weakref
+
 import pytest
 import torch
 from torch import nn
@@ -341,3 +344,18 @@ def test_recorded_steps_tell_nan():
         model.get_decoder().norm.weight.fill_(torch.nan)
         with pytest.raises(GenerationError, match="NaN"):
             list(drawn)
+
+
+@torch.inference_mode()
+def test_a_forgotten_answer_gives_its_memory_back_at_once():
+    """On a GPU half a gigabyte, which would wait there for a collection of cycles."""
+    decoder = Decoder(tiny_model())
+    read = generation.Reading(decoder)
+    list(drawn_by_graph(decoder, read.cache, read.on(torch.tensor([[5, 6]])), OPTIONS, 8))
+    keys = weakref.ref(read.cache.keys)
+    gc.disable()
+    try:
+        del read
+        assert keys() is None
+    finally:
+        gc.enable()
