@@ -25,13 +25,18 @@ LOG = logging.getLogger(__name__)
 class Running:
     """An answer that is being made: the latest view of it, and what ends it.
 
-    views: as `Chat` gives them. ended: the conversation after an answer has ended. leave: told when it has.
+    asked: the conversation that it was asked for in; None for a new one. views: as `Chat` gives them. ended: the
+    conversation after an answer has ended. leave: told when it has.
     """
 
     def __init__(
-        self, views: Generator[View], ended: Callable[[Underway], View], leave: Callable[["Running"], None]
+        self,
+        asked: str | None,
+        views: Generator[View],
+        ended: Callable[[Underway], View],
+        leave: Callable[["Running"], None],
     ) -> None:
-        self._views, self._ended_view, self._leave = views, ended, leave
+        self._asked, self._views, self._ended_view, self._leave = asked, views, ended, leave
         self.stopped = self.ended = False
         self._view: View | None = None
         self._number = 0
@@ -91,8 +96,9 @@ class Running:
 
     @property
     def conversation(self) -> str | None:
-        """None before the first question of a new one is kept."""
-        return self._view.conversation if self._view else None
+        """In which it is made: another than it was asked for in, where that stays as it was; None before the first question
+        of a new one is kept."""
+        return self._view.conversation if self._view else self._asked
 
     def newer(self, number: int, seconds: float, following: "Following | None" = None) -> tuple[View | None, int, bool]:
         """The view after the one of this number, as soon as it is there, its number, and whether it is the last. None: there
@@ -166,7 +172,6 @@ class Answers:
     """Those that are being made, by conversation; and who follows them, by gradio's session, which is one opened page."""
 
     def __init__(self) -> None:
-        self._running: dict[str, Running] = {}  # those of new conversations get there with their first view
         self._begun: set[Running] = set()
         self._following: dict[str, Following] = {}
         self._change = threading.Lock()
@@ -187,10 +192,8 @@ class Answers:
                 return None
             if conversation and self._of(conversation):
                 raise ConversationBusy("Another question of this conversation is being answered; ask when it has been.")
-            running = Running(views, ended, self._end)
+            running = Running(conversation, views, ended, self._end)
             self._begun.add(running)
-            if conversation:
-                self._running[conversation] = running
             following = self._following[session] = Following(language, running)
         if before:
             before.leave()
@@ -209,10 +212,7 @@ class Answers:
         return following
 
     def _of(self, conversation: str) -> Running | None:
-        found = self._running.get(conversation) or next(
-            (one for one in self._begun if one.conversation == conversation), None
-        )
-        return found if found and not found.ended else None
+        return next((one for one in self._begun if one.conversation == conversation and not one.ended), None)
 
     def is_busy(self, conversation: str) -> bool:
         """Whether an answer of the conversation is being made."""
@@ -222,8 +222,6 @@ class Answers:
     def _end(self, running: Running) -> None:
         with self._change:
             self._begun.discard(running)
-            for conversation in [key for key, one in self._running.items() if one is running]:
-                del self._running[conversation]
 
     def done(self, session: str, following: Following) -> None:
         """The page follows it no longer."""

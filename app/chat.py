@@ -52,11 +52,14 @@ class View:
 class Underway:
     """An answer that is being made. It is ended once, by its maker or by who stops it, and then kept as far as it came."""
 
-    def __init__(self, history: History, asked: View, question: int, answer: Entry) -> None:
-        """asked: the conversation up to the question, whose id is `question`. answer: as far as it is there already."""
+    def __init__(
+        self, history: History, asked: View, question: int, answer: Entry, branch_of: str | None = None
+    ) -> None:
+        """asked: the conversation up to the question, whose id is `question`. answer: as far as it is there already.
+        branch_of: the conversation from whose middle this one goes on."""
         assert asked.conversation
         self.history, self.conversation, self.asked = history, asked.conversation, asked
-        self.question, self.answer = question, answer
+        self.question, self.answer, self.branch_of = question, answer, branch_of
         self.trouble: MayaError | None = None  # with keeping it
         self._ended = False
         self._change = threading.Lock()
@@ -85,12 +88,16 @@ class Underway:
             return True
 
     def take_back(self) -> bool:
-        """Take the question out again, unless it has come to an end, or to a word; whether that was done."""
+        """Take the question out again, with the conversation that was begun for it, if any; unless it has come to an end, or
+        to a word. Whether that was done."""
         with self._change:
             if self._ended or self.answer.text:
                 return False
             with suppress(MayaError):  # then the question stays
-                self.history.take_back(self.conversation, self.question)
+                if self.branch_of:
+                    self.history.forget(self.conversation)
+                else:
+                    self.history.take_back(self.conversation, self.question)
                 self._ended = True
             return self._ended
 
@@ -127,22 +134,27 @@ class Chat:
     def ask_again(
         self, conversation: str, turn: int, text: str | None = None, *, seen: Collection[int] | None = None
     ) -> Generator[View]:
-        """The question of a turn anew, in other words where `text` is given; what came after it is forgotten with the first
-        word of its answer. seen: the turns that the page shows; those that it does not are never forgotten."""
+        """The question of a turn anew, in other words where `text` is given. The answer that it had is forgotten with the
+        first word of the new one; seen: the turns that the page shows, for one that it does not is never forgotten. Where
+        other questions came after it, the conversation stays as it was, and a new one goes on from before the turn."""
         typed = {"text": text or "", "files": []}
         try:
             entries = self.history.entries(conversation)
-            question = next((entry for entry in entries if entry.id == turn and entry.role == "user"), None)
-            if question is None:
+            at = next((at for at, entry in enumerate(entries) if entry.id == turn and entry.role == "user"), None)
+            if at is None:
                 raise TurnGone("The question is not there any more; look at the conversation as it is now.")
-            if text is not None:
-                question = replace(question, text=clean_text(text))
-            known = [entry.id for entry in entries] if seen is None else seen
-            asked = self.history.append(conversation, question, instead_of=turn, seen=known)
+            question = entries[at] if text is None else replace(entries[at], text=clean_text(text))
+            if any(entry.role == "user" for entry in entries[at + 1 :]):
+                key = self.history.begin(self.history.title(conversation), [*entries[:at], question])
+                asked, branch_of = self.history.entries(key)[-1].id, conversation
+            else:
+                known = [entry.id for entry in entries] if seen is None else seen
+                asked = self.history.append(conversation, question, instead_of=turn, seen=known)
+                key, branch_of = conversation, None
         except MayaError as error:
             yield replace(self.view(conversation), typed=typed if text else EMPTY, notice=error)
             return
-        yield from self._answer(conversation, asked, typed if text else EMPTY)
+        yield from self._answer(key, asked, typed if text else EMPTY, branch_of=branch_of)
 
     def go_on(self, conversation: str) -> Generator[View]:
         """With the last answer, where it is half; or with the last question, where it has none."""
@@ -155,23 +167,29 @@ class Chat:
         yield from self._answer(conversation, question.id, None, begun)
 
     def _answer(
-        self, conversation: str, question: int, typed: Typed | None, begun: Entry = NOTHING_SAID
+        self,
+        conversation: str,
+        question: int,
+        typed: Typed | None,
+        begun: Entry = NOTHING_SAID,
+        branch_of: str | None = None,
     ) -> Generator[View]:
         """The answer to the last question. What has come of it is kept, even if it is stopped or breaks off; a question that
         got no word of an answer because of trouble goes back to who asked it. typed: the question; None: one that was there
-        before, and stays."""
+        before, and stays. branch_of: as of `Underway`."""
         entries = self.history.entries(conversation)
         asked = entries[:-1] if begun.text else entries
         view = replace(self._view(conversation, asked), half=False)
-        underway = Underway(self.history, view, question, begun)
-        view = replace(view, underway=underway)
-        note: str | MayaError = ""
+        underway = Underway(self.history, view, question, begun, branch_of)
+        branched = later("The conversation as it was stays in the list; this is a new one.") if branch_of else ""
+        view = replace(view, underway=underway, notice=branched)
+        note: str | MayaError = branched
         started, waited = time.monotonic(), 0.0
         most = self.settings.most_tokens
         try:
             yield _grown(view, begun)
             languages = answer_languages(asked, self.settings.answer_language, self.interface)
-            note = languages[len(asked) - 1].notice
+            note = branched or languages[len(asked) - 1].notice
             view = replace(view, notice=note)
             messages = to_messages(asked, languages)
             if begun.text:
@@ -189,13 +207,13 @@ class Chat:
                     }
                     if not underway.grow(piece.text, **figures):
                         return
-                    if piece.left_out:
+                    if piece.left_out and not branched:
                         note = later("This conversation is long; the model no longer sees its beginning.")
                     yield replace(_grown(view, underway.answer), waits=piece.waits)
             underway.end(half=tokens >= most)
         except MayaError as error:
             if typed is not None and self.is_heard() and underway.take_back():
-                yield replace(self.left(conversation), typed=typed, notice=error)
+                yield replace(self.left(branch_of or conversation), typed=typed, notice=error)
                 return
             note = error
         finally:

@@ -261,6 +261,24 @@ class History:
             database.execute("INSERT INTO conversations VALUES (?, ?, ?, NULL)", (key, shortened(title), time.time()))
         return key
 
+    def begin(self, title: str, entries: Iterable[Entry]) -> str:
+        """A new conversation of turns, each answer after its question; its id. A picture that others show too stays as long
+        as any of them does."""
+        conversation, question = uuid.uuid4().hex, 0
+        with self._open() as database:
+            fields = (conversation, shortened(title), time.time())
+            database.execute("INSERT INTO conversations VALUES (?, ?, ?, NULL)", fields)
+            for entry in entries:
+                is_question = entry.role == "user"
+                added = self._add(database, conversation, entry, None if is_question else question)
+                question = added if is_question else question
+        return conversation
+
+    def forget(self, conversation: str) -> None:
+        """Erase it, for good."""
+        with self._open() as database:
+            database.execute("DELETE FROM conversations WHERE id = ?", (conversation,))
+
     def append(
         self, conversation: str, entry: Entry, *, instead_of: int | None = None, seen: Collection[int] = ()
     ) -> int:
@@ -421,15 +439,7 @@ class History:
             PromptError,
         ):
             raise NotAConversation("The file is not a conversation that Maya exported; choose another one.") from None
-        conversation, question = uuid.uuid4().hex, 0
-        title = shortened(title if title.strip() else entries[0].text)
-        with self._open() as database:
-            database.execute("INSERT INTO conversations VALUES (?, ?, ?, NULL)", (conversation, title, time.time()))
-            for entry in entries:
-                is_question = entry.role == "user"
-                added = self._add(database, conversation, entry, None if is_question else question)
-                question = added if is_question else question
-        return conversation
+        return self.begin(title if title.strip() else entries[0].text, entries)
 
     def _entry(self, message: Mapping[str, Any]) -> Entry:
         role, text = message["role"], message["text"]

@@ -76,6 +76,19 @@ def test_an_answer_goes_on_when_nobody_follows_it_any_more(talk):
     assert not answers.is_busy(key)
 
 
+def test_an_early_question_asked_again_is_answered_in_a_conversation_of_its_own_and_the_first_is_free(talk):
+    chat, key = talk
+    chat.history.append(key, Entry(role="user", text="Later"))
+    answers, turn = Answers(), chat.history.entries(key)[0].id
+    following = answers.begin("visit", "en", key, chat.ask_again(key, turn, "Other"), chat.ended)
+    view, _, _ = following.running.newer(0, LONG)
+    assert (answers.is_busy(view.conversation), answers.is_busy(key)) == (True, False)
+    answers.stop("visit")
+    assert said(chat, key) == ["Before", "Yes.", "Later"]
+    assert said(chat, view.conversation) == ["Other"]
+    let(chat.engine)
+
+
 def test_another_page_follows_along_and_both_see_the_same(talk):
     chat, key = talk
     answers = Answers()

@@ -505,6 +505,27 @@ def test_a_question_is_asked_again_edited_and_copied(open_page, site):
     assert said == ["first", "**first** 1", "third", "again third"]
 
 
+def test_an_early_question_edited_goes_on_at_an_address_of_its_own(open_page, site):
+    site.engine.answer = lambda messages: [f"to {messages[-1].text.splitlines()[0]}"]
+    page = open_page(site, "en")
+    ask(page, "first", ROOT / "assets" / "examples" / "1.png")
+    ask(page, "second")
+    before = page.url
+    page.locator(MESSAGES.format("user")).first.hover()
+    page.get_by_label("Edit the question").first.click()
+    page.locator("#maya-conversation textarea").fill("other")
+    page.get_by_label("Send").first.click()
+    page.get_by_text("to other").wait_for()
+    finished(page)
+    page.get_by_text("The conversation as it was stays in the list; this is a new one.").wait_for()
+    assert "/c/" in before != page.url
+    assert page.locator("#maya-list label").count() == 2
+    assert page.get_by_text("to second").count() == 0
+    page.go_back()
+    page.get_by_text("to second").wait_for()
+    assert page.url == before
+
+
 def test_several_pictures_pasted_and_taken_by_the_camera(open_page, site):
     page = open_page(site, "en")
     add_picture(page, *sorted((ROOT / "assets" / "examples").glob("*.png")))

@@ -229,16 +229,82 @@ def test_a_question_can_be_asked_again_and_in_other_words(photo, history):
     assert [talk.question_of(key, turn) for turn in seen.turns] == [first, first, first, second, second]
     list(talk.ask_again(key, second))
     assert [entry.text for entry in history.entries(key)] == ["first", "first!", "second", "second!"]
-    view = list(talk.ask_again(key, first, "other"))[-1]
-    assert [entry.text for entry in history.entries(key)] == ["other", "other!"]
-    assert asked(engine.asked) == [("user", "other", 1)]
+    second = talk.view(key).turns[3]
+    view = list(talk.ask_again(key, second, "other"))[-1]
+    assert [entry.text for entry in history.entries(key)] == ["first", "first!", "other", "other!"]
+    assert asked(engine.asked)[-1] == ("user", "other", 0)
     assert view.typed == EMPTY
     [refused] = talk.ask_again(key, view.turns[0], "  ")
     assert tell(refused.notice, "en") == "Type a question first."
     [gone] = talk.ask_again(key, second, "third")
     assert isinstance(gone.notice, TurnGone)
     assert gone.typed["text"] == "third"
-    assert [entry.text for entry in history.entries(key)] == ["other", "other!"]
+    assert [entry.text for entry in history.entries(key)] == ["first", "first!", "other", "other!"]
+    assert len(history.conversations()) == 1
+
+
+def three_turns(engine, history, photo):
+    """A chat with a conversation of three questions, its id, and the ids of the turns."""
+    talk = chat(engine, history)
+    key = list(talk.ask(None, {"text": "first", "files": [photo]}))[-1].conversation
+    for text in ("second", "third"):
+        list(talk.ask(key, {"text": text, "files": []}))
+    return talk, key, [entry.id for entry in history.entries(key)]
+
+
+def said(history, key):
+    return [entry.text for entry in history.entries(key)]
+
+
+def repeating():
+    return ScriptedEngine(answer=lambda messages: [f"{messages[-1].text.splitlines()[0]}!"])
+
+
+ALL = ["first", "first!", "second", "second!", "third", "third!"]
+
+
+@pytest.mark.parametrize("text", [None, "other"], ids=["again", "edited"])
+def test_an_early_question_asked_again_leaves_the_conversation_as_it_was(photo, history, text):
+    talk, key, turns = three_turns(repeating(), history, photo)
+    *_, view = talk.ask_again(key, turns[2], text, seen=turns)
+    asks = text or "second"
+    assert said(history, key) == ALL
+    assert said(history, view.conversation) == ["first", "first!", asks, f"{asks}!"]
+    assert [message.text.split("\n")[0] for message in talk.engine.asked] == ["first", "first!", asks]
+    assert {view.conversation, key} == {one.id for one in history.conversations()}
+    assert view.notice == "The conversation as it was stays in the list; this is a new one."
+    *_, view = talk.ask_again(key, turns[0], text)
+    asks = text or "first"
+    assert (said(history, key), said(history, view.conversation)) == (ALL, [asks, f"{asks}!"])
+
+
+def test_pictures_of_a_branch_survive_the_deletion_of_either_conversation(photo, history):
+    for goes in ("before", "branch"):
+        talk, key, turns = three_turns(repeating(), history, photo)
+        *_, view = talk.ask_again(key, turns[2])
+        deleted, left = (key, view.conversation) if goes == "before" else (view.conversation, key)
+        history.delete(deleted)
+        history.purge()
+        [file] = history.entries(left)[0].pictures
+        assert file.is_file()
+        *_, view = talk.ask(left, {"text": "more", "files": []})
+        assert (view.notice, view.shown[-1]["content"]) == ("", "more!")
+
+
+@pytest.mark.parametrize("text", [None, "other"], ids=["again", "edited"])
+def test_a_branch_whose_question_could_not_be_answered_leaves_nothing_and_the_words_come_back(photo, history, text):
+    _, key, turns = three_turns(repeating(), history, photo)
+    failing = chat(ScriptedEngine(trouble=GenerationError("NaN")), history)
+    *_, view = failing.ask_again(key, turns[2], text)
+    assert (view.conversation, view.typed["text"], isinstance(view.notice, GenerationError)) == (key, text or "", True)
+    assert [one.id for one in history.conversations()] == [key]
+    assert said(history, key) == ALL
+    views = failing.ask_again(key, turns[2], text)
+    branch = next(views).conversation
+    views.close()  # stopped before a word: it can be gone on with
+    assert (said(history, key), said(history, branch)) == (ALL, ["first", "first!", text or "second"])
+    *_, view = chat(repeating(), history).go_on(branch)
+    assert view.shown[-1]["content"] == f"{text or 'second'}!"
 
 
 @pytest.mark.parametrize("text", [None, "Other words"], ids=["again", "edited"])

@@ -350,20 +350,21 @@ def test_a_page_that_has_not_seen_a_turn_does_not_ask_over_it(built, photo):
     key = view[page.conversation.current]
     other = SimpleNamespace(session_hash="other", headers={})
     page.services.listening.starts("other")
-    list(page.asking.ask({"text": "second", "files": []}, key, "en", other))
+    list(page.asking.retry(view[seen], "en", SimpleNamespace(index=1), other))
     for again in (
         page.asking.retry(view[seen], "en", SimpleNamespace(index=1), REQUEST),
         page.asking.edit({"number": 1, "text": "third"}, view[seen], "en", REQUEST),
     ):
         *_, refused, _ = again
         assert isinstance(refused[page.conversation.told].notice, TurnGone)
-        assert len(refused[shown]) == 5  # picture, first, its answer, second, its answer
+        assert len(refused[shown]) == 3  # picture, first, its answer
     assert refused[page.question_box.returned]["text"] == "third"
-    assert [entry.text for entry in history.entries(key)] == ["first", "An answer.", "second", "An answer."]
-    [now] = page.asking.follow(key, "en", REQUEST)
-    assert now[seen] == refused[seen]
-    *_, view, _ = page.asking.retry(now[seen], "en", SimpleNamespace(index=1), REQUEST)
     assert [entry.text for entry in history.entries(key)] == ["first", "An answer."]
+    list(page.asking.ask({"text": "second", "files": []}, key, "en", other))
+    *_, view, _ = page.asking.retry(refused[seen], "en", SimpleNamespace(index=1), REQUEST)
+    assert [entry.text for entry in history.entries(key)] == ["first", "An answer.", "second", "An answer."]
+    assert view[page.asking.answered] == view[page.conversation.current] != key
+    assert [entry.text for entry in history.entries(view[page.conversation.current])] == ["first", "An answer."]
 
 
 def test_a_conversation_that_another_page_deleted_is_left(built, photo):
