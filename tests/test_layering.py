@@ -16,8 +16,8 @@ FLOORS: tuple[dict[str, tuple[str, ...]], ...] = (
     {"model": ("config", "picture_file", "colour", "images", "towers", "prompt", "turns", "layout", "processor", "attention",
                "decoder_layer", "connectors", "maya")},
     {"weights": ("durable", "destination", "gguf_file", "files", "fingerprint", "hub_errors", "account", "transfer",
-                 "hub_memory", "hub", "adapters", "runs", "quantization", "published", "checkpoint", "export",
-                 "gguf_export", "card", "push")},
+                 "hub_memory", "hub", "adapters", "runs", "nf4_assembly", "nf4_kernel", "quantization", "published",
+                 "checkpoint", "export", "gguf_export", "card", "push")},
     {
         "answering": ("language", "script", "decoder", "sampling", "step_graph", "generation", "llama_decoder", "engines",
                       "footprint", "session"),

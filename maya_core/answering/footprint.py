@@ -115,8 +115,10 @@ def footprint(
         needed += sizes.linear * 0.5 + scales * (1 + 4 / NESTED_BLOCK) + sizes.matrices * TABLES
         needed -= sizes.linear * dtype.itemsize
         if reads_table_in_four_bits(device, sizes.head):
-            needed += sizes.head * (0.5 + (2 if device == "cpu" else 1) / BLOCK)
+            needed += sizes.head * (0.5 + (2 if device == "cpu" else 3) / BLOCK)
             plain = 0
+        if device == "cuda":
+            needed += scales * 2  # for a product of one row
         if device == "cpu" and sizes.fits_kernel:
             needed += scales * 2  # for tiles
             if has_kernel():  # weights and scales in its order

@@ -13,7 +13,9 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from copy import copy
+from functools import cache
 from itertools import accumulate, pairwise
+from subprocess import CalledProcessError
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -55,6 +57,9 @@ logging.getLogger("bitsandbytes.backends.cpu.ops").addFilter(
 
 Quantization = Literal["nf4"]
 Group = list[tuple[nn.Module, str]]
+Product = Callable[[Tensor, Tensor, Tensor], Tensor]
+
+log = logging.getLogger(__name__)
 
 
 def quantize(model: MayaForConditionalGeneration, *, device: str | torch.device) -> None:
@@ -390,16 +395,54 @@ def _scales(states: Sequence[Any]) -> Tensor:
 
 
 class FourBit:
-    """A 4-bit projection on a GPU, by bitsandbytes' own kernels."""
+    """A 4-bit projection on a GPU: of one row by a kernel of ours where there is one, else by bitsandbytes' own."""
 
     def __init__(self, data: Tensor, state: Any, bias: Tensor | None) -> None:
         self.data, self.state, self.bias = data, state, bias
+        self.product = own_product(data.device, state.shape[1])
+        if self.product is not None:
+            self.scales_NB = _scales([state]).view(state.shape[0], -1).half()
 
     def __call__(self, inputs: Tensor) -> Tensor:
         from bitsandbytes import matmul_4bit
 
-        product: Tensor = matmul_4bit(inputs, self.data, self.state, bias=self.bias)
-        return product
+        if self.product is None or inputs.numel() != inputs.shape[-1] or inputs.dtype != torch.bfloat16:
+            product: Tensor = matmul_4bit(inputs, self.data, self.state, bias=self.bias)
+            return product
+        product_N = self.product(inputs.reshape(-1), self.data, self.scales_NB)
+        if self.bias is not None:
+            product_N = product_N + self.bias
+        return product_N.view(*inputs.shape[:-1], -1)
+
+
+def own_product(device: torch.device, columns: int) -> Product | None:
+    """`nf4_kernel`'s, where it takes so many columns and works (`_proven_product`)."""
+    return _proven_product(device) if device.type == "cuda" and columns % BLOCK == 0 and columns <= 2**15 else None
+
+
+@cache
+def _proven_product(device: torch.device) -> Product | None:
+    """None where there is no Triton, or it cannot build the kernel, for which it wants a C compiler, or what it gives there
+    is not what bitsandbytes gives."""
+    from bitsandbytes import matmul_4bit
+
+    vector_1K = torch.linspace(-3, 3, 4 * BLOCK, device=device, dtype=torch.bfloat16)[None]
+    weight_NK = torch.linspace(-1, 1, vector_1K.numel() * BLOCK, device=device).sin().view(BLOCK, -1)
+    data, state = _quantized([weight_NK], device)
+    expected_N = matmul_4bit(vector_1K, data, state)[0].float()
+    try:
+        from triton.errors import TritonError
+
+        from maya_core.weights.nf4_kernel import product
+    except ImportError:
+        return None
+    try:
+        given_N = product(vector_1K[0], data, _scales([state]).view(BLOCK, -1).half()).float()
+    except (TritonError, RuntimeError, OSError, CalledProcessError) as error:
+        log.info("bitsandbytes' kernels are used: %s", error)
+        return None
+    is_same = bool((given_N - expected_N).norm() < 0.01 * expected_N.norm())
+    return product if is_same else None
 
 
 class FourBitOnCPU:

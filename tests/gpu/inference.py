@@ -197,16 +197,24 @@ def _ours(bench: Bench, session: ChatSession, new: int) -> list[int]:
 def where_time_goes(bench: Bench, what: str, work: Callable[[], Any], parts: int) -> None:
     """The device's time for each of `parts`, kernel by kernel."""
     work()
-    on_gpu = bench.device.type == "cuda"
-    activity = torch.profiler.ProfilerActivity
     try:
-        with torch.profiler.profile(activities=[activity.CUDA if on_gpu else activity.CPU]) as profile:
+        with profiler(bench) as profile:
             work()
             bench.wait()
     except RuntimeError as error:  # what was measured must not be lost where nothing may be profiled
         print(f"not profiled: {error}")
         return
-    name = "self_device_time_total" if on_gpu else "self_cpu_time_total"
+    tell(bench, what, profile, parts)
+
+
+def profiler(bench: Bench) -> Any:
+    activity = torch.profiler.ProfilerActivity
+    return torch.profiler.profile(activities=[activity.CUDA if bench.device.type == "cuda" else activity.CPU])
+
+
+def tell(bench: Bench, what: str, profile: Any, parts: int = 1) -> None:
+    """The kernels that took longest."""
+    name = "self_device_time_total" if bench.device.type == "cuda" else "self_cpu_time_total"
     events = sorted(profile.key_averages(), key=lambda event: -getattr(event, name))
     told = [(getattr(event, name) / parts, event.count / parts, event.key[:90]) for event in events]
     print(f"{what}: {sum(spent for spent, _, _ in told):.0f} us in {sum(count for _, count, _ in told):.0f} kernels")
