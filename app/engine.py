@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from maya_core.answering.options import GenerationOptions
 from maya_core.errors import GenerationError, MayaError, ModelTooLarge, is_out_of_memory
 from maya_core.model.prompt import Message
 
@@ -162,8 +163,6 @@ class LocalEngine:
         while not loading.wait(PATIENCE) or loading.is_left:
             yield Piece(waits=loading.progress)
             loading = self._started() if loading.is_left else loading
-        from maya_core.model.config import GenerationOptions  # only now: the loading thread imports the same libraries
-
         options = GenerationOptions(temperature=temperature, max_new_tokens=most_tokens)
         if pictures := len(messages[-1].images):
             yield Piece(waits=Looking(pictures=pictures))

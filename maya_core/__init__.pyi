@@ -1,4 +1,5 @@
 # The one list of Maya's public names: editors read it, and `__init__.py` loads by it.
+from .answering.options import GenerationOptions as GenerationOptions
 from .answering.session import ChatSession as ChatSession
 from .answering.session import load_best as load_best
 from .answering.session import load_session as load_session
@@ -10,7 +11,6 @@ from .learning.data import ConversationCollator as ConversationCollator
 from .learning.objective import AnswerObjective as AnswerObjective
 from .learning.train import TrainConfig as TrainConfig
 from .learning.train import train as train
-from .model.config import GenerationOptions as GenerationOptions
 from .model.config import MayaConfig as MayaConfig
 from .model.images import open_image as open_image
 from .model.maya import MayaForConditionalGeneration as MayaForConditionalGeneration

@@ -9,11 +9,11 @@ from itertools import takewhile, zip_longest
 
 import torch
 
+from maya_core.answering.options import GenerationOptions
 from maya_core.answering.session import ChatSession
 from maya_core.errors import MayaError
 from maya_core.learning.data import Sample, SampleDataset, sample_index
 from maya_core.learning.metrics import ALL
-from maya_core.model.config import GenerationOptions
 from maya_core.model.maya import MayaForConditionalGeneration
 from maya_core.model.processor import MayaProcessor
 from maya_core.model.prompt import Message

@@ -12,9 +12,9 @@ from tokenizers.decoders import DecodeStream
 from torch import Tensor
 
 from maya_core.answering.decoder import Decoder, KeyValues
+from maya_core.answering.options import GenerationOptions
 from maya_core.answering.sampling import Sampler
 from maya_core.answering.step_graph import drawn_by_graph
-from maya_core.model.config import GenerationOptions
 from maya_core.model.maya import MayaForConditionalGeneration
 
 

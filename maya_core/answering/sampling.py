@@ -3,8 +3,9 @@
 import torch
 from torch import Tensor
 
+from maya_core.answering.options import GenerationOptions
 from maya_core.errors import GenerationError
-from maya_core.model.config import GenerationOptions, MayaConfig
+from maya_core.model.config import MayaConfig
 
 
 class Sampler:

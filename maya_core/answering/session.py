@@ -26,12 +26,12 @@ from maya_core.answering.footprint import Plan, best_plan, llama_footprint, requ
 from maya_core.answering.generation import Reading, TextDecoder, drawn, text_pieces, without_leading_space
 from maya_core.answering.language import plain_language
 from maya_core.answering.llama_decoder import LlamaDecoder
+from maya_core.answering.options import GenerationOptions
 from maya_core.answering.script import Scripts
 from maya_core.assets import EMBEDDED, LANGUAGE_MODEL, asset_path
 from maya_core.errors import GenerationError, PromptError, PromptTooLong, TooManyPictures
 from maya_core.hardware import Machine, inspect_machine
 from maya_core.llama import LlamaModel
-from maya_core.model.config import GenerationOptions
 from maya_core.model.maya import MayaForConditionalGeneration
 from maya_core.model.processor import Encoded, MayaProcessor
 from maya_core.model.prompt import Message, Picture

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from maya_core.answering.decoder import BUCKET, Decoder, KeyValues
+from maya_core.answering.options import GenerationOptions
 from maya_core.answering.sampling import Sampler, check_scores
-from maya_core.model.config import GenerationOptions
 
 WARM_UP = 3  # steps before recording, as torch's manual asks for
 CHAT = 4096  # columns for which room is made at once, because a cache that moves makes its graphs useless

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 def info(model: Model = None) -> None:
     """Say what a model is: its parts, its sizes, its prompt format; or what is wrong with its files."""
+    folder = here(model)
     with starting():
         from rich.console import Console
         from rich.table import Table
@@ -22,7 +23,6 @@ def info(model: Model = None) -> None:
         from maya_core.weights.files import is_gguf
         from maya_core.weights.gguf_file import numbers_in
 
-    folder = here(model)
     with telling() as tell:
         tell("Looking at the files")
         config = load_config(folder)

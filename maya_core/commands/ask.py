@@ -64,9 +64,7 @@ def ask(
     is_table = out is not None or questions is not None
     pairs, rows = _table(words, questions, out) if is_table else ([], None)
     pictures, text = ([], "") if is_table else _asked(words)
-    with telling() as tell:
-        tell("Starting")
-        manner = Manner.of(max_new_tokens=max_new_tokens, temperature=temperature, answer_in=answer_in, system=system)
+    manner = Manner.of(max_new_tokens=max_new_tokens, temperature=temperature, answer_in=answer_in, system=system)
     if rows is not None:
         _ask_many(pairs, rows, manner, model)
     else:
@@ -90,7 +88,14 @@ def _asked(words: Sequence[str]) -> tuple[list[Path | bytes], str]:
             raise MayaError(f"There is no file {name}; check the path.")
     if question == PIPE:
         question = sys.stdin.read().strip()
-    return [sys.stdin.buffer.read() if name == PIPE else Path(name) for name in names], question
+    return [sys.stdin.buffer.read() if name == PIPE else Path(name) for name in names], _sayable(question)
+
+
+def _sayable(question: str) -> str:
+    """As a model is asked. Raises PromptError where it cannot be."""
+    from maya_core.model.prompt import clean_text
+
+    return clean_text(question)
 
 
 def _ask_one(
@@ -145,6 +150,8 @@ def _table(words: Sequence[str], questions: Path | None, out: Path | None) -> tu
     names, asked = (words, questions_in(questions)) if questions else (words[:-1], list(words[-1:]))
     if not names:
         raise MayaError("Give pictures and a question: maya ask PICTURES... QUESTION --out answers.csv.")
+    for question in words[-1:] if questions is None else ():
+        _sayable(question)
     pairs = [(picture, question) for picture in pictures_of(names) for question in asked]
     rows = RowFile(out)
     return [pair for pair in pairs if pair not in rows], rows

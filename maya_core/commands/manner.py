@@ -5,12 +5,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from maya_core.answering.options import GenerationOptions
 from maya_core.errors import MayaError
+from maya_core.languages import get_language
 
 if TYPE_CHECKING:
     from maya_core.answering.language import AnswerLanguage
     from maya_core.answering.session import ChatSession
-    from maya_core.model.config import GenerationOptions
     from maya_core.model.prompt import Message
 
 SPEAKING = ("LANGUAGE", "LC_ALL", "LC_MESSAGES", "LANG")  # the first that is set says the language
@@ -20,26 +21,22 @@ SPEAKING = ("LANGUAGE", "LC_ALL", "LC_MESSAGES", "LANG")  # the first that is se
 class Manner:
     """answer_in: the answers' language, the question's if None. system: what the model is told first."""
 
-    options: "GenerationOptions"
+    options: GenerationOptions
     answer_in: str | None = None
     system: str | None = None
 
     @classmethod
     def of(cls, *, max_new_tokens: int, temperature: float, answer_in: str | None, system: str | None) -> "Manner":
         """Raises MayaError for what cannot be asked for."""
-        from maya_core.languages import get_language
+        from maya_core.model.prompt import clean_text  # after a wrong path has been told
 
         if system is not None and not system.strip():
             raise MayaError("There is nothing in --system; say something in it, or leave it out.")
         try:
             chosen = get_language(answer_in).code if answer_in is not None else None
-            from maya_core.model.config import GenerationOptions  # transformers come with it
-
             options = GenerationOptions(max_new_tokens=max_new_tokens, temperature=temperature)
         except ValueError as error:
             raise MayaError(str(error)) from None
-        from maya_core.model.prompt import clean_text
-
         return cls(options=options, answer_in=chosen, system=system and clean_text(system))
 
     def messages(
@@ -60,8 +57,6 @@ def spoken() -> str | None:
 
     LC_CTYPE says nothing of it: Python sets it by itself where a locale is not installed.
     """
-    from maya_core.languages import get_language
-
     said = next((os.environ[name] for name in SPEAKING if os.environ.get(name)), "")
     for tag in said.split(":"):
         try:

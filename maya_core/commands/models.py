@@ -66,12 +66,13 @@ def convert(
         destination: the folder to write, a new or an empty one
         projector: a stage-1 mm_projector.bin to put in
     """
+    from maya_core.weights.destination import claim
+
+    claim(destination, overwrite=overwrite)  # before anything is fetched
+    folder = here(source)
     with starting():
-        from maya_core.weights.destination import claim
         from maya_core.weights.export import convert as write
 
-        claim(destination, overwrite=overwrite)  # before anything is fetched
-    folder = here(source)
     with telling_of_writing() as report:
         write(folder, destination, projector=projector, overwrite=overwrite, on_progress=report)
     print(destination)
@@ -86,11 +87,15 @@ def merge(
         adapter: folder or repository of the adapter
         destination: the folder to write, a new or an empty one
     """
+    from maya_core.weights.destination import claim
+
+    claim(destination, overwrite=overwrite)
+    folder = here(adapter)
     with starting():
         from maya_core.weights.export import merge_adapter
 
     with telling_of_writing() as report:
-        merge_adapter(adapter, destination, overwrite=overwrite, on_progress=report)
+        merge_adapter(folder, destination, overwrite=overwrite, on_progress=report)
     print(destination)
 
 
@@ -108,13 +113,14 @@ def quantize(
         destination: the folder to write, a new or an empty one
         forget: afterwards remove what was fetched of the repository, which takes three times as much
     """
-    with starting():
-        from maya_core.weights.destination import claim
-        from maya_core.weights.export import quantize_checkpoint
-        from maya_core.weights.hub import forget as forget_repository
+    from maya_core.weights.destination import claim
+    from maya_core.weights.hub import forget as forget_repository
 
-        claim(destination, overwrite=overwrite)
+    claim(destination, overwrite=overwrite)
     folder = here(source)
+    with starting():
+        from maya_core.weights.export import quantize_checkpoint
+
     if as_json:
         quantize_checkpoint(folder, destination, overwrite=overwrite, on_progress=_tell_hundredths())
     else:
@@ -167,13 +173,14 @@ def export(
         format: the layout to write
         numbers: of the language model in gguf: 16 bits, or blocks of 32 in eight or four
     """
+    from maya_core.weights.destination import claim
+
+    claim(destination, overwrite=overwrite)
+    folder = here(source)
     with starting():
-        from maya_core.weights.destination import claim
         from maya_core.weights.export import export_llava
         from maya_core.weights.gguf_export import export_gguf
 
-        claim(destination, overwrite=overwrite)
-    folder = here(source)
     with telling_of_writing("Writing the language model" if format == "gguf" else "Reading the model") as report:
         if format == "gguf":
             export_gguf(folder, destination, numbers=numbers, overwrite=overwrite, on_progress=report)
@@ -203,8 +210,9 @@ def push(
         base: repository of the model that the adapter belongs to, where that is a folder here
         dry_run: tell what would be sent, with the card, and send nothing
     """
-    from maya_core.hardware import in_words
-    from maya_core.weights.push import pack, send
+    with starting():
+        from maya_core.hardware import in_words
+        from maya_core.weights.push import pack, send
 
     parcel = pack(typed_path(folder), repository, public=public, licence=licence, base=base)
     print(f"To {repository}, which {'everybody' if public else 'nobody but you'} may see:")

@@ -23,8 +23,8 @@ import torch
 from app.engine import MOST_WAITING
 from app.i18n import translate
 from app.page import asking
+from maya_core.answering.options import GenerationOptions
 from maya_core.errors import GenerationError
-from maya_core.model.config import GenerationOptions
 from maya_core.model.prompt import Message
 from tests.app.client import API, events_of, join, listen, question, upload
 from tests.app.conftest import serve_site

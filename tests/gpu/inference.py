@@ -24,9 +24,10 @@ from PIL import Image
 from torch import Tensor
 
 from maya_core.answering.footprint import footprint
+from maya_core.answering.options import GenerationOptions
 from maya_core.answering.session import ChatSession
 from maya_core.hardware import give_back_memory
-from maya_core.model.config import PUBLISHED_TEXT, PUBLISHED_VISION, GenerationOptions, MayaConfig
+from maya_core.model.config import PUBLISHED_TEXT, PUBLISHED_VISION, MayaConfig
 from maya_core.model.maya import MayaForConditionalGeneration
 from maya_core.model.processor import ImagePreparation, MayaProcessor
 from maya_core.model.prompt import Message

@@ -5,7 +5,7 @@ import torch
 
 from maya_core.answering import generation
 from maya_core.answering.decoder import Decoder
-from maya_core.model.config import GenerationOptions
+from maya_core.answering.options import GenerationOptions
 from maya_core.weights.quantization import quantize
 from tests.gpu import inference
 from tests.speed.report import Row

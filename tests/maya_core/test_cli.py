@@ -191,17 +191,46 @@ def test_where_no_terminal_is_lines_tell_what_is_done(monkeypatch, capsys):
 LIGHT = """
 import sys
 from maya_core import cli
-sys.argv = ["maya", "ask", "no-such.png", "What?"]
 try:
     cli.main()
 except SystemExit as left:
     print(left.code, [name for name in ("torch", "transformers", "PIL", "py3langid") if name in sys.modules])
 """
+PHOTO = str(asset_path("examples") / "1.png")
+
+
+def refused(*arguments):
+    """What a command's status is, and what heavy has been loaded by then."""
+    done = subprocess.run([sys.executable, "-c", LIGHT, *arguments], capture_output=True, text=True, check=True)
+    assert len(done.stderr.splitlines()) == 1
+    return done.stdout
 
 
 def test_a_wrong_path_is_told_before_anything_heavy_is_loaded():
-    done = subprocess.run([sys.executable, "-c", LIGHT], capture_output=True, text=True, check=True)
-    assert done.stdout == "2 []\n"
+    assert refused("ask", "no-such.png", "What?") == "2 []\n"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("ask", PHOTO, " "),
+        ("ask", PHOTO, "", "--out", "no-such-folder/x.csv"),
+        ("ask", PHOTO, "x" * 9000),
+        ("ask", PHOTO, "What?", "--temperature", "-1"),
+        ("ask", PHOTO, "What?", "--max-new-tokens", "0"),
+        ("ask", PHOTO, "What?", "--answer-in", "de"),
+        ("ask", PHOTO, "What?", "--model", "nowhere"),
+        ("info", "--model", "nowhere"),
+        *((name, "nowhere", "no-such-folder") for name in ("convert", "quantize", "export", "merge")),
+        *((name, str(asset_path("maya-tiny")), str(asset_path(""))) for name in ("convert", "quantize", "export")),
+    ],
+    ids=lambda arguments: " ".join(part if len(part) < 20 else "…" for part in arguments),
+)
+def test_what_is_asked_wrongly_is_told_before_anything_heavy_is_loaded(arguments):
+    said = refused(*arguments)
+    assert said.startswith("2 ")
+    assert "torch" not in said
+    assert "transformers" not in said
 
 
 def test_version_is_told(monkeypatch, capsys):

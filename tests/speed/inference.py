@@ -22,9 +22,10 @@ from torch import Tensor
 from transformers import LogitsProcessor, LogitsProcessorList
 
 from maya_core.answering.llama_decoder import LlamaDecoder
+from maya_core.answering.options import GenerationOptions
 from maya_core.answering.session import ChatSession
 from maya_core.llama import PACKAGE, VERSION, LlamaModel, is_installed
-from maya_core.model.config import GenerationOptions, MayaConfig
+from maya_core.model.config import MayaConfig
 from maya_core.model.maya import MayaForConditionalGeneration
 from maya_core.model.processor import ImagePreparation, MayaProcessor
 from maya_core.model.prompt import Message

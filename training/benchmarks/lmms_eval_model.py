@@ -7,9 +7,9 @@ from typing import Any
 
 from lmms_eval.api.model import lmms
 
+from maya_core.answering.options import GenerationOptions
 from maya_core.answering.session import load_best
 from maya_core.errors import ImageError, PromptError
-from maya_core.model.config import GenerationOptions
 from maya_core.model.prompt import IMAGE
 from training.benchmarks.asking import batched
 from training.benchmarks.local import BATCH, answered

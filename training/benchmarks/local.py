@@ -4,9 +4,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from maya_core.answering.options import GenerationOptions
 from maya_core.assets import typed_path
 from maya_core.errors import ImageError, PromptError
-from maya_core.model.config import GenerationOptions
 from maya_core.model.images import open_image
 from maya_core.model.prompt import Message
 from maya_core.weights.durable import digest

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import torch
 
+from maya_core.answering.options import GenerationOptions
 from maya_core.answering.session import ChatSession
 from maya_core.languages import CODES
-from maya_core.model.config import GenerationOptions
 from training.embedded.looking import SEEN
 from training.embedded.seen import SeenScenes
 from training.emoji_vqa.dataset import as_messages

@@ -4,8 +4,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from maya_core.answering.options import GenerationOptions
 from maya_core.answering.session import ChatSession
-from maya_core.model.config import GenerationOptions
 from maya_core.model.prompt import Message
 from training.emoji_vqa.dataset import as_a_page_asks, single_questions
 from training.emoji_vqa.questions import FAMILIES, Family, Question

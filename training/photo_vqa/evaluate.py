@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from PIL import Image
 
+from maya_core.answering.options import GenerationOptions
 from maya_core.answering.session import ChatSession
 from maya_core.languages import CODES
-from maya_core.model.config import GenerationOptions
 from maya_core.model.prompt import Message
 from training.emoji_vqa.dataset import as_a_page_asks, as_messages
 from training.photo_vqa.phrases import FAMILIES, load_phrases

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 
 from PIL import Image
 
+from maya_core.answering.options import GenerationOptions
 from maya_core.answering.session import ChatSession
 from maya_core.languages import CODES
-from maya_core.model.config import GenerationOptions
 from maya_core.model.prompt import Message
 from training.photo_vqa.evaluate import LONGEST_ANSWER, Asked
 from training.photo_vqa.phrases import load_phrases

@@ -9,10 +9,10 @@ from torch import nn
 
 from maya_core.answering import generation
 from maya_core.answering.decoder import Decoder
+from maya_core.answering.options import GenerationOptions
 from maya_core.answering.session import ChatSession
 from maya_core.answering.step_graph import drawn_by_graph
 from maya_core.errors import GenerationError, PromptTooLong
-from maya_core.model.config import GenerationOptions
 from maya_core.model.prompt import Message
 from maya_core.weights.quantization import quantize
 from tests.tiny import picture, tiny_model, tiny_session

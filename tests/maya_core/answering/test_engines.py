@@ -17,12 +17,12 @@ from maya_core.answering import session as sessions
 from maya_core.answering.decoder import Decoder
 from maya_core.answering.engines import OWN, Engine, engine_for
 from maya_core.answering.llama_decoder import LlamaDecoder
+from maya_core.answering.options import GenerationOptions
 from maya_core.answering.session import ChatSession, load_best
 from maya_core.assets import LANGUAGE_MODEL
 from maya_core.errors import ModelTooLarge
 from maya_core.hardware import GIB, Machine
 from maya_core.llama import LlamaModel
-from maya_core.model.config import GenerationOptions
 from maya_core.model.prompt import Message
 from maya_core.weights.checkpoint import load_beside, save_model
 from maya_core.weights.gguf_export import export_gguf

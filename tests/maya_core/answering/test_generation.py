@@ -9,9 +9,9 @@ import torch
 from peft import LoraConfig, get_peft_model
 
 from maya_core.answering.generation import text_pieces, without_leading_space
+from maya_core.answering.options import GenerationOptions
 from maya_core.answering.session import load_session
 from maya_core.errors import GenerationError, PromptError, PromptTooLong, TooManyPictures
-from maya_core.model.config import GenerationOptions
 from maya_core.model.prompt import Message
 from maya_core.weights.checkpoint import save_model
 from tests.tiny import SENTENCES, picture, tiny_session, tiny_tokenizer

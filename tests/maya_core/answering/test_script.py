@@ -3,11 +3,11 @@
 import pytest
 
 from maya_core.answering.language import answer_language
+from maya_core.answering.options import GenerationOptions
 from maya_core.answering.script import Scripts
 from maya_core.answering.session import ChatSession
 from maya_core.assets import asset_path
 from maya_core.languages import CODES
-from maya_core.model.config import GenerationOptions
 from maya_core.model.processor import ImagePreparation, MayaProcessor
 from maya_core.model.prompt import Message, answered_in
 from maya_core.weights.checkpoint import load_config, load_processor, save_model

@@ -10,13 +10,14 @@ from torch import nn
 from transformers import AutoConfig, AutoModelForImageTextToText, DynamicCache
 
 from maya_core import cli
+from maya_core.answering.options import GenerationOptions
 from maya_core.answering.session import ChatSession
 from maya_core.assets import asset_path
 from maya_core.errors import CheckpointError, CheckpointMismatch, ImageCountMismatch
 from maya_core.learning.data import ConversationCollator, PackedCollator, PackedSample, Sample
 from maya_core.learning.objective import AnswerObjective
 from maya_core.learning.optim import build_optimizers
-from maya_core.model.config import ConnectorConfig, GenerationOptions, MayaConfig
+from maya_core.model.config import ConnectorConfig, MayaConfig
 from maya_core.model.connectors import QFormerConnector
 from maya_core.model.connectors.cross_attention import NEVER, Gallery, Pictures, Sight
 from maya_core.model.connectors.layers import Attention, Gate

@@ -22,13 +22,14 @@ from transformers import (
     SiglipVisionModel,
 )
 
+from maya_core.answering.options import GenerationOptions
 from maya_core.answering.session import ChatSession, load_session
 from maya_core.assets import EMBEDDED, asset_path
 from maya_core.errors import CheckpointMismatch
 from maya_core.learning.data import ConversationCollator, Sample
 from maya_core.learning.objective import AnswerObjective
 from maya_core.learning.train import TrainConfig, train
-from maya_core.model.config import OVERVIEWS, GenerationOptions, MayaConfig
+from maya_core.model.config import OVERVIEWS, MayaConfig
 from maya_core.model.images import open_image
 from maya_core.model.maya import MayaForConditionalGeneration
 from maya_core.model.processor import ImagePreparation

@@ -19,10 +19,11 @@ from transformers import (
     pipeline,
 )
 
+from maya_core.answering.options import GenerationOptions
 from maya_core.answering.session import ChatSession, load_session
 from maya_core.assets import asset_path
 from maya_core.errors import ImageCountMismatch, ImageTypeUnsupported, ImageUnreadable, PromptError
-from maya_core.model.config import GenerationOptions, MayaConfig
+from maya_core.model.config import MayaConfig
 from maya_core.model.images import open_image
 from maya_core.model.maya import MayaForConditionalGeneration
 from maya_core.model.processor import MayaProcessor

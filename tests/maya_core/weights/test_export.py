@@ -10,10 +10,10 @@ from transformers import AutoProcessor, LlavaForConditionalGeneration, LlavaProc
 from transformers.utils import logging as transformers_logging
 
 import maya_core.cli as cli
+from maya_core.answering.options import GenerationOptions
 from maya_core.answering.session import ChatSession
 from maya_core.assets import asset_path
 from maya_core.errors import CheckpointError
-from maya_core.model.config import GenerationOptions
 from maya_core.model.maya import MayaForConditionalGeneration
 from maya_core.model.processor import MayaProcessor, image_token_id_of
 from maya_core.weights.checkpoint import load_processor, save_model

@@ -11,10 +11,10 @@ import torch
 from gguf.quants import dequantize
 
 import maya_core.cli as cli
+from maya_core.answering.options import GenerationOptions
 from maya_core.answering.session import ChatSession, load_session
 from maya_core.assets import LANGUAGE_MODEL
 from maya_core.errors import CheckpointError, CheckpointMismatch, CheckpointNotFound
-from maya_core.model.config import GenerationOptions
 from maya_core.weights import gguf_file
 from maya_core.weights.checkpoint import load_config, load_model, require_whole, save_model
 from maya_core.weights.export import convert, quantize_checkpoint

@@ -15,10 +15,11 @@ from torch import nn
 from transformers import BitsAndBytesConfig
 
 from maya_core.answering.footprint import best_plan, footprint
+from maya_core.answering.options import GenerationOptions
 from maya_core.answering.session import load_session
 from maya_core.errors import CheckpointError, CheckpointMismatch, ModelTooLarge
 from maya_core.hardware import GIB, Machine
-from maya_core.model.config import GenerationOptions, MayaConfig
+from maya_core.model.config import MayaConfig
 from maya_core.model.maya import MayaForConditionalGeneration
 from maya_core.model.prompt import Message
 from maya_core.weights import adapters, quantization

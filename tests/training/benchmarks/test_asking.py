@@ -10,7 +10,7 @@ import pytest
 import torch
 from transformers import CohereConfig, CohereForCausalLM, GenerationConfig
 
-from maya_core.model.config import GenerationOptions
+from maya_core.answering.options import GenerationOptions
 from tests.tiny import TEXT, picture, tiny_session, tiny_tokenizer
 from tests.training.benchmarks.endpoint import scripted_endpoint, text_of
 from training.benchmarks import remote

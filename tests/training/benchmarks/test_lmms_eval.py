@@ -9,7 +9,7 @@ from types import ModuleType, SimpleNamespace
 
 import pytest
 
-from maya_core.model.config import GenerationOptions
+from maya_core.answering.options import GenerationOptions
 from tests.tiny import picture, tiny_session
 from training.benchmarks import lmms_eval_plugin
 

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 import torch
 
+from maya_core.answering.options import GenerationOptions
 from maya_core.answering.session import ChatSession
 from maya_core.assets import asset_path
 from maya_core.errors import MayaError
 from maya_core.languages import CODES
-from maya_core.model.config import GenerationOptions
 from maya_core.weights.checkpoint import load_model, load_processor
 from training import cost, stage
 from training.emoji_vqa.dataset import as_messages
