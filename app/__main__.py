@@ -74,9 +74,9 @@ def main() -> None:
     except KeyboardInterrupt:  # while it starts; later the page ends with it, in order
         sys.exit(INTERRUPTED)
     except MayaError as error:
-        _refuse(str(error))
+        refuse(str(error))
     except (MemoryError, RuntimeError, ImportError, OSError) as error:
-        _refuse(refused_by_the_system(error, "Maya cannot write to its folders"))
+        refuse(refused_by_the_system(error, "Maya cannot write to its folders"))
 
 
 def _install() -> None:
@@ -85,7 +85,7 @@ def _install() -> None:
     try:
         print(f"Maya is in your menu of programs now: {install()}")
     except MayaError as error:
-        _refuse(str(error))
+        refuse(str(error))
 
 
 def _serve(options: AppOptions) -> None:
@@ -161,7 +161,7 @@ def _open(options: AppOptions, running: "Running") -> None:
             token=running.token,
         )
     except (MayaError, PortTaken, ValueError) as error:
-        _refuse(str(error))
+        refuse(str(error))
 
 
 def _tell(*lines: str) -> None:
@@ -170,7 +170,7 @@ def _tell(*lines: str) -> None:
         print(*lines, sep="\n", flush=True)
 
 
-def _refuse(sentence: str) -> NoReturn:
+def refuse(sentence: str) -> NoReturn:
     """What the person can mend."""
     tell(sentence)
     sys.exit(MENDABLE)

@@ -51,7 +51,7 @@ def chat(
     TerminalChat(kept, say, loading=lambda: engine.loading, out=sys.stdout, err=sys.stderr).run(lines)
 
 
-cli.app.command(chat)
+cli.add(chat)
 
 
 def main() -> None:

@@ -1,7 +1,6 @@
 """`python -m app.review FOLDER`: opens the page on which people look through translations."""
 
 import os
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from app.__main__ import stay_private
+from app.__main__ import refuse, stay_private
 
 if TYPE_CHECKING:
     import gradio as gr
@@ -55,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         page = open_review(options, announce=lambda address: print(f"The review is at {address}", flush=True))
     except (MayaError, PortTaken, ValueError) as error:
-        sys.exit(str(error))
+        refuse(str(error))
     page.block_thread()
 
 

@@ -37,6 +37,7 @@ def ask(
             metavar="PICTURE... QUESTION",
             help="the pictures' files, then the question, in one of Maya's ten languages; `-` for what is piped in; with "
             '--out also folders and "patterns*.jpg"',
+            help_behavior_hint="(required)",
         ),
     ],
     model: Model = None,
@@ -62,6 +63,8 @@ def ask(
         questions: with --out, a text file with a question on each line, in place of the question
     """
     is_table = out is not None or questions is not None
+    if is_table and json:
+        raise MayaError("--json is for one question; a table is JSON where --out ends in .jsonl.")
     pairs, rows = _table(words, questions, out) if is_table else ([], None)
     pictures, text = ([], "") if is_table else _asked(words)
     manner = Manner.of(max_new_tokens=max_new_tokens, temperature=temperature, answer_in=answer_in, system=system)

@@ -237,6 +237,13 @@ def test_version_is_told(monkeypatch, capsys):
     assert maya(monkeypatch, capsys, "--version") == f"maya {importlib.metadata.version('maya')}\n"
 
 
+def test_help_names_no_default_that_is_nothing(monkeypatch, capsys):
+    for command in cli.commands:
+        with pytest.raises(SystemExit):
+            maya(monkeypatch, capsys, command, "--help")
+        assert "(default: )" not in capsys.readouterr().out
+
+
 def test_what_a_terminal_cannot_write_and_who_stops_reading_break_nothing():
     command = [
         sys.executable,
@@ -400,6 +407,10 @@ def test_a_shell_is_told_what_there_is_to_complete(monkeypatch, capsys, tmp_path
         ("maya", "ask", "a"): ["a cup.png"],
         ("maya", "ask", "a.png", "--answer"): ["--answer-in"],
         ("maya", "info", "--model", "s"): ["script"],
+        ("maya", "ask", "a.png", "--answer-in", ""): sorted(CODES),
+        ("maya", "ask", "a.png", "--answer-in", "h"): ["hi"],
+        ("maya", "completion", ""): ["bash", "fish", "zsh"],
+        ("maya", "completion", "z"): ["zsh"],
     }.items():
         program = {
             "bash": f"source script; COMP_WORDS=({shlex.join(typed)}); COMP_CWORD={len(typed) - 1}; "
@@ -471,6 +482,11 @@ def test_a_program_is_told_how_far_four_bits_are(folder, monkeypatch, capsys, tm
         (("ask", "{folder}", "What?", "--out", "x.csv"), "There is no picture there"),
         (("ask", "{photo}", "What?", "--out", "x.xls"), "x.xls should end in .csv or .jsonl"),
         (("ask", "{photo}", "What?", "--system", " "), "There is nothing in --system"),
+        (("ask", "{folder}", "What?", "--out", "x.csv", "--json"), "--json is for one question"),
+        (("aks", "{photo}", "What?"), "There is no command aks; did you mean ask?"),
+        (("quantise",), "There is no command quantise; did you mean quantize?"),
+        (("paint",), "There is no command paint; there are ask, info, doctor"),
+        (("{photo}", "What?"), "There is no command {photo}; maya ask {photo} QUESTION asks about a picture."),
         (("ask", "-", "-"), "Only one thing can come through the pipe"),
         (("ask", "{photo}", "  ", "--model", "{folder}"), "The question is empty"),
         (("info", "--model", "./nowhere"), "There is no folder"),
@@ -488,7 +504,7 @@ def test_trouble_is_one_sentence_and_status_2(folder, monkeypatch, capsys, argum
         maya(monkeypatch, capsys, *filled)
     assert stopped.value.code == 2
     said = capsys.readouterr().err
-    assert said.startswith(sentence.format(folder=folder))
+    assert said.startswith(sentence.format(photo=folder.parent / "photo.png", folder=folder))
     assert len(said.splitlines()) == 1
 
 

@@ -148,8 +148,11 @@ def test_the_page_and_the_translation_have_their_own_directions(review, visited,
 
 
 def test_what_cannot_be_reviewed_is_told_in_a_sentence(tmp_path, capsys):
-    with pytest.raises(SystemExit, match="items.jsonl"):
+    with pytest.raises(SystemExit) as left:
         main([str(tmp_path), "--no-browser", "--port", "0"])
+    assert left.value.code == 2
+    [said] = capsys.readouterr().err.splitlines()
+    assert "items.jsonl" in said
 
 
 def test_a_foreign_page_cannot_reach_it(review):
