@@ -59,7 +59,7 @@ def ask(
         answer_in: language of the answer, one of en, zh, fr, es, ru, hi, ja, ar, bn, ur; the question's if not given
         system: what the model is told before the question, such as how to answer
         json: one JSON object: text, language, tokens, and seconds to the first word and to the last
-        out: a .csv or .jsonl file, to write a row into for each picture and question that it does not hold already
+        out: a .csv or .jsonl file, to write a row into for each picture and question that it has no answer of yet
         questions: with --out, a text file with a question on each line, in place of the question
     """
     is_table = out is not None or questions is not None
@@ -166,10 +166,12 @@ def _ask_many(pairs: Sequence[tuple[str, str]], rows: RowFile, manner: Manner, m
         folder = here(model)
         with telling() as tell:
             tell("Starting")
-            failed = answer_all(open_session(folder, tell), manner, pairs, rows, tell)
+            session = open_session(folder, tell)
+            rows.forget_failed(pairs)
+            failed = answer_all(session, manner, pairs, rows, tell)
     told = f"{len(pairs) - failed} answered in {rows.path}"
-    if rows.done:
-        told += f", {len(rows.done)} were there"
+    if were_there := len(rows.done) + len(rows.failed):
+        told += f", {were_there} were there"
     print(f"{told}; {failed} failed, and the column error says why." if failed else f"{told}.", file=sys.stderr)
     if failed:
         sys.exit(PARTLY)

@@ -137,6 +137,20 @@ def test_a_folder_is_answered_into_a_table_which_a_later_run_goes_on_with(folder
     assert capsys.readouterr().err == "0 answered in out.csv, 4 were there.\n"
 
 
+def test_a_picture_that_was_repaired_is_asked_about_by_the_next_run(folder, album, monkeypatch, capsys):
+    arguments = ("ask", "album", "What?", "--out", "out.csv", "--model", folder, "--max-new-tokens", 5)
+    with pytest.raises(SystemExit):
+        maya(monkeypatch, capsys, *arguments)
+    capsys.readouterr()
+    shutil.copy("album/a.png", "album/broken.jpg")
+    monkeypatch.setattr(sys, "argv", ["maya", *map(str, arguments)])
+    cli.main()
+    assert capsys.readouterr().err == "1 answered in out.csv, 2 were there.\n"
+    rows = table(Path("out.csv"))
+    assert [Path(row["picture"]).name for row in rows] == ["a.png", "b.png", "broken.jpg"]
+    assert [bool(row["answer"]) and not row["error"] for row in rows] == [True, True, True]
+
+
 def test_one_question_that_cannot_be_asked_costs_no_other_its_answer(folder, album, monkeypatch, capsys):
     Path("questions.txt").write_text(f"What?\n{'long ' * 1500}\n", "utf-8")
     with pytest.raises(SystemExit):

@@ -34,7 +34,8 @@ def test_rows_are_read_as_they_were_written(tmp_path, name):
     assert RowFile(path).done == set()
     RowFile(path).add(ROWS[:1])
     RowFile(path).add(ROWS[1:])
-    assert RowFile(path).done == pairs(ROWS)
+    file = RowFile(path)
+    assert (file.done, file.failed) == (pairs(ROWS[:2]), pairs(ROWS[2:]))
     assert [Row(**row) for row in read(path)] == ROWS
 
 
@@ -46,7 +47,7 @@ def test_of_a_file_cut_off_anywhere_the_whole_rows_stay_and_it_grows_on(tmp_path
     for length in range(len(whole)):
         path.write_bytes(whole[:length])
         file = RowFile(path)
-        missing = [row for row in ROWS if (row.picture, row.question) not in file.done]
+        missing = [row for row in ROWS if (row.picture, row.question) not in file.done | file.failed]
         file.add(missing)
         assert [Row(**row) for row in read(path)] == ROWS, length
 
@@ -58,6 +59,7 @@ def test_of_a_file_cut_off_anywhere_the_whole_rows_stay_and_it_grows_on(tmp_path
         ("out.csv", ",".join(COLUMNS) + '\r\na,b,c\r\n"x,1,2,3,4\r\n'),
         ("out.csv", "My diary\n"),
         ("out.jsonl", '{"a": 1}\n'),
+        ("out.jsonl", '{"picture": 1, "question": "b"}\n'),
         ("out.jsonl", 'x\n{"picture": "a", "question": "b"}\n'),
     ],
 )
@@ -72,7 +74,35 @@ def test_a_spreadsheet_may_have_saved_it(tmp_path):
     path = tmp_path / "out.csv"
     RowFile(path).add(ROWS)
     path.write_bytes(path.read_bytes().replace(b"\r\n", b"\n").removeprefix("\ufeff".encode()))
+    file = RowFile(path)
+    assert file.done | file.failed == pairs(ROWS)
+
+
+@BOTH
+def test_rows_without_an_answer_that_are_asked_again_make_room_and_no_other_changes(tmp_path, name):
+    path = tmp_path / name
+    others = [Row(picture="gone.png", question="?", error="No\nfile."), *ROWS[:2]]
+    RowFile(path).add([ROWS[2], *others])
+    path.chmod(0o640)
+    file = RowFile(path)
+    file.forget_failed(pairs(ROWS))
+    assert file.failed == {("gone.png", "?")}
+    file.add([answered := Row(picture="broken.png", question="?", answer="A cup.", language="en")])
+    assert [Row(**row) for row in read(path)] == [*others, answered]
     assert RowFile(path).done == pairs(ROWS)
+    assert path.stat().st_mode & 0o777 == 0o640
+    assert [file.name for file in tmp_path.iterdir()] == [name]
+
+
+@BOTH
+@pytest.mark.skipif(not hasattr(os, "symlink") or os.name == "nt", reason="Windows asks for rights to link")
+def test_rows_are_taken_away_through_a_link(tmp_path, name):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / name).symlink_to(tmp_path / "elsewhere" / name)
+    RowFile(tmp_path / name).add(ROWS)
+    RowFile(tmp_path / name).forget_failed(pairs(ROWS))
+    assert (tmp_path / name).is_symlink()
+    assert RowFile(tmp_path / "elsewhere" / name).failed == set()
 
 
 def test_other_endings_and_places_are_told(tmp_path):
