@@ -17,7 +17,7 @@ from maya_core.weights.nf4_assembly import WHOLE, assembly
 
 IN_A_WORD, IN_A_BLOCK = 8, 64
 WORDS_OF_A_WARP = 128  # four for each thread: 16 bytes, the most that one instruction reads
-MOST_COLUMNS = 32 * WORDS_OF_A_WARP * IN_A_WORD  # as many warps as a program has at most
+MOST_WARPS = 8
 PRODUCT = tl.constexpr(assembly())
 ONE = tl.constexpr(WHOLE)
 UNIT = tl.constexpr(256 / WHOLE**2)  # of a product
@@ -126,15 +126,14 @@ def _product(
         tl.store(product + row + 3, fourth.to(tl.bfloat16), mask=row + 3 < rows)
 
 
-def product(
-    vector_K: Tensor, data: Tensor, scales_NB: Tensor, *, rows_at_once: int = 16, words_of_a_warp: int = WORDS_OF_A_WARP
-) -> Tensor:
+def product(vector_K: Tensor, data: Tensor, scales_NB: Tensor) -> Tensor:
     """(K,) bfloat16 -> (N,) bfloat16. data: the matrix as bitsandbytes keeps it, two weights in a byte; scales_NB: float16,
-    of each block of 64 columns. K is a multiple of 64, and at most MOST_COLUMNS."""
+    of each block of 64 columns. K is a multiple of 64."""
     rows, blocks = scales_NB.shape
     product_N = torch.empty(rows, dtype=torch.bfloat16, device=vector_K.device)
     words = blocks * IN_A_BLOCK // IN_A_WORD
     width = triton.next_power_of_2(words)
+    rows_at_once = 16 if width > 1024 else 8  # so an H200 was fastest, with so many warps
     _product[(triton.cdiv(rows, rows_at_once),)](
         vector_K.view(torch.int32),
         data.view(-1).view(torch.int32),
@@ -144,6 +143,6 @@ def product(
         WORDS=words,
         WIDTH=width,
         ROWS_AT_ONCE=rows_at_once,
-        num_warps=max(1, width // words_of_a_warp),
+        num_warps=min(MOST_WARPS, max(1, width // WORDS_OF_A_WARP)),
     )
     return product_N

@@ -35,6 +35,7 @@ FEW_ROWS_BESIDE_AMX = 16  # where the processor multiplies tiles of bfloat16 by 
 FEW_IN_BFLOAT16 = 4  # up to here a CPU without bfloat16 instructions is not slower in it: memory is what takes the time
 ANY_NUMBER = 2**31
 CANDIDATES = 128  # words whose scores are taken from the table itself
+MOST_COLUMNS = 2**15  # of a matrix on a GPU, of which our kernel holds a row in registers
 LARGE_TABLE = 2**27  # numbers; the table of a smaller one costs little beside the layers
 NUMBERS_AT_ONCE = 2**22  # that are quantised: bitsandbytes takes 34 bytes of memory for each
 NUMBERS_IN_CACHE = 2**15  # that a thread quantises at once on the CPU; torch does not divide so few among threads
@@ -417,7 +418,8 @@ class FourBit:
 
 def own_product(device: torch.device, columns: int) -> Product | None:
     """`nf4_kernel`'s, where it takes so many columns and works (`_proven_product`)."""
-    return _proven_product(device) if device.type == "cuda" and columns % BLOCK == 0 and columns <= 2**15 else None
+    takes = device.type == "cuda" and columns % BLOCK == 0 and columns <= MOST_COLUMNS
+    return _proven_product(device) if takes else None
 
 
 @cache
@@ -426,8 +428,9 @@ def _proven_product(device: torch.device) -> Product | None:
     is not what bitsandbytes gives."""
     from bitsandbytes import matmul_4bit
 
-    vector_1K = torch.linspace(-3, 3, 4 * BLOCK, device=device, dtype=torch.bfloat16)[None]
-    weight_NK = torch.linspace(-1, 1, vector_1K.numel() * BLOCK, device=device).sin().view(BLOCK, -1)
+    generator = torch.Generator(device).manual_seed(0)
+    weight_NK = torch.randn(BLOCK, 4 * BLOCK, device=device, generator=generator)
+    vector_1K = torch.randn(1, 4 * BLOCK, device=device, generator=generator).bfloat16()
     data, state = _quantized([weight_NK], device)
     expected_N = matmul_4bit(vector_1K, data, state)[0].float()
     try:
