@@ -15,7 +15,7 @@ from maya_core.answering.session import ChatSession
 from maya_core.languages import CODES
 from training.embedded.looking import SEEN
 from training.embedded.seen import SeenScenes
-from training.emoji_vqa.dataset import as_messages
+from training.emoji_vqa.dataset import as_a_page_asks, as_messages
 from training.photo_vqa.questions import Question, answers_that_name, ask
 from training.photo_vqa.scenes import Scene
 from training.scoring import batches, normalise
@@ -40,7 +40,7 @@ def _ask(session: ChatSession, seen: SeenScenes) -> dict[int, str]:
     for batch in batches(known, BATCH // TIMES):
         asked = [(number, question) for number, scene in batch for question in _questions(number, scene)]
         features_IPD = torch.stack([seen.features(number) for number, _ in asked])
-        conversations = [as_messages(SEEN, [question])[:-1] for _, question in asked]
+        conversations = [as_a_page_asks(as_messages(SEEN, [question])[:-1], question.language) for _, question in asked]
         named: dict[int, list[str]] = {number: [] for number, _ in batch}
         answers = session.answers(conversations, OPTIONS, features_IND=features_IPD)
         for (number, question), given in zip(asked, answers, strict=True):
