@@ -134,15 +134,16 @@ def product(vector_K: Tensor, data: Tensor, scales_NB: Tensor) -> Tensor:
     words = blocks * IN_A_BLOCK // IN_A_WORD
     width = triton.next_power_of_2(words)
     rows_at_once = 16 if width > 1024 else 8  # so an H200 was fastest, with so many warps
-    _product[(triton.cdiv(rows, rows_at_once),)](
-        vector_K.view(torch.int32),
-        data.view(-1).view(torch.int32),
-        scales_NB,
-        product_N,
-        rows,
-        WORDS=words,
-        WIDTH=width,
-        ROWS_AT_ONCE=rows_at_once,
-        num_warps=min(MOST_WARPS, max(1, width // WORDS_OF_A_WARP)),
-    )
+    with torch.cuda.device(vector_K.device):  # Triton's own is the current one
+        _product[(triton.cdiv(rows, rows_at_once),)](
+            vector_K.view(torch.int32),
+            data.view(-1).view(torch.int32),
+            scales_NB,
+            product_N,
+            rows,
+            WORDS=words,
+            WIDTH=width,
+            ROWS_AT_ONCE=rows_at_once,
+            num_warps=min(MOST_WARPS, max(1, width // WORDS_OF_A_WARP)),
+        )
     return product_N
