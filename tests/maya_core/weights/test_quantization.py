@@ -9,7 +9,7 @@ from copy import copy
 
 import pytest
 import torch
-from bitsandbytes.functional import _convert_weight_packed_for_cpu, quantize_4bit
+from bitsandbytes.functional import _convert_weight_packed_for_cpu, get_4bit_type, quantize_4bit
 from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import BitsAndBytesConfig
@@ -188,10 +188,14 @@ def test_the_joined_projection_is_bitsandbytes_own(in_bfloat16, monkeypatch):
 
 
 @pytest.mark.parametrize("mode", [False, True])
-def test_four_bits_are_bitsandbytes_own_bit_for_bit(mode):
+def test_four_bits_are_bitsandbytes_own_bit_for_bit(mode, monkeypatch):
+    monkeypatch.setattr(quantization, "NUMBERS_IN_CACHE", 2**13)  # many pieces
     weights = torch.randn(600, 128, generator=torch.Generator().manual_seed(0)).bfloat16()
     weights[3, :64] = 0
     weights[4, :64] = 1e-39
+    code = get_4bit_type("nf4", device="cpu")
+    weights[5, 0], weights[5, 1:16] = 1, (code[1:] + code[:-1]) / 2  # as near the bounds between codes as can be
+    weights[6, 0], weights[6, 1:16] = 3, 3 * (code[1:] + code[:-1]) / 2
     with torch.inference_mode(mode):
         [(data, state)] = quantized([weights], "cpu")
     theirs, their_state = quantize_4bit(weights, blocksize=BLOCK, compress_statistics=True, quant_type="nf4")
