@@ -3,8 +3,11 @@
 import threading
 from collections import deque
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import wait as wait_for
 from contextlib import closing
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -48,9 +51,10 @@ class Queued:
 
 @dataclass(frozen=True, kw_only=True)
 class Looking:
-    """pictures: how many the question brings, which the model reads before it says a word."""
+    """pictures: how many the question brings, which the model reads before it says a word; share: how much of it it has."""
 
     pictures: int
+    share: float = 0.0
 
 
 Wait = Loading | Queued | Looking
@@ -164,10 +168,15 @@ class LocalEngine:
             yield Piece(waits=loading.progress)
             loading = self._started() if loading.is_left else loading
         options = GenerationOptions(temperature=temperature, max_new_tokens=most_tokens)
-        if pictures := len(messages[-1].images):
-            yield Piece(waits=Looking(pictures=pictures))
+        reading, pictures = _Reading(), len(messages[-1].images)
         try:
-            for delta in loading.result().deltas(messages, options):
+            deltas = loading.result().deltas(messages, options, on_progress=reading.go_on)
+            with ThreadPoolExecutor(1, "maya-read") as beside, closing(reading):
+                first = beside.submit(next, deltas, None)
+                while not first.done():
+                    yield Piece(waits=Looking(pictures=pictures, share=reading.share))
+                    wait_for([first], PATIENCE)
+            for delta in chain(filter(None, [first.result()]), deltas):
                 yield Piece(text=delta.text, tokens=delta.tokens, left_out=delta.left_out)
         except (RuntimeError, MemoryError) as error:  # torch's own, no memory among them: the next question loads anew
             self._forget(loading)
@@ -188,7 +197,22 @@ class LocalEngine:
 
 
 class _Left(Exception):
-    """Another model was chosen while this one was loading."""
+    """Nobody waits any more for what is being done."""
+
+
+class _Reading:
+    """How much of a question is read before the first word of its answer; once it is closed, no more of it."""
+
+    def __init__(self) -> None:
+        self.share, self._is_left = 0.0, False
+
+    def go_on(self, share: float) -> None:
+        self.share = share
+        if self._is_left:
+            raise _Left
+
+    def close(self) -> None:
+        self._is_left = True
 
 
 class _Loading:

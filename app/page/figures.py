@@ -29,7 +29,11 @@ def waiting_told(wait: Wait | None, say: Say, *, native_digits: bool) -> str:
             wait.ahead,
             count=ahead,
         )
-    return say.number("Looking at the picture…", "Looking at the pictures…", wait.pictures)
+    told = say("Thinking…")
+    if wait.pictures:
+        told = say.number("Looking at the picture…", "Looking at the pictures…", wait.pictures)
+    share = format_share(wait.share, say.language, native_digits=native_digits)
+    return f"{told} {share}" if wait.share else told
 
 
 def loading_told(loading: Loading, say: Say, *, native_digits: bool) -> str:

@@ -26,9 +26,11 @@ from maya_core.model.maya import MayaForConditionalGeneration
 from maya_core.weights.quantization import FourBitHead, is_four_bit, join_four_bit, reads_table_in_four_bits
 
 BUCKET = 256  # columns by which a cache grows at least
+TABLE = 0.5  # share of the time in which a 4-bit model is made ready that bringing its table to four bits takes
 HELD_TWICE = 4 * GIB  # most bytes of weights of which a second copy is kept for speed
 
 Projection = Callable[[Tensor], Tensor]
+Report = Callable[[float], None]  # is told a share; what it raises ends what that is of
 
 
 class KeyValues:
@@ -67,22 +69,29 @@ class Decoder:
 
     reads_rows = True  # several conversations at once
 
-    def __init__(self, model: MayaForConditionalGeneration) -> None:
+    def __init__(self, model: MayaForConditionalGeneration, *, on_progress: Report = lambda share: None) -> None:
+        """on_progress: told which share of it is made."""
         decoder: Any = model.get_decoder()
         self.model = model
         self.config = model.config.text
         self.blocks = model.connector.blocks_before(len(decoder.layers))
         packed = _is_packing_worth_it(model.language_model)
-        self.layers = [Layer(layer, self.config, packed=packed) for layer in decoder.layers]
-        self.rotary_emb = decoder.rotary_emb
-        self.norm = decoder.norm
         table = model.language_model.lm_head.weight
+        four_bits = is_four_bit(decoder.layers[0].mlp.down_proj) and reads_table_in_four_bits(
+            table.device.type, table.numel()
+        )
+        of_head = TABLE if four_bits else 0.0
         self.head: Projection = (
-            FourBitHead(table.detach())
-            if is_four_bit(decoder.layers[0].mlp.down_proj)
-            and reads_table_in_four_bits(table.device.type, table.numel())
+            FourBitHead(table.detach(), lambda share: on_progress(share * of_head))
+            if four_bits
             else joined([model.language_model.lm_head], packed=packed)
         )
+        self.layers = []
+        for number, layer in enumerate(decoder.layers):
+            on_progress(of_head + (1 - of_head) * number / len(decoder.layers))
+            self.layers.append(Layer(layer, self.config, packed=packed))
+        self.rotary_emb = decoder.rotary_emb
+        self.norm = decoder.norm
 
     @property
     def looks(self) -> bool:
@@ -99,8 +108,9 @@ class Decoder:
         cache: KeyValues,
         *,
         may_look_BS: Tensor | None = None,
+        on_progress: Report = lambda share: None,
     ) -> Tensor:
-        """New ids with the pictures in them -> scores (B, V) of what comes next. may_look_BS: as in a call."""
+        """New ids with the pictures in them -> scores (B, V) of what comes next. may_look_BS, on_progress: as in a call."""
         start, end = cache.length, cache.length + ids_BT.shape[1]
         if may_look_BS is None:
             position_BT = torch.arange(start, end, device=ids_BT.device)[None]
@@ -108,7 +118,7 @@ class Decoder:
             position_BT = (may_look_BS.cumsum(-1) - 1).clamp(min=0)[:, start:]
         inputs = self.model.decoder_inputs(ids_BT, features_IND, cache)
         embeds_BTE = inputs.pop("inputs_embeds")
-        return self(embeds_BTE, position_BT, cache, may_look_BS=may_look_BS, beside=inputs)
+        return self(embeds_BTE, position_BT, cache, may_look_BS=may_look_BS, beside=inputs, on_progress=on_progress)
 
     def __call__(
         self,
@@ -118,10 +128,12 @@ class Decoder:
         *,
         may_look_BS: Tensor | None = None,
         beside: dict[str, Any] | None = None,
+        on_progress: Report = lambda share: None,
     ) -> Tensor:
         """New positions -> scores (B, V) of the token after the last one; the cache grows by T columns.
 
         may_look_BS: false at columns of padding, where there are any. beside: what the connector gives with pictures.
+        on_progress: told which share of the layers has read them; where it raises, the cache is as it was.
         """
         start, end = cache.length, cache.length + embeds_BTE.shape[1]
         cache.reserve(end)
@@ -130,6 +142,7 @@ class Decoder:
         sight = self.model.connector.sight(embeds_BTE, position_BT, cache, beside or {})
         hidden_BTE = embeds_BTE
         for number, layer in enumerate(self.layers):
+            on_progress(number / len(self.layers))
             if sight is not None and (block := self.blocks[number]) is not None:
                 hidden_BTE = block(hidden_BTE, sight)
             kept = (cache.keys[number, :, :, :end], cache.values[number, :, :, :end])

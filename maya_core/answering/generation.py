@@ -11,7 +11,7 @@ from tokenizers import Tokenizer
 from tokenizers.decoders import DecodeStream
 from torch import Tensor
 
-from maya_core.answering.decoder import Decoder, KeyValues
+from maya_core.answering.decoder import Decoder, KeyValues, Report
 from maya_core.answering.options import GenerationOptions
 from maya_core.answering.sampling import Sampler
 from maya_core.answering.step_graph import drawn_by_graph
@@ -37,11 +37,17 @@ class TextDecoder(Protocol):
         """An empty Memory."""
 
     def read(
-        self, ids_BT: Tensor, features_IND: Tensor | None, cache: Any, *, may_look_BS: Tensor | None = None
+        self,
+        ids_BT: Tensor,
+        features_IND: Tensor | None,
+        cache: Any,
+        *,
+        may_look_BS: Tensor | None = None,
+        on_progress: Report = lambda share: None,
     ) -> Tensor:
         """New ids with the pictures in them -> scores (B, V) of what comes next; the Memory grows by T columns.
 
-        may_look_BS: false at columns of padding, where there are any.
+        may_look_BS: false at columns of padding, where there are any. on_progress: told which share is read.
         """
 
 
@@ -64,13 +70,24 @@ class Reading:
         del self.signs[common:]
         return common
 
-    def on(self, ids_BT: Tensor, features_IND: Tensor | None = None, signs: Sequence[int] = ()) -> Tensor:
-        """Read further ids, with the pictures in them, and give the scores (B, V) of what comes next."""
+    def on(
+        self,
+        ids_BT: Tensor,
+        features_IND: Tensor | None = None,
+        signs: Sequence[int] = (),
+        on_progress: Report = lambda share: None,
+    ) -> Tensor:
+        """Read further ids, with the pictures in them, and give the scores (B, V) of what comes next.
+
+        on_progress: told which share is read.
+        """
         self.signs += signs
         if self.may_look_BS is not None:
             more = self.cache.length + ids_BT.shape[1] - self.may_look_BS.shape[1]
             self.may_look_BS = torch.nn.functional.pad(self.may_look_BS, (0, more), value=True)
-        return self.decoder.read(ids_BT, features_IND, self.cache, may_look_BS=self.may_look_BS)
+        return self.decoder.read(
+            ids_BT, features_IND, self.cache, may_look_BS=self.may_look_BS, on_progress=on_progress
+        )
 
 
 def drawn(

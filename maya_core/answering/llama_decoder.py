@@ -9,7 +9,7 @@ from itertools import groupby
 import torch
 from torch import Tensor
 
-from maya_core.answering.decoder import BUCKET
+from maya_core.answering.decoder import BUCKET, Report
 from maya_core.llama import LlamaContext, LlamaModel
 from maya_core.model.maya import MayaForConditionalGeneration
 
@@ -60,15 +60,17 @@ class LlamaDecoder:
         cache: LlamaMemory,
         *,
         may_look_BS: Tensor | None = None,
+        on_progress: Report = lambda share: None,
     ) -> Tensor:
-        """New ids with the pictures in them -> scores (1, V) of what comes next."""
+        """New ids with the pictures in them -> scores (1, V) of what comes next. on_progress: told which share is read."""
         assert may_look_BS is None
         context = cache.reserved(cache.length + ids_BT.shape[1])
         embeds_SE = torch.empty(0) if features_IND is None else self.model.connector(features_IND).flatten(0, 1).float()
         slots_T = self.model.slots(ids_BT)[0]
         assert int(slots_T.sum()) == len(embeds_SE)
-        seen = 0
+        seen, start = 0, cache.length
         for is_slot, run in groupby(zip(ids_BT[0].tolist(), slots_T.tolist(), strict=True), key=lambda pair: pair[1]):
+            on_progress((cache.length - start) / ids_BT.shape[1])
             ids = [number for number, _ in run]
             if is_slot:
                 context.read_embeds(embeds_SE[seen : seen + len(ids)].numpy())

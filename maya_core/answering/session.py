@@ -20,7 +20,7 @@ import torch
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from maya_core.answering.decoder import Decoder
+from maya_core.answering.decoder import Decoder, Report
 from maya_core.answering.engines import OWN, Engine, engine_for
 from maya_core.answering.footprint import Plan, best_plan, llama_footprint, require_memory
 from maya_core.answering.generation import Reading, TextDecoder, drawn, text_pieces, without_leading_space
@@ -43,6 +43,10 @@ from maya_core.weights.quantization import Quantization
 Conversation = Sequence[Message] | Message | str
 
 GREEDY = GenerationOptions()
+WEIGHTS = (
+    0.9  # share of the time to load a model in which its weights are brought to four bits; the rest puts them in order
+)
+WEIGHTS_AS_THEY_ARE = 0.2  # of that in which they are read as they are stored
 PICTURES_KEPT = 32  # what the tower made of them: 0.8 MB each at the published size
 ROOM = 4  # an answer gets as many tokens as were asked for, but at most the context divided by this
 
@@ -97,11 +101,16 @@ class ChatSession:
         options: GenerationOptions = GREEDY,
         *,
         cancel: threading.Event | None = None,
+        on_progress: Report = lambda share: None,
     ) -> Iterator[Delta]:
-        """As `stream`, but one for each token: its text is empty while a character's bytes are not all there."""
+        """As `stream`, but one for each token: its text is empty while a character's bytes are not all there.
+
+        on_progress: told again and again which share of the question is read, before the first; what it raises ends that,
+        and what was read before stays.
+        """
         prompt, left_out = self._prompt(messages, options)
         foreign_1V = self._foreign([messages])
-        with closing(self._tokens(prompt, options, foreign_1V)) as tokens:
+        with closing(self._tokens(prompt, options, foreign_1V, on_progress)) as tokens:
             uncancelled = takewhile(lambda _: cancel is None or not cancel.is_set(), tokens)
             pieces = text_pieces(uncancelled, self._tokenizer)
             if not self._messages(messages)[-1].is_half:
@@ -112,7 +121,8 @@ class ChatSession:
 
     def token_ids(self, messages: Conversation, options: GenerationOptions = GREEDY) -> list[int]:
         """The ids of the answer, without the one that ends it."""
-        return list(self._tokens(self._prompt(messages, options)[0], options, self._foreign([messages])))
+        prompt, _ = self._prompt(messages, options)
+        return list(self._tokens(prompt, options, self._foreign([messages]), lambda share: None))
 
     def answer(self, messages: Conversation, options: GenerationOptions = GREEDY) -> str:
         """The whole answer to the last message."""
@@ -153,10 +163,14 @@ class ChatSession:
     @property
     def decoder(self) -> TextDecoder:
         """The language model as it answers, made when it is first asked."""
+        return self.prepared()
+
+    def prepared(self, on_progress: Report = lambda share: None) -> TextDecoder:
+        """The same, made now if it is not yet. on_progress: told which share of it is; what it raises ends that."""
         if self._decoder is None:
             # outside inference mode: the model shares the weights that are joined here, and may learn again
             with torch.inference_mode(False), torch.no_grad():
-                self._decoder = Decoder(self.model)
+                self._decoder = Decoder(self.model, on_progress=on_progress)
         return self._decoder
 
     @property
@@ -223,9 +237,10 @@ class ChatSession:
 
     @torch.inference_mode()
     def _tokens(
-        self, prompt: Encoded, options: GenerationOptions, foreign_1V: Tensor | None
+        self, prompt: Encoded, options: GenerationOptions, foreign_1V: Tensor | None, on_progress: Report
     ) -> Generator[int, None, None]:
         """The answer's tokens; what was read for them is kept for the next answer, wherever this one is left."""
+        on_progress(0.0)
         views = self._views(prompt.pictures)
         signs = self._signs(prompt, views)
         read = self._read or Reading(self.decoder)
@@ -234,8 +249,9 @@ class ChatSession:
         new_ids_1T = prompt.input_ids[None, common:].to(self.model.device)
         known = int((prompt.input_ids[:common] == self.model.config.image_token_id).sum()) // self.processor.image_slots
         new_views = [view.features_ND for view in views[known:]]
-        scores_1V = read.on(new_ids_1T, torch.stack(new_views) if new_views else None, signs[common:])
+        features_IND = torch.stack(new_views) if new_views else None
         try:
+            scores_1V = read.on(new_ids_1T, features_IND, signs[common:], on_progress)
             yield from (int(token_1) for token_1 in drawn(read, scores_1V, options, foreign_BV=foreign_1V))
         except GenerationError:
             read.cache.length = 0  # the keys and values may not be numbers
@@ -307,8 +323,8 @@ def load_best(
     on_plan: Callable[[Plan], None] = lambda plan: None,
     on_progress: Callable[[float], None] = lambda share: None,
 ) -> ChatSession:
-    """`load_session` on the best device of this machine, in the number format that suits it. on_plan: told how, before it
-    begins.
+    """`load_session` on the best device of this machine, in the number format that suits it, with all that is done before a
+    first answer. on_plan: told how, before it begins.
 
     Raises ModelTooLarge where the model does not fit in any.
     """
@@ -319,10 +335,17 @@ def load_best(
     with sound_values(folder):
         plan = best_plan(load_config(folder), machine, is_quantized=is_quantized(folder))
     on_plan(plan)
+    weights = WEIGHTS if plan.to_quantize else WEIGHTS_AS_THEY_ARE
     session = load_session(
-        folder, dtype=plan.dtype, device=plan.device, quantization=plan.quantization, on_progress=on_progress
+        folder,
+        dtype=plan.dtype,
+        device=plan.device,
+        quantization=plan.quantization,
+        on_progress=lambda share: on_progress(share * weights),
     )
     session.engine = engine
+    session.prepared(lambda share: on_progress(weights + share * (1 - weights)))
+    on_progress(1.0)
     return session
 
 

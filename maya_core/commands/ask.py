@@ -17,7 +17,7 @@ from maya_core.commands.arguments import Model
 from maya_core.commands.manner import Manner
 from maya_core.commands.many import answer_all, pictures_of, questions_in
 from maya_core.commands.opening import here, open_session
-from maya_core.commands.progress import telling
+from maya_core.commands.progress import Tell, telling
 from maya_core.commands.rows import RowFile
 from maya_core.errors import MayaError
 
@@ -114,11 +114,10 @@ def _ask_one(
         session = open_session(folder, tell)
         messages, language = manner.messages(session, question, images)
         _tell_notice(language)
-        tell("Reading the picture and the question")
-        if as_json:
-            answer = iter([_as_json(session.deltas(messages, manner.options), language.code)])
-        else:
-            answer = session.stream(messages, manner.options)
+        reading = "Reading the picture and the question"
+        deltas = session.deltas(messages, manner.options, on_progress=lambda share: tell(reading, share))
+        words = (delta.text for delta in deltas if delta.text)
+        answer = iter([_as_json(deltas, language.code, tell)]) if as_json else words
         first = next(answer, "")
         waiting.close()
         for piece in chain([first], answer):
@@ -131,11 +130,12 @@ def _tell_notice(language: "AnswerLanguage") -> None:
         print(language.notice, file=sys.stderr)
 
 
-def _as_json(deltas: Iterable["Delta"], language: str) -> str:
+def _as_json(deltas: Iterable["Delta"], language: str, tell: Tell) -> str:
     started = time.monotonic()
     text, tokens, first = "", 0, None
     for delta in deltas:
         text, tokens = text + delta.text, delta.tokens
+        tell("Writing the answer")
         if text.strip() and first is None:
             first = round(time.monotonic() - started, 3)
     seconds = round(time.monotonic() - started, 3)

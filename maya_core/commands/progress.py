@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Protocol
 
-SILENT_SECONDS = 2.0  # where lines are written, a command says nothing for no longer
+SILENT_SECONDS = 1.5  # where lines are written, a command says nothing for no longer, and starts in less than half a second
 LONG = 60.0  # seconds that something takes, from which on they are told before
 
 
@@ -78,19 +78,43 @@ def _bar_of_shares() -> Iterator[Tell]:
         yield tell
 
 
+class _Clock:
+    """When lines began to be told, and the last was; what a command tells next, moments later, goes on with it."""
+
+    began = told = 0.0
+
+    def start(self) -> None:
+        now = time.monotonic()
+        if now > self.told + SILENT_SECONDS:
+            self.began = self.told = now
+
+    def left(self) -> float:
+        """Seconds until something is to be told."""
+        return max(0.0, self.told + SILENT_SECONDS - time.monotonic())
+
+    def passed(self) -> float:
+        """Seconds since the beginning, as a line is told."""
+        self.told = time.monotonic()
+        return self.told - self.began
+
+
+_CLOCK = _Clock()
+
+
 @contextmanager
 def _lines() -> Iterator[Tell]:
     now = ""
     ended = threading.Event()
-    began = time.monotonic()
+    _CLOCK.start()
 
     def tell(doing: str, share: float | None = None) -> None:
         nonlocal now
         now = doing if share is None else f"{doing}: {share:.0%}"
 
     def write() -> None:
-        while not ended.wait(SILENT_SECONDS):
-            print(f"{now} ({time.monotonic() - began:.0f} s)", file=sys.stderr, flush=True)
+        while not ended.wait(_CLOCK.left()):
+            sys.stderr.write(f"{now} ({_CLOCK.passed():.0f} s)\n")  # whole
+            sys.stderr.flush()
 
     writer = threading.Thread(target=write, name="maya-progress", daemon=True)
     writer.start()

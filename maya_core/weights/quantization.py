@@ -12,6 +12,7 @@ import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from copy import copy
 from functools import cache, partial
 from itertools import accumulate, pairwise
@@ -98,17 +99,24 @@ def four_bit_groups(model: MayaForConditionalGeneration) -> Iterator[Group]:
         yield [(mlp, "down_proj")]
 
 
-def quantized(weights: Sequence[Tensor], device: str | torch.device) -> list[tuple[Tensor, Any]]:
-    """Weights of the same input, quantised as one where their shapes allow it: data and bitsandbytes' state of each."""
+def quantized(
+    weights: Sequence[Tensor], device: str | torch.device, on_progress: Callable[[float], None] = lambda share: None
+) -> list[tuple[Tensor, Any]]:
+    """Weights of the same input, quantised as one where their shapes allow it: data and bitsandbytes' state of each.
+
+    on_progress: told which share is done, where that is known; what it raises ends it.
+    """
     weights = [weight.detach() for weight in weights]
     if len(weights) == 1 or not all(_is_whole_blocks(weight.shape) for weight in weights):
-        return [_quantized([weight], device) for weight in weights]
-    data, state = _quantized(weights, device)
+        return [_quantized([weight], device, on_progress) for weight in weights]
+    data, state = _quantized(weights, device, on_progress)
     ends = list(accumulate(len(weight) for weight in weights))
     return [sliced(data, state, slice(*rows)) for rows in pairwise([0, *ends])]
 
 
-def _quantized(weights: Sequence[Tensor], device: str | torch.device) -> tuple[Tensor, Any]:
+def _quantized(
+    weights: Sequence[Tensor], device: str | torch.device, on_progress: Callable[[float], None] = lambda share: None
+) -> tuple[Tensor, Any]:
     """What bitsandbytes makes of the weights one below the other; a few rows at a time, because it takes many times their
     memory."""
     from bitsandbytes.functional import (  # they take seconds to import
@@ -131,8 +139,10 @@ def _quantized(weights: Sequence[Tensor], device: str | torch.device) -> tuple[T
     if is_ours:
         fill = partial(_fill_nf4, data.numpy(), scales.numpy())
         with ThreadPoolExecutor(torch.get_num_threads()) as workers:
-            for _ in workers.map(fill, starts, pieces):
-                pass  # what one raises is raised here
+            filled: Any = workers.map(fill, starts, pieces)
+            with closing(filled):  # what is not begun is given up where `on_progress` raises
+                for number, _ in enumerate(filled, start=1):
+                    on_progress(number / len(pieces))
     else:
         for at, some in zip(starts, pieces, strict=False):
             some_data, some_state = quantize_4bit(
@@ -542,9 +552,9 @@ class FourBitHead:
     put it among the first 128 of 256,000; its score is exact, and so are those that come near it.
     """
 
-    def __init__(self, table_VE: Tensor) -> None:
+    def __init__(self, table_VE: Tensor, on_progress: Callable[[float], None] = lambda share: None) -> None:
         self.table_VE = table_VE
-        [(data, state)] = quantized([table_VE], table_VE.device)
+        [(data, state)] = quantized([table_VE], table_VE.device, on_progress)
         self.near = (
             FourBitOnCPU([(data, state)], None, few_rows=ANY_NUMBER)
             if table_VE.device.type == "cpu"

@@ -70,9 +70,22 @@ def test_the_place_is_free_after_trouble():
 class Dying:
     """A session whose memory runs out after a token."""
 
-    def deltas(self, messages, options):
+    def deltas(self, messages, options, *, on_progress):
         yield Delta("a", 1, 0)
         raise RuntimeError("out of memory")
+
+
+class Reading:
+    """A session that reads a question in a thousand layers."""
+
+    def __init__(self):
+        self.read = 0
+
+    def deltas(self, messages, options, *, on_progress):
+        for self.read in range(1000):
+            on_progress(self.read / 1000)
+            time.sleep(0.01)
+        yield Delta("a", 1, 0)
 
 
 def test_a_model_that_dies_is_told_and_loaded_anew(monkeypatch):
@@ -85,6 +98,24 @@ def test_a_model_that_dies_is_told_and_loaded_anew(monkeypatch):
     pieces = list(engine.stream(question, most_tokens=5))
     assert pieces[-1].tokens == 5
     assert sessions == []
+
+
+def test_how_far_a_question_is_read_is_told_and_nobody_reads_on_for_who_has_left(monkeypatch):
+    session = Reading()
+    monkeypatch.setattr(sessions_module, "load_best", lambda *_, **__: session)
+    queue = OneAtATime(LocalEngine())
+    pieces = queue.stream((Message(role="user", text="What?", images=(picture(),)),))
+    shares = []
+    while len(shares) < 3 or not shares[-1]:
+        waits = next(pieces).waits
+        shares += [waits.share] if isinstance(waits, Looking) else []
+    assert shares == sorted(shares)
+    pieces.close()
+    assert queue.busy == 0
+    read = session.read
+    assert read < 999
+    time.sleep(0.05)
+    assert session.read == read
 
 
 @pytest.mark.parametrize(

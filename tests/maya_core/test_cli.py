@@ -21,7 +21,7 @@ import torch
 
 import maya_core.cli as cli
 from maya_core.answering import footprint
-from maya_core.answering.session import ChatSession
+from maya_core.answering.session import ChatSession, Delta
 from maya_core.assets import asset_path
 from maya_core.commands import opening, progress
 from maya_core.errors import NO_MEMORY
@@ -59,7 +59,9 @@ def test_ask_takes_several_pictures_and_says_it_as_json(folder, monkeypatch, cap
     seen = []
     deltas = ChatSession.deltas
     monkeypatch.setattr(
-        ChatSession, "deltas", lambda self, messages, options: seen.append(messages) or deltas(self, messages, options)
+        ChatSession,
+        "deltas",
+        lambda self, messages, *how, **more: seen.append(messages) or deltas(self, messages, *how, **more),
     )
     said = maya(monkeypatch, capsys, "ask", photo, photo, "Was ist das?", "--answer-in", "ja", "--model", folder,
                 "--max-new-tokens", 5, "--json")  # fmt: skip
@@ -200,6 +202,15 @@ def test_where_no_terminal_is_lines_tell_what_is_done(monkeypatch, capsys):
         while "Loading" not in said:
             said += capsys.readouterr().err
     assert re.match(r"(?: \(0 s\)\n)*Loading the model: 25% \(\d+ s\)\n", said)
+
+
+def test_what_is_told_next_goes_on_with_the_clock_of_what_was_told_before(monkeypatch, capsys):
+    monkeypatch.setattr(progress, "SILENT_SECONDS", 0.3)
+    for doing in ("one", "two", "three", "four"):
+        with progress.telling() as tell:
+            tell(doing)
+            time.sleep(0.2)  # in less than this nothing is told of it alone
+    assert re.search(r"^(two|three|four) \(", capsys.readouterr().err, re.MULTILINE)
 
 
 LIGHT = """
@@ -346,7 +357,9 @@ def asked(folder, monkeypatch, capsys):
         monkeypatch.setenv("LC_CTYPE", "C.UTF-8")  # as Python does by itself where a locale is not installed
         monkeypatch.setenv("LANG", locale)
         seen = []
-        monkeypatch.setattr(ChatSession, "stream", lambda self, messages, options: iter(seen.append(messages) or ["…"]))
+        monkeypatch.setattr(
+            ChatSession, "deltas", lambda self, messages, *_, **__: seen.append(messages) or [Delta("…", 1, 0)]
+        )
         monkeypatch.setattr(sys, "argv", ["maya", "ask", str(folder.parent / "photo.png"), question, *arguments])
         monkeypatch.setattr("maya_core.answering.session.load_best", lambda model, **_: tiny_session())
         cli.main()

@@ -51,3 +51,5 @@ def test_what_is_waited_for_is_told_in_every_language(code):
     told = [waiting_told(wait, Say(code), native_digits=True) for wait in waits]
     assert len(set(told)) >= len(waits) - (code in ("zh", "ja"))  # which do not tell one picture from two
     assert len(shown(ANSWER, code, native=True)) == 4
+    assert waiting_told(Looking(pictures=1, share=0.4), Say(code), native_digits=False).startswith(told[4])
+    assert "40" in waiting_told(Looking(pictures=0, share=0.4), Say(code), native_digits=False)

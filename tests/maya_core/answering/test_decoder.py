@@ -198,6 +198,26 @@ def test_a_retry_reads_one_token_before_it_speaks(monkeypatch):
     assert session.answer(messages, OPTIONS) == first
 
 
+def test_how_far_a_question_is_read_is_told_and_who_leaves_meanwhile_keeps_what_was_read_before(monkeypatch):
+    session = tiny_session()
+    first, messages = CONVERSATIONS["turns"][:1], CONVERSATIONS["turns"]
+    session.answer(first, OPTIONS)
+    shares = []
+
+    def enough(share):
+        shares.append(share)
+        if share > 0.5:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        next(session.deltas(messages, OPTIONS, on_progress=enough))
+    assert shares == sorted(shares)
+    assert (shares[0], shares[-1]) == (0, 2 / 3)
+    counted = Counted(session, monkeypatch)
+    assert session.answer(messages, OPTIONS) == tiny_session().answer(messages, OPTIONS)
+    assert counted.pictures < 3
+
+
 def test_answers_side_by_side_do_not_mix():
     session = tiny_session()
     one, two = CONVERSATIONS["a picture"], CONVERSATIONS["words"]

@@ -5,6 +5,7 @@ import json
 import logging
 import subprocess
 import sys
+import time
 from copy import copy
 
 import pytest
@@ -16,7 +17,7 @@ from transformers import BitsAndBytesConfig
 
 from maya_core.answering.footprint import best_plan, footprint
 from maya_core.answering.options import GenerationOptions
-from maya_core.answering.session import load_session
+from maya_core.answering.session import load_best, load_session
 from maya_core.errors import CheckpointError, CheckpointMismatch, ModelTooLarge
 from maya_core.hardware import GIB, Machine
 from maya_core.model.config import MayaConfig
@@ -256,6 +257,40 @@ def test_loading_tells_how_far_it_is_and_ends_where_nobody_wants_it(folders, for
 
     with pytest.raises(KeyboardInterrupt):
         load_model(folders[0], quantization=form, on_progress=enough)
+
+
+@pytest.mark.parametrize("large_table", [1, 10**9])
+def test_a_model_is_loaded_when_it_can_answer_and_not_before(folders, monkeypatch, large_table):
+    monkeypatch.setattr(quantization, "LARGE_TABLE", large_table)
+    for folder in folders:
+        shares, plans = [], []
+        session = load_best(folder, on_plan=plans.append, on_progress=shares.append)
+        assert session._decoder is not None
+        assert shares == sorted(shares)
+        assert (shares[0] > 0, shares[-1]) == (True, 1)
+
+    def enough(share):
+        if share > 0.8:  # the weights are there
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        load_best(folders[1], on_progress=enough)
+
+
+def test_a_matrix_of_which_nobody_wants_the_rest_is_quantised_no_further(monkeypatch):
+    monkeypatch.setattr(quantization, "NUMBERS_IN_CACHE", 64)
+    begun = []
+    fill = quantization._fill_nf4
+    monkeypatch.setattr(
+        quantization, "_fill_nf4", lambda *piece: (begun.append(piece), time.sleep(0.001), fill(*piece))
+    )
+
+    def enough(share):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        quantization.quantized([torch.ones(2000, 64, dtype=torch.bfloat16)], "cpu", enough)
+    assert len(begun) < 1000
 
 
 # --- memory ---
