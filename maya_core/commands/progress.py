@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Protocol
 
-SILENT_SECONDS = 1.5  # where lines are written, a command says nothing for no longer, and starts in less than half a second
+SILENT_SECONDS = 1.5  # where lines are written, a command says nothing for no longer, after half a second to start
 LONG = 60.0  # seconds that something takes, from which on they are told before
 
 
