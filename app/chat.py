@@ -22,6 +22,7 @@ Typed = Mapping[str, Any]  # of the question box: {"text": str, "files": [path, 
 
 EMPTY: Typed = {"text": "", "files": []}
 NOTHING_SAID = Entry(role="assistant", text="")
+KEPT_SECONDS = 2.0  # between two times that what has come of an answer is kept
 GONE = "\U0001f5bc\ufe0f ✕"  # in place of a picture whose file is not there
 
 
@@ -70,6 +71,12 @@ class Underway:
             if not self._ended:
                 self.answer = replace(self.answer, text=self.answer.text + text, **changes)
             return not self._ended
+
+    def keep(self) -> None:
+        """Keep what has come so far, which a crash would lose."""
+        with self._change, suppress(MayaError):  # its end tells it
+            if self.answer.text and not self._ended:
+                self.history.keep_answer(self.conversation, self.question, replace(self.answer, half=True))
 
     def end(self, *, half: bool) -> bool:
         """Keep what has come; whether it had not ended before. A question without a word of an answer stays, to be answered
@@ -185,6 +192,7 @@ class Chat:
         view = replace(view, underway=underway, notice=branched)
         note: str | MayaError = branched
         started, waited = time.monotonic(), 0.0
+        kept = started
         most = self.settings.most_tokens
         try:
             yield _grown(view, begun)
@@ -207,6 +215,9 @@ class Chat:
                     }
                     if not underway.grow(piece.text, **figures):
                         return
+                    if time.monotonic() > kept + KEPT_SECONDS:
+                        underway.keep()
+                        kept = time.monotonic()
                     if piece.left_out and not branched:
                         note = later("This conversation is long; the model no longer sees its beginning.")
                     yield replace(_grown(view, underway.answer), waits=piece.waits)

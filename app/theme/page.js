@@ -148,7 +148,7 @@
   new MutationObserver(() => {
     if (waiting) return;
     waiting = true;
-    requestAnimationFrame(() => { waiting = false; markAll(); holdFocus(); });
+    requestAnimationFrame(() => { waiting = false; markAll(); holdFocus(); writeUnsent(); });
   }).observe(document.documentElement, { childList: true, subtree: true, characterData: true });
 
   window.mayaSetLanguage = (code) => {
@@ -255,6 +255,18 @@
     } catch {
       return file; // whether it can be read, the server says
     }
+  }
+
+  // What is typed stays in the tab where the page is loaded anew, which gradio does when its server was started anew.
+  let unsent = sessionStorage.getItem("maya-unsent");
+  addEventListener("pagehide", () => {
+    const words = [...waits.map(({ text }) => text), sending?.isTaken ? "" : sending?.text, within("textarea")?.value];
+    sessionStorage.setItem("maya-unsent", unsent || words.filter(Boolean).join("\n"));
+  });
+  function writeUnsent() {
+    if (!unsent || !within("textarea")) return;
+    write([unsent, within("textarea").value].filter(Boolean).join("\n"));
+    unsent = "";
   }
 
   // -> what is asked: the words that were sent, with the pictures, which leave the box by its own buttons

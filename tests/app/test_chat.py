@@ -358,6 +358,16 @@ def test_a_half_answer_is_marked_and_gone_on_with(photo, history):
     assert same.shown == view.shown
 
 
+def test_what_has_come_of_an_answer_is_kept_as_it_comes(photo, history, monkeypatch):
+    monkeypatch.setattr("app.chat.KEPT_SECONDS", 0.0)
+    views = chat(ScriptedEngine("one ", "two ", "three"), history).ask(None, {"text": "What?", "files": [photo]})
+    key = [next(views) for _ in range(3)][-1].conversation
+    kept = [(entry.text, entry.half) for entry in History(history.folder).entries(key)]  # as after a crash
+    assert kept == [("What?", False), ("one two ", True)]
+    list(views)
+    assert [(entry.text, entry.half) for entry in history.entries(key)] == [("What?", False), ("one two three", False)]
+
+
 def test_an_answer_that_filled_its_length_can_be_gone_on_with(photo, history):
     talk = chat(ScriptedEngine(*["word "] * 32), history, most_tokens=32)
     *_, view = talk.ask(None, {"text": "What?", "files": [photo]})

@@ -295,6 +295,7 @@ def copied(source, folder):
 def explore(tmp_path: Path, monkeypatch, examples: int, steps: int):
     monkeypatch.setattr(asking, "DEAF_SECONDS", 0.05)
     monkeypatch.setattr(asking, "PATIENCE", 0.02)
+    monkeypatch.setattr("app.chat.KEPT_SECONDS", 0.0)
     page, _, history = build(tmp_path, Gated())
     photo = tmp_path / "photo.png"
     picture().save(photo)

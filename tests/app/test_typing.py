@@ -10,6 +10,7 @@ from app.history import Entry
 from app.i18n import Say, translate
 from maya_core.errors import GenerationError
 from maya_core.languages import CODES
+from tests.app.conftest import READY
 from tests.app.test_browser import MESSAGES, add_picture, ask, choose, finished, is_well, send, settled, until
 
 pytestmark = [
@@ -117,6 +118,23 @@ def test_what_is_typed_right_after_stays(open_page, site, tmp_path, monkeypatch,
     settled(page)
     assert typed(page) == "What is typed afterwards"
     assert page.evaluate("document.activeElement.closest('#maya-question') !== null")
+
+
+def test_what_is_typed_stays_when_the_page_is_loaded_anew(open_page, site):
+    page = open_page(site, "en")
+    ask(page, "What is this?", EXAMPLES / "1.png")
+    page.locator(BOX).fill("What is typed\nstays")
+    for _ in range(2):
+        page.reload()
+        settled(page)
+        page.wait_for_function("document.querySelector('#maya-question textarea')?.value")
+        assert typed(page) == "What is typed\nstays"
+    page.locator(BOX).press("Enter")
+    finished(page)
+    page.reload()
+    page.wait_for_function(READY)
+    settled(page)
+    assert typed(page) == ""
 
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
