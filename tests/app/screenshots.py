@@ -20,6 +20,13 @@ from tests.app.test_browser import MESSAGES, ask, faults, settled
 SIZES = {"desk": (1200, 820), "telephone": (390, 800)}
 EXAMPLES = Path(__file__).parents[2] / "assets" / "examples"
 QUESTIONS = {"What is this?": "1.png", "What colour is the background?": "3.png"}
+# How many px of a message are scrolled away above what is shown.
+CUT = """() => {
+    const top = document.querySelector("#maya-conversation .bubble-wrap").getBoundingClientRect().top;
+    const places = [...document.querySelectorAll("#maya-conversation .message-row")].map((row) => row.getBoundingClientRect());
+    const cut = places.find((place) => place.top < top && place.bottom > top);
+    return cut ? Math.ceil(top - cut.top) : 0;
+}"""
 
 
 def named(code: str, size: str, dark: bool) -> str:
@@ -42,6 +49,9 @@ def draw(site: Site, browser: Any, code: str, *, size: str, dark: bool, out: Pat
     for question, picture in QUESTIONS.items():
         ask(page, Say(code)(question), EXAMPLES / picture)
     page.locator(MESSAGES.format("bot")).last.scroll_into_view_if_needed()
+    settled(page)
+    page.set_viewport_size({"width": width, "height": height + page.evaluate(CUT)})
+    page.evaluate("document.querySelector('#maya-conversation .bubble-wrap').scrollTop = 1e6")
     settled(page)
     name = named(code, size, dark)
     page.screenshot(path=out / f"{name}.png")
