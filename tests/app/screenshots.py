@@ -23,7 +23,8 @@ QUESTIONS = {"What is this?": "1.png", "What colour is the background?": "3.png"
 # How many px of a message are scrolled away above what is shown.
 CUT = """() => {
     const top = document.querySelector("#maya-conversation .bubble-wrap").getBoundingClientRect().top;
-    const places = [...document.querySelectorAll("#maya-conversation .message-row")].map((row) => row.getBoundingClientRect());
+    const rows = [...document.querySelectorAll("#maya-conversation .message-row")];
+    const places = rows.map((row) => row.getBoundingClientRect());
     const cut = places.find((place) => place.top < top && place.bottom > top);
     return cut ? Math.ceil(top - cut.top) : 0;
 }"""
