@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 MOST_WAITING = 16
 PATIENCE = 0.2  # seconds between two looks at whether it is one's turn
+TOLD_EVERY = 1.0  # seconds between two times that it is told how much of a question is read: the page has it to draw
 IMPORTING = (
     threading.Lock()
 )  # held to import the big libraries: of two threads that do at once, one finds them half made
@@ -175,7 +176,7 @@ class LocalEngine:
                 first = beside.submit(next, deltas, None)
                 while not first.done():
                     yield Piece(waits=Looking(pictures=pictures, share=reading.share))
-                    wait_for([first], PATIENCE)
+                    wait_for([first], TOLD_EVERY)
             for delta in chain(filter(None, [first.result()]), deltas):
                 yield Piece(text=delta.text, tokens=delta.tokens, left_out=delta.left_out)
         except (RuntimeError, MemoryError) as error:  # torch's own, no memory among them: the next question loads anew

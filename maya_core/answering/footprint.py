@@ -28,6 +28,7 @@ from maya_core.weights.quantization import (
 
 CONVERSATION = 1024  # columns of the cache: a picture, and some turns
 SMALL = 10**9  # parameters; below this a CPU computes in float32, where every processor is fast
+BESIDE = GIB // 2  # of the main memory: Python, its libraries and a large tokenizer
 SPARE = 0.1  # of the memory, for all else that needs some
 SAMPLE = 2**22  # numbers
 TABLES = 4 * (256 + 16)  # bytes of the two tables of numbers that each 4-bit matrix has
@@ -35,7 +36,8 @@ TABLES = 4 * (256 + 16)  # bytes of the two tables of numbers that each 4-bit ma
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """How a model is loaded. needed: bytes, with a conversation; to_quantize: numbers that come to four bits meanwhile."""
+    """How a model is loaded. needed: bytes, with a conversation and what the process takes beside; to_quantize: numbers that
+    come to four bits meanwhile."""
 
     device: str
     dtype: torch.dtype
@@ -60,6 +62,7 @@ def best_plan(config: MayaConfig, machine: Machine, *, is_quantized: bool = Fals
         forms = [(torch.bfloat16, None)]
     for dtype, quantization in forms:
         needed = footprint(config, dtype=dtype, quantization=quantization, device=machine.device)
+        needed += 0 if machine.device == "cuda" else BESIDE
         if needed <= machine.memory * (1 - SPARE):
             to_quantize = parameters.linear if quantization and not is_quantized else 0
             return Plan(
@@ -91,6 +94,7 @@ def llama_footprint(folder: Path, config: MayaConfig) -> int:
         + _cache_bytes(config, min(CONVERSATION, text.max_position_embeddings), torch.float16)
         + computing
         + beside
+        + BESIDE
     )
 
 

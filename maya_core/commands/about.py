@@ -67,20 +67,20 @@ def doctor() -> None:
 
     machine = inspect_machine()
 
-    def form(config: MayaConfig) -> str:
+    def form(config: MayaConfig, usage: str) -> str:
         try:
             plan = best_plan(config, machine)
         except ModelTooLarge as error:
             return str(error)
         bits = "4 bits (NF4)" if plan.quantization else str(plan.dtype).removeprefix("torch.")
-        return f"fits in {bits}, with {in_words(plan.needed)}"
+        return f"fits in {bits}, with {in_words(plan.needed)}; {usage}"
 
     rows = {
         "system": f"{platform.system()} {platform.machine()}",
         "software": f"Python {platform.python_version()}, torch {torch.__version__}",
         "device": f"{machine.device}: {machine.name}, {machine.memory / GIB:.0f} GiB, {machine.cores} CPU cores",
-        "embedded Maya": f"{form(load_config(here(None)))}; used unless --model says otherwise",
-        "Maya 8B": f"{form(MayaConfig.published())}; use it with --model FOLDER",
+        "embedded Maya": form(load_config(here(None)), "used unless --model says otherwise"),
+        "Maya 8B": form(MayaConfig.published(), "use it with --model FOLDER"),
         "models in GGUF": str(engine_of_gguf(machine)),
         "network": "not used, unless --model names a repository on the hub",
     }

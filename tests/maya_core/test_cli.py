@@ -25,6 +25,7 @@ from maya_core.answering.session import ChatSession, Delta
 from maya_core.assets import asset_path
 from maya_core.commands import opening, progress
 from maya_core.errors import NO_MEMORY
+from maya_core.hardware import GIB, Machine
 from maya_core.languages import CODES, get_language
 from maya_core.weights.checkpoint import load_model, save_model
 from tests.tiny import picture, tiny_session
@@ -596,6 +597,14 @@ def test_doctor_names_device_and_model():
     assert "MiB" in said
     assert "GiB" in said
     assert " 0.0 " not in said
+
+
+def test_doctor_says_on_a_small_computer_that_the_large_model_does_not_fit(monkeypatch, capsys):
+    small = Machine(device="cpu", name="X", memory=8 * GIB, cores=2)
+    monkeypatch.setattr("maya_core.hardware.inspect_machine", lambda: small)
+    monkeypatch.setenv("COLUMNS", "200")
+    said = maya(monkeypatch, capsys, "doctor")
+    assert re.search(r"│ The model needs \d+\.\d GiB, and X has 8\.0; choose a smaller one\. +│", said)
 
 
 def test_the_embedded_maya_answers_from_a_cold_start():

@@ -388,6 +388,8 @@ def test_the_published_model_takes_the_form_that_fits(device, gib, form):
     plan = best_plan(MayaConfig.published(), Machine(device=device, name="X", memory=gib * GIB, cores=8))
     assert (plan.dtype, plan.quantization) == form
     assert plan.needed < gib * GIB
+    said = footprint(MayaConfig.published(), dtype=plan.dtype, quantization=plan.quantization, device=device)
+    assert plan.needed == said + (0 if device == "cuda" else GIB // 2)  # of the main memory the process takes some too
 
 
 def test_a_model_that_fits_in_no_form_is_told_with_both_numbers():
