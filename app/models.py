@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 GIB = 1024**3
 # For Maya 8B: in four bits, on Apple's processors in 16. What is sold as 8 GB says a little less of itself.
-LEAST_MEMORY: "Mapping[Device, int]" = {"cuda": 15 * GIB // 2, "mps": 22 * GIB, "cpu": 12 * GIB}
+LEAST_MEMORY: "Mapping[Device, int]" = {"cuda": 38 * GIB // 5, "mps": 22 * GIB, "cpu": 12 * GIB}
 ADVISED_MEMORY = 8 * GIB  # of a graphics processor, as they are sold
 PUBLISHED_BYTES = 16_290_000_000  # four shards of bfloat16 weights
 SMALL_BYTES = 5_900_000_000  # in four bits
