@@ -206,7 +206,8 @@ class Chat:
             tokens = 0
             with closing(_closable(pieces)) as closed:
                 for piece in closed:
-                    tokens, seconds = piece.tokens, time.monotonic() - started
+                    now = time.monotonic()
+                    tokens, seconds = piece.tokens, now - started
                     waited = waited or (seconds if piece.text else 0.0)
                     figures = {
                         "tokens": begun.tokens + tokens,
@@ -215,9 +216,9 @@ class Chat:
                     }
                     if not underway.grow(piece.text, **figures):
                         return
-                    if time.monotonic() > kept + KEPT_SECONDS:
+                    if now > kept + KEPT_SECONDS:
                         underway.keep()
-                        kept = time.monotonic()
+                        kept = now
                     if piece.left_out and not branched:
                         note = later("This conversation is long; the model no longer sees its beginning.")
                     yield replace(_grown(view, underway.answer), waits=piece.waits)

@@ -91,11 +91,17 @@ class Reading:
 
 
 def drawn(
-    read: Reading, scores_BV: Tensor, options: GenerationOptions, *, foreign_BV: Tensor | None = None
+    read: Reading,
+    scores_BV: Tensor,
+    options: GenerationOptions,
+    *,
+    foreign_BV: Tensor | None = None,
+    no_first_BV: Tensor | None = None,
 ) -> Iterator[Tensor]:
     """New tokens (B,), a step at a time, until all rows have ended or max_new_tokens; ended rows give the pad id.
 
-    The end token itself is not given. foreign_BV: true for tokens that no answer may hold.
+    The end token itself is not given. foreign_BV: true for tokens that no answer may hold;
+    no_first_BV: for those with which none may begin.
     """
     config = read.decoder.model.config
     room = min(options.max_new_tokens, config.text.max_position_embeddings - read.cache.length)
@@ -108,6 +114,8 @@ def drawn(
             yield token_B
         return
     draw = Sampler(options, config, len(scores_BV), scores_BV.device, foreign_BV=foreign_BV)
+    if no_first_BV is not None:
+        scores_BV = scores_BV.masked_fill(no_first_BV, -torch.inf)
     for left in reversed(range(room)):
         token_B = draw(scores_BV)
         if draw.all_ended:

@@ -6,6 +6,7 @@ from functools import cached_property
 import torch
 from tokenizers import Tokenizer
 from torch import Tensor
+from transformers.convert_slow_tokenizer import bytes_to_unicode
 
 from maya_core.answering.language import SCRIPTS_OF, scripts
 
@@ -28,6 +29,17 @@ class Scripts:
             written = [bool(code and of - SCRIPTS_OF[code]) for of in self._of_tokens]
             self._foreign[code] = torch.tensor(written + [False] * (self.vocabulary - len(written)))
         return self._foreign[code]
+
+    @cached_property
+    def no_first(self) -> Tensor:
+        """(V,) true for tokens with which no answer begins, which can be the likeliest where the word that was wanted is
+        foreign: control tokens, the end among them, and those that begin inside a character."""
+        letters = bytes_to_unicode()  # as byte-level tokenizers write bytes
+        inside = {letters[byte] for byte in range(0x80, 0xC0)}
+        control = self.tokenizer.get_added_tokens_decoder()
+        names = (self.tokenizer.id_to_token(token) or "" for token in range(self.tokenizer.get_vocab_size()))
+        none = [number in control or name[:1] in inside for number, name in enumerate(names)]
+        return torch.tensor(none + [False] * (self.vocabulary - len(none)))
 
     @cached_property
     def _of_tokens(self) -> list[frozenset[str]]:

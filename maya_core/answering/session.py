@@ -109,8 +109,7 @@ class ChatSession:
         and what was read before stays.
         """
         prompt, left_out = self._prompt(messages, options)
-        foreign_1V = self._foreign([messages])
-        with closing(self._tokens(prompt, options, foreign_1V, on_progress)) as tokens:
+        with closing(self._tokens(messages, prompt, options, on_progress)) as tokens:
             uncancelled = takewhile(lambda _: cancel is None or not cancel.is_set(), tokens)
             pieces = text_pieces(uncancelled, self._tokenizer)
             if not self._messages(messages)[-1].is_half:
@@ -122,7 +121,7 @@ class ChatSession:
     def token_ids(self, messages: Conversation, options: GenerationOptions = GREEDY) -> list[int]:
         """The ids of the answer, without the one that ends it."""
         prompt, _ = self._prompt(messages, options)
-        return list(self._tokens(prompt, options, self._foreign([messages]), lambda share: None))
+        return list(self._tokens(messages, prompt, options, lambda share: None))
 
     def answer(self, messages: Conversation, options: GenerationOptions = GREEDY) -> str:
         """The whole answer to the last message."""
@@ -154,7 +153,8 @@ class ChatSession:
             features_IND = features_IND.to(self.model.device, self.model.dtype)
         read = Reading(self.decoder, rows=len(prompts), may_look_BS=may_look_BS.bool())
         scores_BV = read.on(ids_BT, features_IND)
-        steps = list(drawn(read, scores_BV, options, foreign_BV=self._foreign(conversations)))
+        foreign_BV, no_first_BV = self._foreign(conversations), self._no_first(conversations)
+        steps = list(drawn(read, scores_BV, options, foreign_BV=foreign_BV, no_first_BV=no_first_BV))
         rows = torch.stack(steps, dim=1).tolist() if steps else [[] for _ in prompts]
         return ["".join(without_leading_space(text_pieces(ids, self._tokenizer))) for ids in rows]
 
@@ -232,15 +232,23 @@ class ChatSession:
             rows.append(self._scripts.foreign(code))
         return torch.stack(rows).to(self.model.device)
 
+    def _no_first(self, conversations: Sequence[Conversation]) -> Tensor | None:
+        """(B, V) true for tokens with which no answer may begin; where some of one is there already, any may follow."""
+        if self._scripts is None:
+            return None
+        is_new_B = torch.tensor([not self._messages(conversation)[-1].is_half for conversation in conversations])
+        return (is_new_B[:, None] & self._scripts.no_first).to(self.model.device)
+
     def _views(self, pictures: Sequence[Picture]) -> list["_View"]:
         return self._seen(self.processor.pixel_values([picture])[0] for picture in pictures)
 
     @torch.inference_mode()
     def _tokens(
-        self, prompt: Encoded, options: GenerationOptions, foreign_1V: Tensor | None, on_progress: Report
+        self, messages: Conversation, prompt: Encoded, options: GenerationOptions, on_progress: Report
     ) -> Generator[int, None, None]:
         """The answer's tokens; what was read for them is kept for the next answer, wherever this one is left."""
         on_progress(0.0)
+        foreign_1V, no_first_1V = self._foreign([messages]), self._no_first([messages])
         views = self._views(prompt.pictures)
         signs = self._signs(prompt, views)
         read = self._read or Reading(self.decoder)
@@ -252,7 +260,8 @@ class ChatSession:
         features_IND = torch.stack(new_views) if new_views else None
         try:
             scores_1V = read.on(new_ids_1T, features_IND, signs[common:], on_progress)
-            yield from (int(token_1) for token_1 in drawn(read, scores_1V, options, foreign_BV=foreign_1V))
+            tokens = drawn(read, scores_1V, options, foreign_BV=foreign_1V, no_first_BV=no_first_1V)
+            yield from (int(token_1) for token_1 in tokens)
         except GenerationError:
             read.cache.length = 0  # the keys and values may not be numbers
             raise

@@ -4,7 +4,7 @@ import pytest
 
 from maya_core.answering.language import answer_language
 from maya_core.answering.options import GenerationOptions
-from maya_core.answering.script import Scripts
+from maya_core.answering.script import PART_OF_A_CHARACTER, Scripts
 from maya_core.answering.session import ChatSession
 from maya_core.assets import asset_path
 from maya_core.languages import CODES
@@ -73,6 +73,21 @@ def test_the_language_that_was_decided_for_the_last_question_counts(make, script
             ids = session.token_ids(conversation, LONG)
             assert not scripts.foreign("bn")[ids].any()
             assert scripts.foreign("fr")[ids].any()
+
+
+def test_no_answer_begins_inside_a_character_or_ends_before_it_began(make, scripts):
+    """A part of a character says nothing, and is the likeliest now and then where the word that was wanted is foreign."""
+    session = make(keeps_to_script=True)
+    tokenizer = scripts.tokenizer
+    parts = [token for token in range(tokenizer.get_vocab_size()) if tokenizer.decode([token]) == PART_OF_A_CHARACTER]
+    beginnings = [token for token in parts if not scripts.no_first[token]]
+    assert 0 < len(beginnings) < len(parts)  # those that begin a character, which words are made of
+    assert scripts.no_first[list(tokenizer.get_added_tokens_decoder())].all()  # the end is one of them
+    for code in CODES:
+        [first, *_] = session.token_ids(asked(code), LONG)
+        assert not scripts.no_first[first]
+    half = [asked("bn"), Message(role="assistant", text="এটা", is_half=True)]
+    assert session._no_first([[asked("bn")], half]).any(1).tolist() == [True, False]
 
 
 def test_words_that_say_no_language_are_answered_with_any_letters(make, scripts):
