@@ -43,10 +43,10 @@ from maya_core.weights.quantization import Quantization
 Conversation = Sequence[Message] | Message | str
 
 GREEDY = GenerationOptions()
-WEIGHTS = (
-    0.9  # share of the time to load a model in which its weights are brought to four bits; the rest puts them in order
-)
-WEIGHTS_AS_THEY_ARE = 0.2  # of that in which they are read as they are stored
+# Shares of the time to load a model: its weights come to four bits, or are read as they are stored; the rest puts
+# them in order.
+WEIGHTS = 0.9
+WEIGHTS_AS_THEY_ARE = 0.2
 PICTURES_KEPT = 32  # what the tower made of them: 0.8 MB each at the published size
 ROOM = 4  # an answer gets as many tokens as were asked for, but at most the context divided by this
 

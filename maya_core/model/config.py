@@ -1,4 +1,4 @@
-"""Configuration: `MayaConfig` describes a model, `GenerationOptions` describes how an answer is drawn from it."""
+"""Configuration: `MayaConfig` describes a model."""
 
 from typing import Any, ClassVar, Literal
 

@@ -41,9 +41,7 @@ CANDIDATES = 128  # words whose scores are taken from the table itself
 MOST_COLUMNS = 2**15  # of a matrix on a GPU, of which our kernel holds a row in registers
 LARGE_TABLE = 2**27  # numbers; the table of a smaller one costs little beside the layers
 NUMBERS_AT_ONCE = 2**22  # that are quantised: bitsandbytes takes 34 bytes of memory for each
-NUMBERS_IN_CACHE = (
-    2**18
-)  # that a thread quantises at once on the CPU; of fewer, threads wait for Python and one another
+NUMBERS_IN_CACHE = 2**18  # that a thread quantises at once on the CPU; of fewer, threads wait for one another
 SEVERAL = 255  # no code: numbers that begin with these bits have several
 
 PARTS = 6  # tensors of a quantised matrix in a file: data, scales, their scales, two tables, and what is no tensor
