@@ -139,6 +139,14 @@ def speak(page, code):
     settled(page)
 
 
+def edit(page, number, text):
+    """Ask a question of the conversation in other words."""
+    page.locator(MESSAGES.format("user")).nth(number).hover()
+    page.get_by_label("Edit the question").nth(number).click()
+    page.locator("#maya-conversation textarea").fill(text)
+    page.get_by_label("Send").first.click()
+
+
 def test_drop_a_picture_ask_and_ask_again_in_every_script(open_page, embedded, alone):
     embedded.settings.change(language=None)
     page = open_page(embedded, "ur")
@@ -494,10 +502,7 @@ def test_a_question_is_asked_again_edited_and_copied(open_page, site):
     page.get_by_label("Ask again").last.click()
     page.get_by_text("again second").wait_for()
     finished(page)
-    page.locator(MESSAGES.format("user")).last.hover()
-    page.get_by_label("Edit the question").last.click()
-    page.locator("#maya-conversation textarea").fill("third")
-    page.get_by_label("Send").first.click()
+    edit(page, -1, "third")
     page.get_by_text("again third").wait_for()
     finished(page)
     [conversation] = site.history.conversations()
@@ -511,10 +516,7 @@ def test_an_early_question_edited_goes_on_at_an_address_of_its_own(open_page, si
     ask(page, "first", ROOT / "assets" / "examples" / "1.png")
     ask(page, "second")
     before = page.url
-    page.locator(MESSAGES.format("user")).first.hover()
-    page.get_by_label("Edit the question").first.click()
-    page.locator("#maya-conversation textarea").fill("other")
-    page.get_by_label("Send").first.click()
+    edit(page, 0, "other")
     page.get_by_text("to other").wait_for()
     finished(page)
     page.get_by_text("The conversation as it was stays in the list; this is a new one.").wait_for()
