@@ -1,6 +1,7 @@
 """What answers. The app knows the protocol; `LocalEngine` is Maya on this computer."""
 
 import threading
+import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -37,10 +38,12 @@ class ConversationBusy(MayaError):
 
 @dataclass(frozen=True, kw_only=True)
 class Loading:
-    """How far a model is loaded. share: of its weights; seconds: that four bits take as it loads, 0 where it needs none."""
+    """How far a model is loaded. share: of its weights; seconds: that four bits take as it loads, 0 where it needs none;
+    passed: whole seconds since it began, which go on where the share does not."""
 
     share: float = 0.0
     seconds: float = 0.0
+    passed: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -221,7 +224,7 @@ class _Loading:
 
     def __init__(self, model: str | Path | None) -> None:
         self.is_left = False
-        self.progress = Loading()
+        self._began, self._progress = time.monotonic(), Loading()
         self._done = threading.Event()
         self._session: ChatSession | None = None
         self._error: MayaError | None = None
@@ -248,16 +251,20 @@ class _Loading:
     def _begin(self, plan: "Plan") -> None:
         from maya_core.answering.footprint import seconds_to_quantize
 
-        self.progress = Loading(seconds=seconds_to_quantize(plan.to_quantize, plan.device))
+        self._progress = Loading(seconds=seconds_to_quantize(plan.to_quantize, plan.device))
 
     def _go_on(self, share: float) -> None:
-        self.progress = replace(self.progress, share=share)
+        self._progress = replace(self._progress, share=share)
         if self.is_left:
             raise _Left
 
     def leave(self) -> None:
         """Load no further."""
         self.is_left = True
+
+    @property
+    def progress(self) -> Loading:
+        return replace(self._progress, passed=int(time.monotonic() - self._began))
 
     @property
     def is_done(self) -> bool:

@@ -37,9 +37,10 @@ def waiting_told(wait: Wait | None, say: Say, *, native_digits: bool) -> str:
 
 
 def loading_told(loading: Loading, say: Say, *, native_digits: bool) -> str:
-    """How far the model is loaded, and how long four bits take where it comes to them only now."""
+    """How far the model is loaded since when, and how long four bits take where it comes to them only now."""
     share = format_share(loading.share, say.language, native_digits=native_digits)
-    told = say("The model is loading: {share} is there.", share=share)
+    passed = format_seconds(max(1, loading.passed), say.language, native_digits=native_digits)
+    told = say("The model is loading: {share} is there after {seconds}.", share=share, seconds=passed)
     if loading.seconds < LONG:
         return told
     minutes = format_minutes(loading.seconds, say.language, native_digits=native_digits)

@@ -9,7 +9,7 @@ from maya_core.languages import CODES
 
 THEME = Path(__file__).parents[1] / "theme"
 STYLES = ("scale", "style", "print")
-SCRIPTS = ("page", "browsing", "pictures", "keys", "following")
+SCRIPTS = ("unsent", "page", "browsing", "pictures", "keys", "following")
 MOST_MEGABYTES = 1024  # of a file that is uploaded: an export is larger than any picture of it
 BASE = '<base href="/">'  # from which everything is fetched, whichever conversation the address names
 APPLY = "(code, theme) => { window.mayaSetLanguage(code); window.mayaSetTheme(theme); }"

@@ -234,14 +234,23 @@
   }, true);
 
   // The server keeps what was chosen for some minutes, and not when it is started anew; the page does, until it is sent.
-  const chosen = new Map(); // address -> the file
+  const chosen = new Map(); // address -> a promise of the file
+  const EMPTY_MILLISECONDS = 1000; // after which none are there, for gradio may be drawing the box anew
+  let forgetting = 0, inBox = ""; // the addresses of those that are kept for when the page is loaded anew
   function keepChosen() {
     const shown = [...document.querySelectorAll("#maya-question .thumbnail-item img")].map((one) => one.src);
     if (!isBusy()) for (const address of chosen.keys()) if (!shown.includes(address)) chosen.delete(address);
     for (const address of shown.filter((one) => !chosen.has(one))) {
       const coming = fetch(address).then((answer) => (answer.ok ? answer.blob() : Promise.reject(answer.status)));
-      chosen.set(address, coming.catch(() => chosen.delete(address)));
+      const named = coming.then((blob) => new File([blob], decodeURIComponent(address.split("/").at(-1)), { type: blob.type }));
+      chosen.set(address, named.catch(() => void chosen.delete(address)));
     }
+    if (shown.join() === inBox) return;
+    inBox = shown.join();
+    clearTimeout(forgetting);
+    const keep = () => window.mayaKeepPictures(shown.map((one) => chosen.get(one)));
+    if (shown.length) keep();
+    else forgetting = setTimeout(keep, EMPTY_MILLISECONDS);
   }
   async function sentAgain(file) {
     const address = new URL(file.url ?? "", document.baseURI).href;
@@ -249,7 +258,7 @@
       const kept = await chosen.get(address), isThere = (await fetch(address, { method: "HEAD" })).ok;
       if (isThere || !(kept instanceof Blob)) return file;
       const form = new FormData();
-      form.append("files", kept, file.orig_name ?? "picture");
+      form.append("files", kept, file.orig_name ?? kept.name);
       const [path] = await (await fetch("/gradio_api/upload", { method: "POST", body: form })).json();
       return { ...file, path, url: null };
     } catch {
@@ -263,7 +272,12 @@
     const words = [...waits.map(({ text }) => text), sending?.isTaken ? "" : sending?.text, within("textarea")?.value];
     sessionStorage.setItem("maya-unsent", unsent || words.filter(Boolean).join("\n"));
   });
+  let unsentPictures = window.mayaUnsentPictures; // null once they are in the box
   function writeUnsent() {
+    if (unsentPictures && within("input[type=file]")) {
+      unsentPictures.then((pictures) => pictures.length && window.mayaTakePictures(pictures));
+      unsentPictures = null;
+    }
     if (!unsent || !within("textarea")) return;
     write([unsent, within("textarea").value].filter(Boolean).join("\n"));
     unsent = "";

@@ -10,6 +10,7 @@
     input.files = data.files;
     input.dispatchEvent(new Event("change", { bubbles: true }));
   }
+  window.mayaTakePictures = take;
   const isOthers = (event) => event.target.closest?.("#maya-question, dialog"); // the box takes its own
 
   let fading = 0;

@@ -1,5 +1,6 @@
 """What a person types or has just opened is theirs: nothing that the page shows in the meantime takes it away."""
 
+import os
 import threading
 import time
 from pathlib import Path
@@ -10,6 +11,7 @@ from app.history import Entry
 from app.i18n import Say, translate
 from maya_core.errors import GenerationError
 from maya_core.languages import CODES
+from maya_core.model.images import open_image
 from tests.app.conftest import READY
 from tests.app.test_browser import MESSAGES, add_picture, ask, choose, finished, is_well, send, settled, until
 
@@ -21,6 +23,15 @@ EXAMPLES = Path(__file__).parents[2] / "assets" / "examples"
 WORDS = [f"{number} " for number in range(100, 1000)]  # of no language
 BOX = "#maya-question textarea"
 TITLE = "#maya-title :is(input, textarea)"
+# -> a promise of the names of the pictures that the browser keeps, of all its tabs
+KEPT_PICTURES = """new Promise((done) => {
+    const asked = indexedDB.open("maya");
+    asked.onsuccess = () => {
+        const all = asked.result.transaction("unsent").objectStore("unsent").getAll();
+        const names = () => all.result.flatMap((one) => one.pictures.map((each) => each.name));
+        all.onsuccess = () => { asked.result.close(); done(names()); };
+    };
+})"""
 
 
 def slow_down(site, monkeypatch, seconds=0.4):
@@ -135,6 +146,49 @@ def test_what_is_typed_stays_when_the_page_is_loaded_anew(open_page, site):
     page.wait_for_function(READY)
     settled(page)
     assert typed(page) == ""
+
+
+def test_pictures_that_wait_in_the_box_stay_when_the_page_is_loaded_anew(open_page, site):
+    page = open_page(site, "en")
+    add_picture(page, EXAMPLES / "1.png", EXAMPLES / "2.png")
+    page.locator(BOX).fill("And the other?")
+    page.wait_for_function(f"{KEPT_PICTURES}.then((kept) => kept.length === 2)")
+    for file in Path(os.environ["GRADIO_TEMP_DIR"]).rglob("*.png"):  # as in a Maya that was started anew
+        file.unlink()
+    for _ in range(2):
+        page.reload()
+        page.wait_for_function("document.querySelectorAll('#maya-question .thumbnail-item img').length === 2")
+        settled(page)
+        page.wait_for_function(f"{KEPT_PICTURES}.then((kept) => kept.length === 2)")
+    assert typed(page) == "And the other?"
+    page.locator(BOX).press("Enter")
+    finished(page)
+    [conversation] = site.history.conversations()
+    question = site.history.entries(conversation.id)[0]
+    kept = [open_image(picture).tobytes() for picture in question.pictures]
+    assert kept == [open_image(EXAMPLES / f"{number}.png").tobytes() for number in (1, 2)]
+    page.wait_for_function(f"{KEPT_PICTURES}.then((kept) => !kept.length)")
+    page.reload()
+    page.wait_for_function(READY)
+    settled(page)
+    assert page.locator("#maya-question .thumbnail-item").count() == 0
+
+
+def test_pictures_of_a_tab_that_was_closed_yesterday_are_forgotten(open_page, site):
+    page = open_page(site, "en")
+    add_picture(page, EXAMPLES / "1.png")
+    page.wait_for_function(f"{KEPT_PICTURES}.then((kept) => kept.length === 1)")
+    page.evaluate("sessionStorage.clear()")  # the next page is another tab
+    page.reload()
+    page.wait_for_function(READY)
+    settled(page)
+    assert page.locator("#maya-question .thumbnail-item").count() == 0
+    assert page.evaluate(KEPT_PICTURES) == ["1.png"]
+    page.evaluate("sessionStorage.clear()")
+    page.add_init_script("const now = Date.now; Date.now = () => now() + 25 * 3600 * 1000")
+    page.reload()
+    page.wait_for_function(READY)
+    page.wait_for_function(f"{KEPT_PICTURES}.then((kept) => !kept.length)")
 
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"

@@ -13,7 +13,7 @@ from app.chat import Chat
 from app.engine import Loading
 from app.guard import Listening
 from app.history import Entry, History, HistoryDamaged, HistoryFull, TurnGone
-from app.i18n import SENTENCES, Unexpected, describe_error, format_minutes, format_share, translate
+from app.i18n import SENTENCES, Unexpected, describe_error, format_minutes, format_seconds, format_share, translate
 from app.models import Models
 from app.page.conversation import NOTHING, Told
 from app.page.services import Services
@@ -253,11 +253,11 @@ def test_joined_updates_of_a_component_are_one():
 
 def test_the_page_tells_how_far_the_model_is_loaded(built, monkeypatch):
     page, _, _ = built
-    stages = iter([Loading(share=0.45), Loading(share=0.5, seconds=640.0)])
+    stages = iter([Loading(share=0.45, passed=7), Loading(share=0.5, seconds=640.0)])
     monkeypatch.setattr(page.services.models, "loading", lambda: next(stages, None))
     monkeypatch.setattr("app.page.model_panel.TOLD_EVERY", 0)
     loading, slowly, there = page.model.tell_model("fr")
-    assert loading == f"Le modèle se charge : {format_share(0.45, 'fr')} est là."
+    assert loading == f"Le modèle se charge : {format_share(0.45, 'fr')} en {format_seconds(7, 'fr')}."
     assert f"environ {format_minutes(640.0, 'fr')} sur" in slowly
     assert "Cet ordinateur" in there
 
