@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import tyro
 
+from app.command import reworded
 from app.settings import cache_folder
 from app.uploads import own_folder
 from maya_core.commands.streams import prepare_streams, tell, until_nobody_reads
@@ -74,7 +75,7 @@ def main() -> None:
     except KeyboardInterrupt:  # while it starts; later the page ends with it, in order
         sys.exit(INTERRUPTED)
     except MayaError as error:
-        refuse(str(error))
+        refuse(error)
     except (MemoryError, RuntimeError, ImportError, OSError) as error:
         refuse(refused_by_the_system(error, "Maya cannot write to its folders"))
 
@@ -85,7 +86,7 @@ def _install() -> None:
     try:
         print(f"Maya is in your menu of programs now: {install()}")
     except MayaError as error:
-        refuse(str(error))
+        refuse(error)
 
 
 def _serve(options: AppOptions) -> None:
@@ -161,7 +162,7 @@ def _open(options: AppOptions, running: "Running") -> None:
             token=running.token,
         )
     except (MayaError, PortTaken, ValueError) as error:
-        refuse(str(error))
+        refuse(error)
 
 
 def _tell(*lines: str) -> None:
@@ -170,9 +171,11 @@ def _tell(*lines: str) -> None:
         print(*lines, sep="\n", flush=True)
 
 
-def refuse(sentence: str) -> NoReturn:
-    """What the person can mend."""
-    tell(sentence)
+def refuse(reason: str | Exception) -> NoReturn:
+    """What the person can mend; once more in the terminal's language, where it is known there."""
+    tell(reason)
+    if isinstance(reason, MayaError) and (own := reworded(reason)):
+        tell(own)
     sys.exit(MENDABLE)
 
 

@@ -8,6 +8,8 @@ import tyro
 
 from maya_core import cli
 from maya_core.commands.arguments import Model
+from maya_core.commands.manner import spoken
+from maya_core.errors import MayaError
 
 
 def chat(
@@ -27,9 +29,7 @@ def chat(
     from app.models import place_of
     from app.settings import SettingsFile, data_folder, settings_file
     from app.terminal import TerminalChat, is_typed, lines_of, lines_typed
-    from maya_core.commands.manner import spoken
     from maya_core.commands.opening import here
-    from maya_core.errors import MayaError
     from maya_core.languages import get_language
 
     settings = SettingsFile(settings_file()).load()
@@ -56,4 +56,14 @@ cli.add(chat)
 
 def main() -> None:
     """Run a command; see `maya_core.cli.main`."""
-    cli.main()
+    cli.main(reworded)
+
+
+def reworded(error: MayaError) -> str:
+    """What the page says of it in the terminal's language, beside the exact sentence, which is English; nothing where the
+    terminal speaks English, or of what the page does not know."""
+    if (code := spoken()) in (None, "en") or type(error) is MayaError:
+        return ""
+    from app.i18n import describe_error, kind_of
+
+    return "" if kind_of(error) is MayaError else describe_error(error, code)

@@ -79,7 +79,8 @@ SENTENCES: Mapping[type[MayaError], str] = {
     ModelTooLarge: "There is not enough free memory for this model. Close other programs, or choose a smaller model.",
     TokenizerMissing: "This model has no tokenizer and can neither read nor write. Choose another one, or put tokenizer.json"
     " beside it.",
-    DestinationError: "The model could not be written. Look for free space on the disk, and for the right to write there.",
+    DestinationError: "The model could not be written. Look for free space on the disk, for the right to write there,"
+    " and for what lies there already.",
     RepositoryGated: "This model asks you to accept its licence on its page first.",
     SignInNeeded: "The hub must know who you are. Sign in in the browser, or paste an access token of yours.",
     HubUnreachable: "The hub cannot be reached. Connect to the network and try again.",
@@ -288,16 +289,20 @@ def group_of_days(seconds: float, say: Say, *, now: float, native_digits: bool =
     return in_digits(month, say.language, native_digits=native_digits)
 
 
+def kind_of(error: MayaError) -> type[MayaError]:
+    """The nearest of its classes that has a sentence."""
+    return next(kind for kind in type(error).__mro__ if kind in SENTENCES)
+
+
 def describe_error(error: MayaError, language: str) -> str:
     """What went wrong and what to do, in the user's language; chosen by class, the message is never shown."""
-    kind = next(kind for kind in type(error).__mro__ if kind in SENTENCES)
     limits = {
         "megabytes": MOST_BYTES // 1024**2,
         "megapixels": MOST_PIXELS // 10**6,
         "characters": MAX_CHARACTERS,
         "pictures": getattr(error, "most", 0),
     }
-    return translate(SENTENCES[kind], language).format(**limits)
+    return translate(SENTENCES[kind_of(error)], language).format(**limits)
 
 
 def tell(notice: str | MayaError, language: str) -> str:

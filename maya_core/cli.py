@@ -88,8 +88,9 @@ def _require_command(name: str) -> None:
     raise MayaError(f"There is no command {name}; {told}")
 
 
-def main() -> None:
-    """Run a command; what a user can mend is said in one sentence, with exit status 2."""
+def main(reworded: Callable[[MayaError], str] = lambda _: "") -> None:
+    """Run a command; what a user can mend is said in one sentence, with exit status 2. reworded: says it once more, in the
+    user's own language; nothing where it cannot."""
     os.environ.setdefault(
         "HF_HUB_DISABLE_TELEMETRY", "1"
     )  # else the hub's library tells and asks more than it needs to
@@ -106,6 +107,8 @@ def main() -> None:
         if "--as-json" in sys.argv:
             print(json.dumps({"error": type(error).__name__, **vars(error)}), flush=True)
         tell(error)
+        if own := reworded(error):
+            tell(own)
         sys.exit(MENDABLE)
     except (MemoryError, RuntimeError, OSError, ImportError) as error:
         tell(refused_by_the_system(error, "What is said cannot be written"))

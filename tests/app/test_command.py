@@ -10,7 +10,10 @@ import pytest
 
 from app import command
 from app.history import History
+from app.i18n import SENTENCES, translate
 from maya_core.assets import asset_path
+from maya_core.errors import ImageUnreadable
+from maya_core.languages import CODES
 
 PHOTO = asset_path("examples") / "1.png"
 
@@ -43,6 +46,26 @@ def test_a_language_that_maya_does_not_know_is_told(tmp_path, monkeypatch, capsy
         command.main()
     assert left.value.code == 2
     assert "'de' is not one of Maya's languages" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("code", CODES)
+def test_trouble_is_told_in_the_terminals_language_too(monkeypatch, capsys, code):
+    monkeypatch.setenv("LANGUAGE", code)
+    monkeypatch.setattr(sys, "argv", ["maya", "ask", "nowhere.png", "What is this?"])
+    with pytest.raises(SystemExit) as left:
+        command.main()
+    assert left.value.code == 2
+    exact, *own = capsys.readouterr().err.splitlines()
+    assert exact == "There is no file nowhere.png; check the path."
+    assert own == ([] if code == "en" else [translate(SENTENCES[ImageUnreadable], code)])
+
+
+def test_what_only_the_exact_sentence_knows_is_told_alone(monkeypatch, capsys):
+    monkeypatch.setenv("LANGUAGE", "hi")
+    monkeypatch.setattr(sys, "argv", ["maya", "aks"])
+    with pytest.raises(SystemExit):
+        command.main()
+    assert capsys.readouterr().err == "There is no command aks; did you mean ask?\n"
 
 
 HELP = """
