@@ -17,7 +17,7 @@ from pathlib import Path
 from safetensors import SafetensorError
 
 from maya_core.assets import typed_path
-from maya_core.errors import DestinationError, DiskFull, RunBusy
+from maya_core.errors import CheckpointNotFound, DestinationError, DiskFull, RunBusy
 from maya_core.hardware import in_words
 from maya_core.weights.durable import LOCK, exclusive, is_full, share, sync
 
@@ -89,6 +89,13 @@ def written(
 def is_half_written(folder: Path) -> bool:
     """Whether a process died as it wrote a model there."""
     return (folder / FRESH).is_dir()
+
+
+def no_model_in(folder: Path) -> CheckpointNotFound:
+    """What is to be told of a folder without a model's configuration."""
+    if is_half_written(folder):
+        return CheckpointNotFound(f"{folder.name} was not written to its end; give the command again that wrote it.")
+    return CheckpointNotFound(f"There is no config.json in {folder.name}; it is not a model's folder.")
 
 
 # --- what may be replaced ---

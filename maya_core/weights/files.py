@@ -13,7 +13,7 @@ from torch import Tensor
 
 from maya_core.assets import LANGUAGE_MODEL
 from maya_core.errors import CheckpointMismatch, CheckpointNotFound, CheckpointUnsafe
-from maya_core.weights.destination import is_half_written
+from maya_core.weights.destination import no_model_in
 from maya_core.weights.gguf_file import language_tensors, stored_in
 
 Tensors = Iterator[tuple[str, Tensor]]
@@ -30,9 +30,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     """A folder's config.json. Raises CheckpointNotFound where there is none, CheckpointMismatch where it is no object."""
     file = folder / "config.json"
     if not file.is_file():
-        if is_half_written(folder):
-            raise CheckpointNotFound(f"{folder.name} was not written to its end; give the command again that wrote it.")
-        raise CheckpointNotFound(f"There is no config.json in {folder.name}; it is not a model's folder.")
+        raise no_model_in(folder)
     return read_json(file)
 
 

@@ -222,7 +222,7 @@ try:
 except SystemExit as left:
     print(left.code, [name for name in ("torch", "transformers", "PIL", "py3langid") if name in sys.modules])
 """
-PHOTO = str(asset_path("examples") / "1.png")
+PHOTO, NO_MODEL = str(asset_path("examples") / "1.png"), str(asset_path("examples"))
 
 
 def refused(*arguments):
@@ -247,6 +247,8 @@ def test_a_wrong_path_is_told_before_anything_heavy_is_loaded():
         ("ask", PHOTO, "What?", "--answer-in", "de"),
         ("ask", PHOTO, "What?", "--model", "nowhere"),
         ("info", "--model", "nowhere"),
+        ("ask", PHOTO, "What?", "--model", NO_MODEL),
+        *((name, NO_MODEL, "no-such-folder") for name in ("convert", "quantize", "export", "merge")),
         *((name, "nowhere", "no-such-folder") for name in ("convert", "quantize", "export", "merge")),
         *((name, str(asset_path("maya-tiny")), str(asset_path(""))) for name in ("convert", "quantize", "export")),
     ],
