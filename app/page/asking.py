@@ -11,7 +11,7 @@ import gradio as gr
 from app.answers import Following
 from app.chat import EMPTY, Chat, Typed, View
 from app.engine import ConversationBusy
-from app.i18n import Say, tell
+from app.i18n import Say
 from app.page.conversation import Conversation, Seen, Told
 from app.page.figures import took_told, waiting_told
 from app.page.head import ANSWER_BEGINS, ANSWER_ENDS, GIVE_BACK, TAKE_EDITED, TAKE_QUESTION
@@ -160,8 +160,8 @@ class Asking:
         try:
             following = answers.begin(session, code, conversation, views(chat), chat.ended)
         except ConversationBusy as error:
-            told = {self.conversation.told: Told(notice=error), self.conversation.notice: tell(error, code)}
-            yield returned | told
+            told = {self.conversation.told: Told(notice=error)}
+            yield returned | told | self.conversation.noticed(error, code)
             return
         if following is None:
             yield returned
@@ -250,4 +250,4 @@ class Asking:
                 if busy
                 else took_told(answer, say, native_digits=native)
             )
-        return {self.conversation.notice: tell(told.notice, code), self.conversation.figures: figures}
+        return {self.conversation.figures: figures} | self.conversation.noticed(told.notice, code)

@@ -5,7 +5,7 @@ from typing import Any
 
 import gradio as gr
 
-from app.i18n import Say, later, tell
+from app.i18n import Say, later
 from app.page.conversation import Conversation, Told
 from app.page.conversation_list import ConversationList
 from app.page.figures import took_told
@@ -103,7 +103,7 @@ class Browsing:
             **self.conversation.showing(view, is_busy=is_busy),
             self.conversation.chatbot: gr.update(value=view.shown),
             self.conversation.told: Told(notice=notice, answer=view.answer),
-            self.conversation.notice: tell(notice, code),
+            **self.conversation.noticed(notice, code),
             self.conversation.figures: took_told(view.answer, Say(code), native_digits=native),
             self.undo_bar.bar: gr.update(visible=False),
             **self.top.headed(conversation, code),
@@ -141,5 +141,6 @@ class Browsing:
             conversation = self.services.history.from_json(Path(file).read_bytes())
         except MayaError as error:  # what is shown stays
             unchanged = dict.fromkeys([*self.conversations.listing, *self.opened], gr.skip())
-            return unchanged | {self.conversation.told: Told(notice=error), self.conversation.notice: tell(error, code)}
+            told = {self.conversation.told: Told(notice=error)}
+            return unchanged | told | self.conversation.noticed(error, code)
         return self.conversations.listed(search, code) | self.open(conversation, code, request)

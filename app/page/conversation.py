@@ -9,7 +9,7 @@ import gradio as gr
 from app.chat import Typed, View
 from app.engine import Wait
 from app.history import Entry
-from app.i18n import Say
+from app.i18n import Say, tell
 from app.page.updates import Updates
 from app.page.words import Words
 from maya_core.assets import asset_path
@@ -26,6 +26,7 @@ class Told:
 
 
 NOTHING = Told()
+TROUBLE = "maya-trouble"  # the style of what went wrong
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,6 +113,11 @@ class Conversation:
             self.unfinished: gr.update(visible=view.half and not is_busy),
             self.current: view.conversation,
         }
+
+    def noticed(self, notice: str | MayaError, code: str) -> Updates:
+        """Something to know, or trouble, which looks otherwise."""
+        kinds = [TROUBLE] if isinstance(notice, MayaError) else []
+        return {self.notice: gr.update(value=tell(notice, code), elem_classes=kinds)}
 
     def take_example(self, code: str, chosen: gr.SelectData) -> Typed:
         """What an example asks."""

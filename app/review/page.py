@@ -70,7 +70,7 @@ class ReviewPage:
             self.reject = words.add(gr.Button(elem_id="maya-reject"), lambda say, _: {"value": say("Reject")})
             self.next = words.add(gr.Button(elem_id="maya-next"), lambda say, _: {"value": say("Next")})
         self.told = gr.Markdown(elem_id="maya-statistics")
-        self.notice = gr.Markdown(elem_id="maya-notice")
+        self.notice = gr.Markdown(elem_id="maya-notice", elem_classes=["maya-trouble"])
         words.add(
             gr.Markdown(elem_id="maya-about"),
             lambda say, _: {

@@ -520,6 +520,7 @@ def test_an_early_question_edited_goes_on_at_an_address_of_its_own(open_page, si
     page.get_by_text("to other").wait_for()
     finished(page)
     page.get_by_text("The conversation as it was stays in the list; this is a new one.").wait_for()
+    assert page.locator("#maya-notice.maya-trouble").count() == 0
     assert "/c/" in before
     page.wait_for_url(lambda address: "/c/" in address and address != before)  # its event comes after the answer's
     page.locator("#maya-list label").nth(1).wait_for()
@@ -577,7 +578,8 @@ def test_a_file_that_is_no_picture_is_told_and_the_question_stays(open_page, sit
     file.write_bytes(b"not a picture at all")
     page.set_input_files("#maya-question input[type=file]", str(file))
     send(page, "?؟")
-    page.get_by_text(translate("This file is not a picture that can be read. Choose another one.", code)).wait_for()
+    told = translate("This file is not a picture that can be read. Choose another one.", code)
+    page.locator("#maya-notice.maya-trouble").get_by_text(told).wait_for()
     page.wait_for_function("document.querySelector('#maya-question textarea').value === '?؟'")
 
 

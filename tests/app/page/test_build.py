@@ -233,7 +233,7 @@ def test_an_answer_and_what_is_told_of_it_go_on_in_another_language(built, photo
     assert page.browsing.open(last[page.conversation.current], spoken, REQUEST)[figures] == last[figures]
     trouble = Told(notice=PromptEmpty(""))
     said = page.speak("hi", "", None, trouble, None, REQUEST)
-    assert said[page.conversation.notice] == translate("Type a question first.", "hi")
+    assert said[page.conversation.notice]["value"] == translate("Type a question first.", "hi")
 
 
 def test_a_visit_begins_in_the_language_of_the_browser_with_every_text(built):
@@ -374,7 +374,7 @@ def test_a_conversation_that_another_page_deleted_is_left(built, photo):
     page.browsing.remove(key, "", "en", SimpleNamespace(session_hash="other", headers={}))
     [now] = page.asking.follow(key, "en", REQUEST)
     assert (now[page.conversation.current], now[page.conversation.chatbot]) == (None, [])
-    assert now[page.conversation.notice] == "This conversation is no longer here."
+    assert now[page.conversation.notice]["value"] == "This conversation is no longer here."
 
 
 def test_a_half_answer_is_offered_to_be_gone_on_with_until_it_is_whole(built, photo):
