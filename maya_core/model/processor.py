@@ -470,10 +470,13 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerFast | None:
     file = folder / "tokenizer.json"
     if not file.is_file():
         return None
+    damaged = CheckpointMismatch("tokenizer.json is damaged or cut off; get it again.")
     try:
-        json.loads(file.read_bytes())
+        fields = json.loads(file.read_bytes())
     except ValueError:  # the tokenizers package says so by a bare Exception
-        raise CheckpointMismatch("tokenizer.json is damaged or cut off; get it again.") from None
+        raise damaged from None
+    if not isinstance(fields, dict) or "model" not in fields:
+        raise damaged
     tokenizer = PreTrainedTokenizerFast(tokenizer_file=str(file), padding_side="left")
     known = tokenizer.get_added_vocab()
     for role, token in SPECIAL_TOKENS.items():

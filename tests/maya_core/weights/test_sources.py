@@ -246,9 +246,10 @@ def test_a_missing_tokenizer_is_told_as_that(copy, monkeypatch, capsys):
     assert not issubclass(TokenizerMissing, CheckpointNotFound)  # "There is no model there"
     status, said = maya(monkeypatch, capsys, "info", "--model", copy)
     assert (status, len(said.splitlines())) == (2, 1)
-    (copy / "tokenizer.json").write_text('{"half')
-    with pytest.raises(CheckpointMismatch, match=r"tokenizer\.json is damaged"):
-        load_session(copy)
+    for damaged in ('{"half', "{}", "[]", ""):
+        (copy / "tokenizer.json").write_text(damaged)
+        with pytest.raises(CheckpointMismatch, match=r"tokenizer\.json is damaged"):
+            load_session(copy)
 
 
 def test_what_is_wrong_with_an_adapter_is_told(ours, adapter, tmp_path):
