@@ -8,7 +8,7 @@ import ctypes
 import json
 import sys
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maya_core.errors import CheckpointError, GenerationError
+from maya_core.progress import OnProgress, untold
 
 PACKAGE, VERSION = "llama-cpp-python", "0.3.36"
 AT_ONCE = 512  # positions that are read in one go
@@ -72,7 +73,7 @@ class _Kept:
 class LlamaModel:
     """A language model in llama.cpp's hands; freed with its last context."""
 
-    def __init__(self, file: Path, *, on_progress: Callable[[float], None] = lambda share: None) -> None:
+    def __init__(self, file: Path, *, on_progress: OnProgress = untold) -> None:
         """on_progress: told which share is there; what it raises ends the loading. Raises CheckpointError."""
         self._lib = library()
         parameters = self._lib.llama_model_default_params()

@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[1]
 # Floors from the ground up: a file imports only from rooms below its own, and of its own room only what stands before it.
 # Rooms on one floor never meet. An empty name is `maya_core` itself.
 FLOORS: tuple[dict[str, tuple[str, ...]], ...] = (
-    {"": ("errors", "languages", "hardware", "assets", "reviews", "llama", "apart")},
+    {"": ("errors", "languages", "hardware", "assets", "reviews", "progress", "llama", "apart")},
     {"model": ("config", "picture_file", "colour", "images", "towers", "prompt", "turns", "layout", "processor", "attention",
                "decoder_layer", "connectors", "maya")},
     {"weights": ("durable", "destination", "gguf_file", "files", "fingerprint", "hub_errors", "account", "transfer",

@@ -23,6 +23,7 @@ from transformers.models.cohere.modeling_cohere import CohereDecoderLayer
 from maya_core.hardware import GIB
 from maya_core.model.attention import rotated, rotation
 from maya_core.model.maya import MayaForConditionalGeneration
+from maya_core.progress import OnProgress, untold
 from maya_core.weights.quantization import FourBitHead, is_four_bit, join_four_bit, reads_table_in_four_bits
 
 BUCKET = 256  # columns by which a cache grows at least
@@ -30,7 +31,6 @@ TABLE = 0.5  # share of the time in which a 4-bit model is made ready that bring
 HELD_TWICE = 4 * GIB  # most bytes of weights of which a second copy is kept for speed
 
 Projection = Callable[[Tensor], Tensor]
-Report = Callable[[float], None]  # is told a share; what it raises ends what that is of
 
 
 class KeyValues:
@@ -69,7 +69,7 @@ class Decoder:
 
     reads_rows = True  # several conversations at once
 
-    def __init__(self, model: MayaForConditionalGeneration, *, on_progress: Report = lambda share: None) -> None:
+    def __init__(self, model: MayaForConditionalGeneration, *, on_progress: OnProgress = untold) -> None:
         """on_progress: told which share of it is made."""
         decoder: Any = model.get_decoder()
         self.model = model
@@ -108,7 +108,7 @@ class Decoder:
         cache: KeyValues,
         *,
         may_look_BS: Tensor | None = None,
-        on_progress: Report = lambda share: None,
+        on_progress: OnProgress = untold,
     ) -> Tensor:
         """New ids with the pictures in them -> scores (B, V) of what comes next. may_look_BS, on_progress: as in a call."""
         start, end = cache.length, cache.length + ids_BT.shape[1]
@@ -128,7 +128,7 @@ class Decoder:
         *,
         may_look_BS: Tensor | None = None,
         beside: dict[str, Any] | None = None,
-        on_progress: Report = lambda share: None,
+        on_progress: OnProgress = untold,
     ) -> Tensor:
         """New positions -> scores (B, V) of the token after the last one; the cache grows by T columns.
 

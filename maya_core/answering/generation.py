@@ -11,11 +11,12 @@ from tokenizers import Tokenizer
 from tokenizers.decoders import DecodeStream
 from torch import Tensor
 
-from maya_core.answering.decoder import Decoder, KeyValues, Report
+from maya_core.answering.decoder import Decoder, KeyValues
 from maya_core.answering.options import GenerationOptions
 from maya_core.answering.sampling import Sampler
 from maya_core.answering.step_graph import drawn_by_graph
 from maya_core.model.maya import MayaForConditionalGeneration
+from maya_core.progress import OnProgress, untold
 
 
 class Memory(Protocol):
@@ -43,7 +44,7 @@ class TextDecoder(Protocol):
         cache: Any,
         *,
         may_look_BS: Tensor | None = None,
-        on_progress: Report = lambda share: None,
+        on_progress: OnProgress = untold,
     ) -> Tensor:
         """New ids with the pictures in them -> scores (B, V) of what comes next; the Memory grows by T columns.
 
@@ -75,7 +76,7 @@ class Reading:
         ids_BT: Tensor,
         features_IND: Tensor | None = None,
         signs: Sequence[int] = (),
-        on_progress: Report = lambda share: None,
+        on_progress: OnProgress = untold,
     ) -> Tensor:
         """Read further ids, with the pictures in them, and give the scores (B, V) of what comes next.
 

@@ -9,9 +9,10 @@ from itertools import groupby
 import torch
 from torch import Tensor
 
-from maya_core.answering.decoder import BUCKET, Report
+from maya_core.answering.decoder import BUCKET
 from maya_core.llama import LlamaContext, LlamaModel
 from maya_core.model.maya import MayaForConditionalGeneration
+from maya_core.progress import OnProgress, untold
 
 
 class LlamaMemory:
@@ -60,7 +61,7 @@ class LlamaDecoder:
         cache: LlamaMemory,
         *,
         may_look_BS: Tensor | None = None,
-        on_progress: Report = lambda share: None,
+        on_progress: OnProgress = untold,
     ) -> Tensor:
         """New ids with the pictures in them -> scores (1, V) of what comes next. on_progress: told which share is read."""
         assert may_look_BS is None

@@ -20,7 +20,7 @@ import torch
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from maya_core.answering.decoder import Decoder, Report
+from maya_core.answering.decoder import Decoder
 from maya_core.answering.engines import OWN, Engine, engine_for
 from maya_core.answering.footprint import Plan, best_plan, llama_footprint, require_memory
 from maya_core.answering.generation import Reading, TextDecoder, drawn, text_pieces, without_leading_space
@@ -35,6 +35,7 @@ from maya_core.llama import LlamaModel
 from maya_core.model.maya import MayaForConditionalGeneration
 from maya_core.model.processor import Encoded, MayaProcessor
 from maya_core.model.prompt import Message, Picture
+from maya_core.progress import OnProgress, untold
 from maya_core.weights.checkpoint import is_quantized, load_beside, load_config, load_model, load_processor
 from maya_core.weights.files import sound_values
 from maya_core.weights.hub import local_folder
@@ -101,7 +102,7 @@ class ChatSession:
         options: GenerationOptions = GREEDY,
         *,
         cancel: threading.Event | None = None,
-        on_progress: Report = lambda share: None,
+        on_progress: OnProgress = untold,
     ) -> Iterator[Delta]:
         """As `stream`, but one for each token: its text is empty while a character's bytes are not all there.
 
@@ -121,7 +122,7 @@ class ChatSession:
     def token_ids(self, messages: Conversation, options: GenerationOptions = GREEDY) -> list[int]:
         """The ids of the answer, without the one that ends it."""
         prompt, _ = self._prompt(messages, options)
-        return list(self._tokens(messages, prompt, options, lambda share: None))
+        return list(self._tokens(messages, prompt, options, untold))
 
     def answer(self, messages: Conversation, options: GenerationOptions = GREEDY) -> str:
         """The whole answer to the last message."""
@@ -165,7 +166,7 @@ class ChatSession:
         """The language model as it answers, made when it is first asked."""
         return self.prepared()
 
-    def prepared(self, on_progress: Report = lambda share: None) -> TextDecoder:
+    def prepared(self, on_progress: OnProgress = untold) -> TextDecoder:
         """The same, made now if it is not yet. on_progress: told which share of it is; what it raises ends that."""
         if self._decoder is None:
             # outside inference mode: the model shares the weights that are joined here, and may learn again
@@ -244,7 +245,7 @@ class ChatSession:
 
     @torch.inference_mode()
     def _tokens(
-        self, messages: Conversation, prompt: Encoded, options: GenerationOptions, on_progress: Report
+        self, messages: Conversation, prompt: Encoded, options: GenerationOptions, on_progress: OnProgress
     ) -> Generator[int, None, None]:
         """The answer's tokens; what was read for them is kept for the next answer, wherever this one is left."""
         on_progress(0.0)
@@ -315,7 +316,7 @@ def load_session(
     dtype: torch.dtype = torch.float32,
     device: str | torch.device = "cpu",
     quantization: Quantization | None = None,
-    on_progress: Callable[[float], None] = lambda share: None,
+    on_progress: OnProgress = untold,
 ) -> ChatSession:
     """A model with its processor, ready to answer; the embedded maya-tiny where none is named. on_progress: as in
     `load_model`."""
@@ -330,7 +331,7 @@ def load_best(
     path_or_repo: str | Path | None = None,
     *,
     on_plan: Callable[[Plan], None] = lambda plan: None,
-    on_progress: Callable[[float], None] = lambda share: None,
+    on_progress: OnProgress = untold,
 ) -> ChatSession:
     """`load_session` on the best device of this machine, in the number format that suits it, with all that is done before a
     first answer. on_plan: told how, before it begins.
@@ -358,7 +359,7 @@ def load_best(
     return session
 
 
-def _llama_session(folder: Path, machine: Machine, engine: Engine, on_progress: Callable[[float], None]) -> ChatSession:
+def _llama_session(folder: Path, machine: Machine, engine: Engine, on_progress: OnProgress) -> ChatSession:
     """The tower and the connector on the CPU, where they take little; the language model in llama.cpp's hands."""
     require_memory(llama_footprint(folder, load_config(folder)), machine)
     processor = load_processor(folder)

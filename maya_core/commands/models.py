@@ -2,7 +2,6 @@
 
 import json
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
@@ -12,6 +11,7 @@ from maya_core.assets import PUBLISHED, typed_path
 from maya_core.commands.arguments import AsJson, Overwrite
 from maya_core.commands.opening import here
 from maya_core.commands.progress import bar_of_bytes, long_in_words, starting, telling_of_writing
+from maya_core.progress import OnProgress
 
 
 def login(by_code: bool = False, as_json: AsJson = False) -> None:
@@ -144,7 +144,7 @@ def _tell_minutes(folder: Path) -> None:
         print(f"Four bits take {minutes} here, once.", file=sys.stderr)
 
 
-def _tell_hundredths() -> Callable[[float], None]:
+def _tell_hundredths() -> OnProgress:
     """For programs: how many hundredths are done, whenever it is one more."""
     told = 0
 

@@ -7,7 +7,9 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Protocol
 
-SILENT_SECONDS = 1.5  # where lines are written, a command says nothing for no longer, after half a second to start
+from maya_core.progress import OnProgress
+
+SILENT_SECONDS = 1.2  # where lines are written, a command says nothing for no longer, after half a second to start
 LONG = 60.0  # seconds that something takes, from which on they are told before
 
 
@@ -33,7 +35,7 @@ def starting() -> Iterator[None]:
 
 
 @contextmanager
-def telling_of_writing(reading: str = "Reading the model") -> Iterator[Callable[[float], None]]:
+def telling_of_writing(reading: str = "Reading the model") -> Iterator[OnProgress]:
     """Tell how far a model is that is read, and then written. reading: what is done with it meanwhile; what is given is to
     be told the share of that."""
     with telling() as tell:

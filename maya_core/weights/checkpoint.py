@@ -14,7 +14,7 @@ import hashlib
 import json
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,7 @@ from maya_core.model.config import VISION_CONFIGS, MayaConfig, PhotographTowerCo
 from maya_core.model.maya import MayaForConditionalGeneration
 from maya_core.model.processor import ImagePreparation, MayaProcessor, image_token_id_of, load_tokenizer
 from maya_core.model.towers import tower_class
+from maya_core.progress import OnProgress, untold
 from maya_core.weights import adapters, runs
 from maya_core.weights.destination import RECIPE, written
 from maya_core.weights.files import (
@@ -75,7 +76,7 @@ def load_model(
     dtype: torch.dtype = torch.float32,
     device: str | torch.device = "cpu",
     quantization: Quantization | None = None,
-    on_progress: Callable[[float], None] = lambda share: None,
+    on_progress: OnProgress = untold,
 ) -> MayaForConditionalGeneration:
     """A model in `eval` mode from a folder or a hub repository (`owner/name` or `owner/name@commit`), in either layout.
 
@@ -181,7 +182,7 @@ def _fill(
     device: torch.device,
     *,
     four_bit: bool = False,
-    on_progress: Callable[[float], None] = lambda share: None,
+    on_progress: OnProgress = untold,
 ) -> None:
     """Put every tensor in its place, one at a time; all of them fit.
 

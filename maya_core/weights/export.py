@@ -3,7 +3,7 @@
 All of them read the headers of their source, and look at their destination and its disk, before anything that takes long.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +16,7 @@ from maya_core.errors import CheckpointError
 from maya_core.model.config import MayaConfig, PhotographTowerConfig
 from maya_core.model.processor import MayaProcessor
 from maya_core.model.prompt import IMAGE, MAYA_V1_SYSTEM
+from maya_core.progress import OnProgress, untold
 from maya_core.weights.adapters import is_adapter
 from maya_core.weights.checkpoint import (
     bytes_on_disk,
@@ -36,7 +37,6 @@ from maya_core.weights.published import load_connector
 if TYPE_CHECKING:
     from transformers import LlavaConfig
 
-Report = Callable[[float], None]  # is told a share
 
 # The prompts of `prompt` and `turns` as Jinja: pictures before a turn's words, unless they stand between them. What a user
 # types is not kept from being a control token by transformers' own processors.
@@ -91,7 +91,7 @@ def convert(
     *,
     projector: Path | None = None,
     overwrite: bool = False,
-    on_progress: Report = lambda share: None,
+    on_progress: OnProgress = untold,
 ) -> None:
     """Read a checkpoint in either layout and write it in ours, in its own precision.
 
@@ -116,7 +116,7 @@ def merge_adapter(
     destination: str | Path,
     *,
     overwrite: bool = False,
-    on_progress: Report = lambda share: None,
+    on_progress: OnProgress = untold,
 ) -> None:
     """Write a model of its own from an adapter and its base, as `convert`. Raises CheckpointError where `source` is no
     adapter, and what that does."""
@@ -138,7 +138,7 @@ def quantize_checkpoint(
     destination: str | Path,
     *,
     overwrite: bool = False,
-    on_progress: Report = lambda share: None,
+    on_progress: OnProgress = untold,
 ) -> None:
     """Read a checkpoint in either layout and write it in ours with the decoder's linear layers in four bits, and nothing in
     more than 16.
@@ -166,7 +166,7 @@ def export_llava(
     destination: str | Path,
     *,
     overwrite: bool = False,
-    on_progress: Report = lambda share: None,
+    on_progress: OnProgress = untold,
 ) -> None:
     """Write a checkpoint as transformers' own `llava`, which its stock classes load: the same prompts, pixels and logits.
 

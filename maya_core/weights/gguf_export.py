@@ -5,6 +5,7 @@ from pathlib import Path
 
 from maya_core.assets import LANGUAGE_MODEL
 from maya_core.errors import CheckpointError
+from maya_core.progress import OnProgress, untold
 from maya_core.weights.checkpoint import (
     bytes_on_disk,
     is_quantized,
@@ -18,7 +19,7 @@ from maya_core.weights.checkpoint import (
     write_model,
 )
 from maya_core.weights.destination import claim, written
-from maya_core.weights.export import Report, chat_template
+from maya_core.weights.export import chat_template
 from maya_core.weights.gguf_file import Numbers, file_bytes, what_gguf_lacks, write_language_model
 from maya_core.weights.hub import local_folder
 
@@ -29,7 +30,7 @@ def export_gguf(
     *,
     numbers: Numbers = "f16",
     overwrite: bool = False,
-    on_progress: Report = lambda share: None,
+    on_progress: OnProgress = untold,
 ) -> None:
     """Write a checkpoint with its language model as GGUF, which Maya opens as any other model.
 

@@ -7,7 +7,7 @@ file follows its own converter (github.com/ggml-org/llama.cpp, conversion/comman
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from math import prod
 from pathlib import Path
@@ -21,6 +21,7 @@ from torch import Tensor
 from transformers import CohereConfig, PreTrainedTokenizerFast
 
 from maya_core.errors import CheckpointError, CheckpointMismatch
+from maya_core.progress import OnProgress, untold
 
 ARCHITECTURE = "command-r"
 Numbers = Literal["f16", "q8_0", "q4_0"]
@@ -95,7 +96,7 @@ def write_language_model(
     numbers: Numbers,
     name: str,
     template: str | None = None,
-    on_progress: Callable[[float], None] = lambda share: None,
+    on_progress: OnProgress = untold,
 ) -> None:
     """Write the language model of a Maya, the table and the norms more exactly where the rest is in four bits.
 

@@ -28,6 +28,7 @@ from torch.nn.functional import linear
 from maya_core.errors import CheckpointMismatch
 from maya_core.hardware import has_bfloat16
 from maya_core.model.maya import MayaForConditionalGeneration
+from maya_core.progress import OnProgress, untold
 
 BLOCK = 64  # numbers that share a scale
 NESTED_BLOCK = 256  # scales that share a scale
@@ -98,7 +99,7 @@ def four_bit_groups(model: MayaForConditionalGeneration) -> Iterator[Group]:
 
 
 def quantized(
-    weights: Sequence[Tensor], device: str | torch.device, on_progress: Callable[[float], None] = lambda share: None
+    weights: Sequence[Tensor], device: str | torch.device, on_progress: OnProgress = untold
 ) -> list[tuple[Tensor, Any]]:
     """Weights of the same input, quantised as one where their shapes allow it: data and bitsandbytes' state of each.
 
@@ -113,7 +114,7 @@ def quantized(
 
 
 def _quantized(
-    weights: Sequence[Tensor], device: str | torch.device, on_progress: Callable[[float], None] = lambda share: None
+    weights: Sequence[Tensor], device: str | torch.device, on_progress: OnProgress = untold
 ) -> tuple[Tensor, Any]:
     """What bitsandbytes makes of the weights one below the other; a few rows at a time, because it takes many times their
     memory."""
@@ -550,7 +551,7 @@ class FourBitHead:
     put it among the first 128 of 256,000; its score is exact, and so are those that come near it.
     """
 
-    def __init__(self, table_VE: Tensor, on_progress: Callable[[float], None] = lambda share: None) -> None:
+    def __init__(self, table_VE: Tensor, on_progress: OnProgress = untold) -> None:
         self.table_VE = table_VE
         [(data, state)] = quantized([table_VE], table_VE.device, on_progress)
         self.near = (
