@@ -46,12 +46,19 @@
 
   // What the page shows is said with every event: a server that was started anew, or has forgotten the page, goes on with it.
   const fetched = window.fetch;
-  window.fetch = (to, how) => {
-    const { conversation } = looked();
-    if (!conversation || !/\/queue\/join\b/.test(to.url ?? to)) return fetched(to, how);
-    const headers = new Headers(how?.headers);
-    headers.set("x-maya-shows", conversation);
-    return fetched(to, { ...how, headers });
+  window.fetch = async (to, how) => {
+    if (!/\/queue\/join\b/.test(to.url ?? to)) return fetched(to, how);
+    const { conversation } = looked(), headers = new Headers(how?.headers);
+    if (conversation) headers.set("x-maya-shows", conversation);
+    try {
+      const answer = await fetched(to, { ...how, headers });
+      window.mayaSent(how?.body, true);
+      return answer;
+    } catch (error) {
+      missed ||= 1;
+      window.mayaSent(how?.body, false);
+      throw error;
+    }
   };
 
   // The server gives more of an answer when what it gave has been painted: as fast as this browser draws.
@@ -68,6 +75,7 @@
     if (document.hidden || (!seen.conversation && !missed)) return;
     try {
       const answer = await fetch(`/conversations/${seen.conversation ?? "none"}/revision`, { cache: "no-store" });
+      if (missed) window.mayaIsBack();
       missed = 0;
       const revision = await answer.text();
       const isBehind = answer.ok && seen.conversation && revision !== seen.revision;

@@ -245,15 +245,16 @@
       const named = coming.then((blob) => new File([blob], decodeURIComponent(address.split("/").at(-1)), { type: blob.type }));
       chosen.set(address, named.catch(() => void chosen.delete(address)));
     }
-    if (shown.join() === inBox) return;
+    if (shown.join() === inBox || (!shown.length && (sending || asking || unsentPictures))) return;
     inBox = shown.join();
     clearTimeout(forgetting);
     const keep = () => window.mayaKeepPictures(shown.map((one) => chosen.get(one)));
     if (shown.length) keep();
     else forgetting = setTimeout(keep, EMPTY_MILLISECONDS);
   }
+  const addressOf = (file) => new URL(file.url ?? "", document.baseURI).href;
   async function sentAgain(file) {
-    const address = new URL(file.url ?? "", document.baseURI).href;
+    const address = addressOf(file);
     try {
       const kept = await chosen.get(address), isThere = (await fetch(address, { method: "HEAD" })).ok;
       if (isThere || !(kept instanceof Blob)) return file;
@@ -269,13 +270,15 @@
   // What is typed stays in the tab where the page is loaded anew, which gradio does when its server was started anew.
   let unsent = sessionStorage.getItem("maya-unsent");
   addEventListener("pagehide", () => {
-    const words = [...waits.map(({ text }) => text), sending?.isTaken ? "" : sending?.text, within("textarea")?.value];
+    const onItsWay = asking ?? (sending?.isTaken ? null : sending);
+    const words = [...waits.map(({ text }) => text), onItsWay?.text, within("textarea")?.value];
     sessionStorage.setItem("maya-unsent", unsent || words.filter(Boolean).join("\n"));
   });
   let unsentPictures = window.mayaUnsentPictures; // null once they are in the box
+  let isGone = false; // the server, that would have to take them
   function writeUnsent() {
-    if (unsentPictures && within("input[type=file]")) {
-      unsentPictures.then((pictures) => pictures.length && window.mayaTakePictures(pictures));
+    if (unsentPictures && !isGone && within("input[type=file]")) {
+      unsentPictures.then((all) => all.filter(Boolean)).then((pictures) => pictures.length && window.mayaTakePictures(pictures));
       unsentPictures = null;
     }
     if (!unsent || !within("textarea")) return;
@@ -283,11 +286,29 @@
     unsent = "";
   }
 
+  // What was typed and is on its way to the server comes back where it does not come there: gradio says nothing of a server
+  // that is gone. sent: the body of a request.
+  let asking = null;
+  window.mayaSent = (sent, hasCome) => {
+    if (!asking || !sent?.includes(JSON.stringify(asking.text))) return;
+    const one = asking;
+    asking = null;
+    if (hasCome) return void window.mayaKeepPictures([]);
+    [isGone, unsentPictures, answers] = [true, Promise.all(one.pictures), Math.max(0, answers - 1)];
+    showBusy();
+    write([one.text, within("textarea").value].filter(Boolean).join("\n"));
+  };
+  window.mayaIsBack = () => {
+    isGone = false;
+    writeUnsent();
+  };
+
   // -> what is asked: the words that were sent, with the pictures, which leave the box by its own buttons
   window.mayaTake = (typed) => {
     const one = sending;
     if (!one || one.isTaken) return window.mayaEmpty();
     one.isTaken = true;
+    asking = { text: one.text, pictures: typed.files.map((file) => chosen.get(addressOf(file))) };
     const removers = document.querySelectorAll("#maya-question .delete-button");
     for (let number = typed.files.length; number > 0; number -= 1) removers[number - 1]?.click(); // from the last: each knows its place
     if (!typed.files.length) return { text: one.text, files: [] };
@@ -388,7 +409,10 @@
   }
 
   let edited = null;
-  window.mayaEdited = () => edited;
+  window.mayaEdited = () => {
+    asking = { text: edited.text, pictures: [] };
+    return edited;
+  };
 
   const dark = window.matchMedia("(prefers-color-scheme: dark)");
   let theme = "system";

@@ -13,7 +13,7 @@ from maya_core.errors import GenerationError
 from maya_core.languages import CODES
 from maya_core.model.images import open_image
 from tests.app.conftest import READY
-from tests.app.test_browser import MESSAGES, add_picture, ask, choose, finished, is_well, send, settled, until
+from tests.app.test_browser import MESSAGES, add_picture, ask, choose, edit, finished, is_well, send, settled, until
 
 pytestmark = [
     pytest.mark.browser,
@@ -172,6 +172,37 @@ def test_pictures_that_wait_in_the_box_stay_when_the_page_is_loaded_anew(open_pa
     page.wait_for_function(READY)
     settled(page)
     assert page.locator("#maya-question .thumbnail-item").count() == 0
+
+
+@pytest.mark.parametrize("way", ["first", "further", "edited"])
+def test_what_is_sent_to_a_server_that_is_gone_comes_back(open_page, site, way):
+    page = open_page(site, "en")
+    if way in ("further", "edited"):
+        ask(page, "before", EXAMPLES / "2.png")
+    add_picture(page, EXAMPLES / "1.png")
+    page.locator(BOX).fill("" if way == "edited" else "Is it lost?")
+    page.wait_for_function(f"{KEPT_PICTURES}.then((kept) => kept.length)")
+    page.route("**/*", lambda route: route.abort())
+    if way == "edited":
+        edit(page, 0, "Is it lost?")
+    else:
+        page.locator(BOX).press("Enter")
+    page.wait_for_function("document.querySelector('#maya-question textarea').value === 'Is it lost?'")
+    finished(page)
+    page.locator("#maya-lost").wait_for()
+    with page.expect_navigation():  # gradio loads the page anew
+        page.unroute("**/*")
+    page.wait_for_function("document.querySelectorAll('#maya-question .thumbnail-item img').length === 1")
+    settled(page)
+    assert typed(page) == "Is it lost?"
+    before = len(site.history.conversations())
+    page.locator(BOX).press("Enter")
+    page.locator(MESSAGES.format("bot")).nth(1 if before else 0).wait_for()
+    finished(page)
+    [conversation] = site.history.conversations()
+    question = site.history.entries(conversation.id)[-2]
+    assert question.text == "Is it lost?"
+    assert [open_image(one).tobytes() for one in question.pictures] == [open_image(EXAMPLES / "1.png").tobytes()]
 
 
 def test_pictures_of_a_tab_that_was_closed_yesterday_are_forgotten(open_page, site):
