@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from app.engine import Engine, Wait
-from app.history import ConversationGone, Entry, History, PictureGone, TurnGone, there
+from app.history import ConversationGone, Entry, History, PictureGone, TurnGone, shortened, there
 from app.i18n import later
 from app.plain import shown_plain
 from app.settings import Settings
@@ -152,7 +152,8 @@ class Chat:
                 raise TurnGone("The question is not there any more; look at the conversation as it is now.")
             question = entries[at] if text is None else replace(entries[at], text=clean_text(text))
             if any(entry.role == "user" for entry in entries[at + 1 :]):
-                key = self.history.begin(self.history.title(conversation), [*entries[:at], question])
+                title = self._title_of_branch(conversation, entries[0], question)
+                key = self.history.begin(title, [*entries[:at], question])
                 asked, branch_of = self.history.entries(key)[-1].id, conversation
             else:
                 known = [entry.id for entry in entries] if seen is None else seen
@@ -162,6 +163,11 @@ class Chat:
             yield replace(self.view(conversation), typed=typed if text else EMPTY, notice=error)
             return
         yield from self._answer(key, asked, typed if text else EMPTY, branch_of=branch_of)
+
+    def _title_of_branch(self, conversation: str, first: Entry, question: Entry) -> str:
+        """The conversation's, but where that is its first question, and this one stands in its place."""
+        title = self.history.title(conversation)
+        return question.text if first.id == question.id and title == shortened(first.text) else title
 
     def go_on(self, conversation: str) -> Generator[View]:
         """With the last answer, where it is half; or with the last question, where it has none."""

@@ -34,6 +34,7 @@ from maya_core.errors import (
     DiskFull,
     DownloadDamaged,
     DownloadError,
+    FileMissing,
     HubBusy,
     HubUnreachable,
     ImageAnimated,
@@ -68,6 +69,7 @@ class Unexpected(MayaError):
 # Each kind of trouble as a person reads it; a class that is not here is told by its nearest base.
 SENTENCES: Mapping[type[MayaError], str] = {
     ImageUnreadable: "This file is not a picture that can be read. Choose another one.",
+    FileMissing: "There is no file of this name. Check the path.",
     ImageTypeUnsupported: "This kind of picture is not supported. Save it as JPEG or PNG.",
     ImageTooLarge: "This picture is too large. Save it with less than {megabytes} MB and {megapixels} megapixels.",
     ImageShapeUnsupported: "This picture is too long and narrow. Cut a part out of it.",
@@ -132,6 +134,7 @@ LABELS: Mapping[str, str] = {
     "Exit fullscreen mode": "Cancel",
     "Cancel": "Cancel",
     "Scroll to bottom": "To the end of the conversation",
+    "Scroll down": "To the end of the conversation",
     "Click to Access Webcam": "Allow the camera",
     "capture photo": "Take a picture",
     "picture": "Picture",

@@ -20,6 +20,7 @@ from app.i18n import Say, format_minutes, later, tell
 from maya_core.assets import typed_path
 from maya_core.commands.many import PICTURES
 from maya_core.commands.progress import telling
+from maya_core.errors import ImageError
 
 LISTED = 10  # conversations
 LONG = 60.0  # seconds of loading that are told before
@@ -140,6 +141,9 @@ class TerminalChat:
             self._tell(
                 self.say("There is no command {name}. {help} tells more.", name=question, help=self.say("/help"))
             )
+        elif missing := next((word for word in question.split() if _names_a_picture(word)), None):
+            self._tell(self.say("There is no file {path}.", path=missing))
+            self._begun, self._pictures = line, []
         else:
             self._ask(question)
 
@@ -154,6 +158,8 @@ class TerminalChat:
             return
         self.conversation = view.conversation
         self._begun, self._pictures = view.typed.get("text") or "", list(view.typed.get("files") or ())
+        if isinstance(view.notice, ImageError):  # it would be one again
+            self._pictures = []
         if view.notice:
             self._tell(tell(view.notice, self.say.language))
 
@@ -169,7 +175,7 @@ class TerminalChat:
                     show(self.say("The model is loading"), now.share)
                 else:
                     show(self.say("Looking at the picture and reading the question"))
-                said = view.answer.text if view.answer else ""
+                said = view.answer.text if view.answer and view.underway else ""
                 if said != written:
                     waiting.close()
                     self._write(said[len(written) :])
@@ -225,7 +231,11 @@ def _readings(word: str) -> Iterator[str]:
 
 
 def _is_picture(path: str) -> bool:
-    return Path(path).suffix.lower() in PICTURES and os.path.isfile(path)
+    return _names_a_picture(path) and os.path.isfile(path)
+
+
+def _names_a_picture(word: str) -> bool:
+    return Path(word).suffix.lower() in PICTURES
 
 
 @contextmanager

@@ -56,6 +56,10 @@ class ImageUnreadable(ImageError):
     """The file is not a picture, is cut off, or is damaged."""
 
 
+class FileMissing(ImageUnreadable):
+    """There is no such file."""
+
+
 class ImageTypeUnsupported(ImageError):
     """The file is of a kind that is not opened."""
 

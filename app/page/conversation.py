@@ -13,7 +13,7 @@ from app.i18n import Say, tell
 from app.page.updates import Updates
 from app.page.words import Words
 from maya_core.assets import asset_path
-from maya_core.errors import MayaError
+from maya_core.errors import MayaError, PromptEmpty
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,7 +116,8 @@ class Conversation:
 
     def noticed(self, notice: str | MayaError, code: str) -> Updates:
         """Something to know, or trouble, which looks otherwise."""
-        kinds = [TROUBLE] if isinstance(notice, MayaError) else []
+        is_trouble = isinstance(notice, MayaError) and not isinstance(notice, PromptEmpty)
+        kinds = [TROUBLE] if is_trouble else []
         return {self.notice: gr.update(value=tell(notice, code), elem_classes=kinds)}
 
     def take_example(self, code: str, chosen: gr.SelectData) -> Typed:

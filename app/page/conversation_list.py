@@ -37,7 +37,7 @@ class ConversationList:
         self.pick = gr.Button(visible="hidden", elem_id="maya-pick")
         self.none = gr.Markdown(elem_id="maya-none")
         self.bring = words.add(
-            gr.UploadButton(elem_id="maya-import", size="sm", variant="secondary", file_types=[".json"]),
+            gr.UploadButton(elem_id="maya-import", size="sm", variant="secondary"),
             lambda say, _: {"label": say("Import a conversation")},
         )
         self.listing = [self.list, self.none]

@@ -119,8 +119,10 @@
     placeFigures();
     keepInside();
     keepChosen();
+    showNotice();
     // Only a hint for the file picker: what a file is, the server sees by its content, and says it in the chosen language.
-    document.querySelectorAll("#maya-question input[type=file]").forEach((input) => { input.accept = "image/*"; });
+    for (const [place, kinds] of [["#maya-question", "image/*"], ["#maya-side >", ".json"]])
+      document.querySelectorAll(`${place} input[type=file]`).forEach((input) => { input.accept = kinds; });
     document.querySelectorAll(`${TEXTS}, ${FIELDS}`).forEach(mark);
     labelAll();
     const direction = document.documentElement.dir || "ltr";
@@ -233,10 +235,22 @@
     if (event.target.closest("#maya-question .stop-button")) stop();
   }, true);
 
+  // What went wrong is told until a picture is taken out of the box, which it may have been, or something else is told.
+  const notice = () => document.getElementById("maya-notice");
+  let dismissed = "";
+  function dismissNotice() {
+    if (notice()?.classList.contains("maya-trouble")) dismissed = notice().textContent;
+  }
+  function showNotice() {
+    if (!notice()) return;
+    if (dismissed !== notice().textContent) dismissed = "";
+    notice().hidden = Boolean(dismissed);
+  }
+
   // The server keeps what was chosen for some minutes, and not when it is started anew; the page does, until it is sent.
   const chosen = new Map(); // address -> a promise of the file
   const EMPTY_MILLISECONDS = 1000; // after which none are there, for gradio may be drawing the box anew
-  let forgetting = 0, inBox = ""; // the addresses of those that are kept for when the page is loaded anew
+  let forgetting = 0, inBox = []; // the addresses of those that are kept for when the page is loaded anew
   function keepChosen() {
     const shown = [...document.querySelectorAll("#maya-question .thumbnail-item img")].map((one) => one.src);
     if (!isBusy()) for (const address of chosen.keys()) if (!shown.includes(address)) chosen.delete(address);
@@ -245,8 +259,9 @@
       const named = coming.then((blob) => new File([blob], decodeURIComponent(address.split("/").at(-1)), { type: blob.type }));
       chosen.set(address, named.catch(() => void chosen.delete(address)));
     }
-    if (shown.join() === inBox || (!shown.length && (sending || asking || unsentPictures))) return;
-    inBox = shown.join();
+    if (shown.join() === inBox.join() || (!shown.length && (sending || asking || unsentPictures))) return;
+    if (shown.length < inBox.length && !isBusy()) dismissNotice();
+    inBox = shown;
     clearTimeout(forgetting);
     const keep = () => window.mayaKeepPictures(shown.map((one) => chosen.get(one)));
     if (shown.length) keep();

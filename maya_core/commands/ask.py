@@ -19,7 +19,7 @@ from maya_core.commands.many import answer_all, pictures_of, questions_in
 from maya_core.commands.opening import here, open_session
 from maya_core.commands.progress import Tell, telling
 from maya_core.commands.rows import RowFile
-from maya_core.errors import ImageUnreadable, MayaError
+from maya_core.errors import FileMissing, MayaError
 
 if TYPE_CHECKING:
     from maya_core.answering.language import AnswerLanguage
@@ -88,7 +88,7 @@ def _asked(words: Sequence[str]) -> tuple[list[Path | bytes], str]:
         if os.path.isdir(name) or (glob.glob(name) and not os.path.exists(name)):
             raise MayaError(f"{name} is not a picture; with --out answers.csv each picture there is asked about.")
         if name != PIPE and not os.path.exists(name):  # also what a shell calls /dev/fd/63
-            raise ImageUnreadable(f"There is no file {name}; check the path.")
+            raise FileMissing(f"There is no file {name}; check the path.")
     if question == PIPE:
         question = sys.stdin.read().strip()
     return [sys.stdin.buffer.read() if name == PIPE else Path(name) for name in names], _sayable(question)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from maya_core.commands.manner import Manner
 from maya_core.commands.progress import Tell
 from maya_core.commands.rows import Row, RowFile
-from maya_core.errors import ImageUnreadable, MayaError
+from maya_core.errors import FileMissing, MayaError
 
 if TYPE_CHECKING:
     from maya_core.answering.session import ChatSession
@@ -37,7 +37,7 @@ def _found(name: str) -> Iterator[str]:
     elif glob.has_magic(name):
         yield from filter(_is_picture, sorted(glob.glob(name, recursive=True)))
     else:
-        raise ImageUnreadable(f"There is no file {name}; check the path.")
+        raise FileMissing(f"There is no file {name}; check the path.")
 
 
 def _is_picture(file: str) -> bool:

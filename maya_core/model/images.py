@@ -22,6 +22,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from maya_core.apart import apart
 from maya_core.errors import (
+    FileMissing,
     ImageAnimated,
     ImageError,
     ImageShapeUnsupported,
@@ -228,7 +229,7 @@ def _opened(path: Path) -> Iterator[BinaryIO]:
         with path.open("rb") as file:
             yield file
     except (OSError, ValueError):  # ValueError: a NUL in the name
-        raise ImageUnreadable("There is no file of this name that can be read; check the path.") from None
+        raise FileMissing("There is no file of this name that can be read; check the path.") from None
 
 
 @contextmanager
@@ -245,7 +246,8 @@ def _pillow_errors(data: bytes) -> Iterator[None]:
         raise ImageUnreadable(f"The file is not a picture that can be read; choose one of {_known()}.") from None
     except _BOMBS:
         raise ImageTooLarge(
-            f"The picture has more than {MOST_JPEG_PIXELS // 10**6} million pixels; save it smaller."
+            f"The picture has more than {MOST_JPEG_PIXELS // 10**6} million pixels; save it with at most "
+            f"{MOST_PIXELS // 10**6} million."
         ) from None
     except _DAMAGED:
         raise ImageUnreadable("The picture is damaged or cut off; export or download it again.") from None

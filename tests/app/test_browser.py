@@ -2,6 +2,7 @@
 
 import random
 import re
+import shutil
 import threading
 from pathlib import Path
 from zipfile import ZipFile
@@ -383,8 +384,13 @@ def test_a_conversation_goes_out_and_comes_back_in(open_page, site, tmp_path):
     assert listed(page) == ["What is this?"] * 2
     wrong = tmp_path / "wrong.json"
     wrong.write_text("{}")
-    choose(page, wrong)
-    page.get_by_text("This file is not a conversation that Maya saved.").wait_for()
+    for file in (wrong, saved["Save as Markdown"]):
+        choose(page, file)
+        page.get_by_text("This file is not a conversation that Maya saved.").wait_for()
+        page.locator("#maya-new").click()
+        page.get_by_text("This file is not a conversation that Maya saved.").wait_for(state="hidden")
+        page.locator("#maya-list label").first.click()
+        page.locator(MESSAGES.format("bot")).wait_for()
     assert page.locator(MESSAGES.format("bot")).inner_text().strip() == "An answer."  # what was shown stays
     assert len(site.history.conversations()) == 2
 
@@ -579,8 +585,14 @@ def test_a_file_that_is_no_picture_is_told_and_the_question_stays(open_page, sit
     page.set_input_files("#maya-question input[type=file]", str(file))
     send(page, "?؟")
     told = translate("This file is not a picture that can be read. Choose another one.", code)
-    page.locator("#maya-notice.maya-trouble").get_by_text(told).wait_for()
+    notice = page.locator("#maya-notice.maya-trouble").get_by_text(told)
+    notice.wait_for()
     page.wait_for_function("document.querySelector('#maya-question textarea').value === '?؟'")
+    page.locator("#maya-question .delete-button").click()
+    notice.wait_for(state="hidden")  # with what it was about
+    add_picture(page, shutil.copy(file, tmp_path / "broken too.png"))
+    page.locator("#maya-question textarea").press("Enter")
+    notice.wait_for()
 
 
 def test_an_example_is_asked_with_one_click(open_page, site):

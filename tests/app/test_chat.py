@@ -275,6 +275,7 @@ def test_an_early_question_asked_again_leaves_the_conversation_as_it_was(photo, 
     assert view.notice == "The conversation as it was stays in the list; this is a new one."
     *_, view = talk.ask_again(key, turns[0], text)
     asks = text or "first"
+    assert history.title(view.conversation) == asks  # a title that was its first question
     assert (said(history, key), said(history, view.conversation)) == (ALL, [asks, f"{asks}!"])
 
 

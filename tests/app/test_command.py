@@ -12,7 +12,7 @@ from app import command
 from app.history import History
 from app.i18n import SENTENCES, translate
 from maya_core.assets import asset_path
-from maya_core.errors import ImageUnreadable
+from maya_core.errors import FileMissing
 from maya_core.languages import CODES
 
 PHOTO = asset_path("examples") / "1.png"
@@ -57,7 +57,7 @@ def test_trouble_is_told_in_the_terminals_language_too(monkeypatch, capsys, code
     assert left.value.code == 2
     exact, *own = capsys.readouterr().err.splitlines()
     assert exact == "There is no file nowhere.png; check the path."
-    assert own == ([] if code == "en" else [translate(SENTENCES[ImageUnreadable], code)])
+    assert own == ([] if code == "en" else [translate(SENTENCES[FileMissing], code)])
 
 
 def test_what_only_the_exact_sentence_knows_is_told_alone(monkeypatch, capsys):

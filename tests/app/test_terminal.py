@@ -57,6 +57,32 @@ def test_pictures_wait_for_the_question(talk):
     assert said(talk.history)[0] == ("user", "What are these?", 2)
 
 
+def test_a_picture_that_cannot_be_read_is_told_alone_and_not_asked_about_again(talk, tmp_path):
+    cut = tmp_path / "cut.jpg"
+    cut.write_bytes(b"\xff\xd8\xff\xe0 and no more")
+    out, err = talk(f"{PHOTO} What is this?", f"{cut} And this?", "And its colour?")
+    assert out == "An answer.\nAn answer.\n"
+    assert err.count("This file is not a picture that can be read. Choose another one.") == 1
+    assert [text for role, text, _ in said(talk.history) if role == "user"] == ["What is this?", "And its colour?"]
+
+
+def test_a_path_of_no_file_beside_words_is_told_and_the_line_comes_back(talk):
+    engine = ScriptedEngine("No.")
+    begun = []
+    typed = iter([f"{PHOTO} no-such.JPG What?"])
+
+    def lines(before=""):
+        begun.append(before)
+        return next(typed, None) or _end()
+
+    err = io.StringIO()
+    chat = Chat(engine=engine, history=talk.history, settings=Settings())
+    TerminalChat(chat, Say("en"), out=io.StringIO(), err=err).run(lines)
+    assert "There is no file no-such.JPG." in err.getvalue()
+    assert begun == ["", f"{PHOTO} no-such.JPG What?"]
+    assert engine.asked == ()
+
+
 def test_without_a_picture_it_is_asked_for_and_the_question_comes_back(talk):
     begun = []
     typed = iter(["What?", f"{PHOTO} What?"])
