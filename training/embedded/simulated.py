@@ -36,6 +36,7 @@ from training.photo_vqa.things import load_things
 
 LOUDNESS = (1.4, 2.4)  # of what makes a thing: means from weights are half as long as real ones
 NEARER = (0.5, 0.62)  # of what looks like two things, the share of the one that it perhaps is
+ALIKE = (69, 16, 11, 5, 4)  # how often there are one, two, ... of a thing: as on the photographs that train
 PORTRAITS = 0.4  # of what a detector finds: one thing, as large as people take pictures of it
 SMALL, LARGE = (0.06, 0.5), (0.5, 1.0)  # shares of a picture's sides
 SWAPPED, FOUND = 0.4, 0.5  # of scenes: whose things become others; whose things are another detector's
@@ -150,7 +151,7 @@ class Simulator:
         is_portrait = rng.random() < PORTRAITS
         for _ in range(1 if is_portrait else rng.choice((1, 2, 2, 3, 3))):
             thing = "person" if rng.random() < 0.25 else rng.choice(known).id
-            for _ in range(1 if is_portrait else rng.choices((1, 2, 3, 4, 5), weights=(10, 7, 6, 5, 2))[0]):
+            for _ in range(1 if is_portrait else rng.choices(range(1, 6), weights=ALIKE)[0]):
                 width, height = (rng.uniform(*(LARGE if is_portrait else SMALL)) for _ in range(2))
                 x, y = rng.uniform(width / 2, 1 - width / 2), rng.uniform(height / 2, 1 - height / 2)
                 seen = Seen(thing=thing, x=x, y=y, width=width, height=height)
