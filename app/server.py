@@ -70,12 +70,21 @@ def serve(
     options = _app_options(history, listening, answers, lan, token)
     open_page(page, port=port, browser=browser, announce=announce, command="maya-app", app_options=options)
     if block:
-        page.block_thread()  # until Ctrl-C
+        until_interrupted(page)
         answers.stop_all()
         _wait_for_silence(engine)
         with suppress(HistoryUnavailable):
             history.save()
     return page
+
+
+def until_interrupted(page: gr.Blocks) -> None:
+    """Serve until Ctrl-C; gradio's own `block_thread` would say in English that it came."""
+    try:
+        while page.is_running:
+            time.sleep(0.1)
+    except KeyboardInterrupt:
+        page.server.close()
 
 
 def open_page(

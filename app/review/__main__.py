@@ -48,14 +48,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Serve the page until Ctrl-C."""
     options = tyro.cli(ReviewOptions, args=arguments, prog=COMMAND)
     stay_private(offline=True)  # before the libraries that it is about
-    from app.server import PortTaken
+    from app.server import PortTaken, until_interrupted
     from maya_core.errors import MayaError
 
     try:
         page = open_review(options, announce=lambda address: print(f"The review is at {address}", flush=True))
     except (MayaError, PortTaken, ValueError) as error:
         refuse(str(error))
-    page.block_thread()
+    until_interrupted(page)
 
 
 if __name__ == "__main__":

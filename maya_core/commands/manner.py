@@ -34,9 +34,12 @@ class Manner:
             raise MayaError("There is nothing in --system; say something in it, or leave it out.")
         try:
             chosen = get_language(answer_in).code if answer_in is not None else None
-            options = GenerationOptions(max_new_tokens=max_new_tokens, temperature=temperature)
         except ValueError as error:
             raise MayaError(str(error)) from None
+        try:
+            options = GenerationOptions(max_new_tokens=max_new_tokens, temperature=temperature)
+        except ValueError as error:  # its first word is the option
+            raise MayaError(f"--{str(error).replace('_', '-')}") from None
         return cls(options=options, answer_in=chosen, system=system and clean_text(system))
 
     def messages(
