@@ -196,6 +196,18 @@ def pad_to_square(image: Image.Image, colour: tuple[int, int, int] = GREY) -> Im
     return square
 
 
+def resize_padded(image: Image.Image, side: int, resample: Image.Resampling) -> Image.Image:
+    """As `pad_to_square` and then `resize`, bit for bit. Pillow resizes rows before columns, and of a wide picture's square
+    only its own rows need that."""
+    width, height = image.size
+    if width <= height:
+        return pad_to_square(image).resize((side, side), resample)
+    narrow = image.resize((side, height), resample)
+    square = Image.new("RGB", (side, width), GREY)
+    square.paste(narrow, (0, (width - height) // 2))
+    return square.resize((side, side), resample)
+
+
 def _read(source: str | Path | bytes | BinaryIO) -> bytes:
     if isinstance(source, bytes):
         data = source

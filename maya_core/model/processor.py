@@ -27,7 +27,7 @@ from maya_core.errors import (
     TokenizerMissing,
 )
 from maya_core.model.config import MayaConfig
-from maya_core.model.images import as_rgb, open_image, pad_to_square
+from maya_core.model.images import as_rgb, open_image, resize_padded
 from maya_core.model.layout import BatchLayout
 from maya_core.model.prompt import (
     ANSWERS,
@@ -71,8 +71,11 @@ class ImagePreparation:
 
     def pixels(self, image: Image.Image) -> Tensor:
         """RGB picture -> (3, size, size) float32, (x / 255 - mean) / std."""
-        square = pad_to_square(image) if self.aspect_ratio == "pad" else image
-        resized = square.resize((self.size, self.size), resample=Image.Resampling(self.resample))
+        resample = Image.Resampling(self.resample)
+        if self.aspect_ratio == "pad":
+            resized = resize_padded(image, self.size, resample)
+        else:
+            resized = image.resize((self.size, self.size), resample)
         values_HWC = np.asarray(resized, dtype=np.float32) / 255
         values_HWC = (values_HWC - np.array(self.mean, np.float32)) / np.array(self.std, np.float32)
         return torch.from_numpy(np.ascontiguousarray(values_HWC.transpose(2, 0, 1)))

@@ -27,7 +27,7 @@ from maya_core.errors import (
     MayaError,
 )
 from maya_core.model import images
-from maya_core.model.images import check_image, open_image, open_image_apart, pad_to_square
+from maya_core.model.images import check_image, open_image, open_image_apart, pad_to_square, resize_padded
 
 ROOT = Path(__file__).parents[3]
 PICTURES = ROOT / "tests" / "fixtures" / "pictures"
@@ -378,6 +378,17 @@ def test_padding_puts_the_picture_in_the_middle():
     assert square.size == (10, 10)
     assert [square.getpixel((0, row)) == (0, 0, 0) for row in range(10)] == [False] * 2 + [True] * 5 + [False] * 3
     assert square.getpixel((0, 0)) == (127, 127, 127)
+
+
+@pytest.mark.parametrize(
+    "size", [(1000, 3), (3, 1000), (256, 255), (255, 256), (256, 256), (7, 5), (641, 480), (480, 641)]
+)
+@pytest.mark.parametrize("resample", [Image.Resampling.BICUBIC, Image.Resampling.BILINEAR, Image.Resampling.LANCZOS])
+def test_a_padded_picture_is_resized_to_the_same_bytes_by_the_shorter_way(size, resample):
+    noise = np.random.default_rng(0).integers(0, 256, (*reversed(size), 3), dtype=np.uint8)
+    picture = Image.fromarray(noise)
+    whole = pad_to_square(picture).resize((256, 256), resample)
+    assert resize_padded(picture, 256, resample).tobytes() == whole.tobytes()
 
 
 def test_only_one_place_opens_pictures():
