@@ -12,7 +12,7 @@ import tyro
 from app.command import reworded
 from app.settings import cache_folder
 from app.uploads import own_folder
-from maya_core.commands.streams import prepare_streams, tell, until_nobody_reads
+from maya_core.commands.streams import end_quickly, prepare_streams, tell, until_nobody_reads
 from maya_core.errors import MayaError, refused_by_the_system
 
 if TYPE_CHECKING:
@@ -59,6 +59,7 @@ class AppOptions:
 def main() -> None:
     """Serve the page until Ctrl-C; the model loads behind it as soon as it is open."""
     prepare_streams()  # of a program without a terminal there may be none
+    end_quickly()
     with until_nobody_reads():
         options = tyro.cli(AppOptions, prog="maya-app")
         if options.install:

@@ -17,7 +17,7 @@ import tyro
 from maya_core.commands.about import doctor, info
 from maya_core.commands.ask import PARTLY, ask
 from maya_core.commands.models import convert, download, export, login, merge, push, quantize
-from maya_core.commands.streams import prepare_streams, tell, until_nobody_reads, write_no_more
+from maya_core.commands.streams import end_quickly, prepare_streams, tell, until_nobody_reads, write_no_more
 from maya_core.errors import MayaError, refused_by_the_system
 from maya_core.languages import CODES
 
@@ -95,6 +95,7 @@ def main(reworded: Callable[[MayaError], str] = lambda _: "") -> None:
         "HF_HUB_DISABLE_TELEMETRY", "1"
     )  # else the hub's library tells and asks more than it needs to
     prepare_streams()
+    end_quickly()
     try:
         with until_nobody_reads(), interruptible():
             if sys.argv[1:] == ["--version"]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from maya_core.commands.streams import prepare_streams, tell, until_nobody_reads
+from maya_core.commands.streams import end_quickly, prepare_streams, tell, until_nobody_reads
 from maya_core.errors import MayaError, refused_by_the_system
 
 OURS = ("", "app", "maya_core", "training")  # a name that is missing in these is our own mistake
@@ -16,6 +16,7 @@ def ended(command: Callable[[], int | None], stopped: str = GOES_ON, *, extra: s
     is 1 where it found defects. Who reads may leave, as `head` does. stopped: what is said after Ctrl-C. extra: what the
     command needs beside Maya, as pip calls it."""
     prepare_streams()
+    end_quickly()
     status = 0
     try:
         with until_nobody_reads():

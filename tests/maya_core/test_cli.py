@@ -261,6 +261,19 @@ def test_what_is_asked_wrongly_is_told_before_anything_heavy_is_loaded(arguments
     assert "transformers" not in said
 
 
+ENDS = """
+import atexit, gc, sys
+atexit.register(lambda: print(gc.get_freeze_count() > 0))  # after what is registered later
+from maya_core import cli
+cli.main()
+"""
+
+
+def test_as_a_command_ends_nothing_is_collected_once_more():
+    done = subprocess.run([sys.executable, "-c", ENDS, "--version"], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "True"
+
+
 def test_version_is_told(monkeypatch, capsys):
     assert maya(monkeypatch, capsys, "--version") == f"maya {importlib.metadata.version('maya')}\n"
 
