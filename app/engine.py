@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from maya_core.answering.options import GenerationOptions
 from maya_core.errors import GenerationError, MayaError, ModelTooLarge, is_out_of_memory
+from maya_core.hardware import importing
 from maya_core.model.prompt import Message
 
 if TYPE_CHECKING:
@@ -232,7 +233,7 @@ class _Loading:
 
     def _run(self, model: str | Path | None) -> None:
         try:
-            with IMPORTING:
+            with IMPORTING, importing():
                 from maya_core.answering.session import load_best
                 from maya_core.hardware import give_back_memory
             give_back_memory()  # of the model before

@@ -4,6 +4,8 @@ import ctypes
 import gc
 import os
 import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -51,6 +53,18 @@ def has_bfloat16(device: "torch.device") -> bool:
     if device.type != "cpu":
         return True
     return torch._C._has_mkldnn and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
+@contextmanager
+def importing() -> Iterator[None]:
+    """Big libraries make a million objects as they are imported, which stay: the collector looks through them more
+    seldom meanwhile."""
+    usual = gc.get_threshold()
+    gc.set_threshold(50_000, 20, 20)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*usual)
 
 
 def give_back_memory() -> None:

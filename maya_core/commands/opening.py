@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from maya_core.commands.progress import Tell, bar_of_bytes, long_in_words
+from maya_core.hardware import importing
 
 if TYPE_CHECKING:
     from maya_core.answering.footprint import Plan
@@ -31,8 +32,9 @@ def here(model: str | None) -> Path:
 
 def open_session(folder: Path, tell: Tell) -> "ChatSession":
     """A model, ready to answer in the form that suits this machine; what takes minutes is told before."""
-    from maya_core.answering.footprint import seconds_to_quantize
-    from maya_core.answering.session import load_best
+    with importing():
+        from maya_core.answering.footprint import seconds_to_quantize
+        from maya_core.answering.session import load_best
 
     doing = "Loading the model"
 
