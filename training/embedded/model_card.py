@@ -37,7 +37,7 @@ drawings, says whether, where and how many they are, and what colours it sees, i
   CC BY 4.0), put together by `training/photo_vqa`; scenes of emoji of `training/emoji_vqa`; and scenes whose photographs
   were never taken (`training/embedded/simulated.py`). No photograph is part of the model or of the project.
 - Command: `python -m training.embedded`{again}, {minutes[all]:.0f} minutes on {hardware}, torch {torch}
-  ({stages}); commit {commit}.{averaged}
+  ({stages}); commit {commit}.{mean}
 - Licence: Apache-2.0. The tower's weights: see `assets/photograph-tower`. The drawings it saw: Noto Apache-2.0, Twemoji
   CC-BY 4.0.
 
@@ -120,7 +120,7 @@ def model_card(folder: Path) -> str:
         stages=", ".join(f"{stage} {minutes[stage]:.1f}" for stage in minutes if stage != "all"),
         photographs="\n".join(photographs_table(one) for one in found if "wording" in one),
         drawings="\n".join(drawings_table(one) for one in reversed(found) if "split" in one),
-        averaged=AVERAGED.format(report["averaged"]) if "averaged" in report else "",
+        mean=AVERAGED.format(report["averaged"]) if "averaged" in report else "",
         again=f" and {again} times more with `--model`" if again else "",
         **report | {"minutes": minutes},
     )
