@@ -17,11 +17,14 @@ def here(model: str | None) -> Path:
     """The folder of a model, with a bar where it has to be fetched; the embedded one's where none is named. Raises
     CheckpointNotFound, before anything heavy is imported."""
     from maya_core.assets import EMBEDDED, asset_path, typed_path
-    from maya_core.weights.destination import CONFIGS, no_model_in
+    from maya_core.weights.destination import CONFIGS, RUN, no_model_in
 
     folder = asset_path(EMBEDDED) if model is None else typed_path(model)
     if model is None or os.path.isdir(folder):
-        if not any((folder / name).is_file() for name in CONFIGS):
+        place = folder.resolve()
+        of_model = [place / name for name in CONFIGS]
+        of_run = [above / RUN for above in (place, *place.parents[:2])]
+        if not any(file.is_file() for file in (*of_model, *of_run)):
             raise no_model_in(folder)
         return folder
     from maya_core.weights.hub import local_folder

@@ -33,7 +33,7 @@ from maya_core.model.processor import ImagePreparation, MayaProcessor, image_tok
 from maya_core.model.towers import tower_class
 from maya_core.progress import OnProgress, untold
 from maya_core.weights import adapters, runs
-from maya_core.weights.destination import RECIPE, written
+from maya_core.weights.destination import RECIPE, RUN, written
 from maya_core.weights.files import (
     Reader,
     Tensors,
@@ -147,7 +147,7 @@ def _run_base(folder: Path) -> Path:
         return local_folder(runs.start_of(folder).base or "")
     except CheckpointNotFound as absent:
         raise CheckpointNotFound(
-            f"{folder.name} is a run, and what it began from is not where {runs.RUN} says: {absent}"
+            f"{folder.name} is a run, and what it began from is not where {RUN} says: {absent}"
         ) from None
 
 

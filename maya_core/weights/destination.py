@@ -24,6 +24,7 @@ from maya_core.weights.durable import LOCK, exclusive, is_full, share, sync
 FRESH, LISTED = ".maya-new", "files.json"
 CONFIGS = ("config.json", "adapter_config.json")  # what makes a folder a model's
 RECIPE = "recipe.json"  # of what a training stage has made
+RUN = "run.json"  # of a run, whose checkpoints lie one or two folders below
 _WRITTEN_HERE = ("maya", "llava")  # values of model_type
 # what goes with the model that is replaced; a tokenizer may be a person's own, and stays where no other comes
 _REPLACED = re.compile(

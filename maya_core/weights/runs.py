@@ -13,9 +13,9 @@ from maya_core.assets import typed_path
 from maya_core.errors import CheckpointMismatch, CheckpointNotFound
 from maya_core.weights import adapters, durable
 from maya_core.weights.adapters import LoraSettings
+from maya_core.weights.destination import RUN
 from maya_core.weights.files import header_of, read_json
 
-RUN = "run.json"
 CHECKPOINTS, BEST, WEIGHTS = "checkpoints", "best", "weights.safetensors"  # in a run's folder
 _KINDS = (BEST, CHECKPOINTS)
 _PREFIX = "model."  # of every name in a checkpoint: what is trained holds the model

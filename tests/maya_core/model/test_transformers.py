@@ -28,7 +28,7 @@ from maya_core.model.images import open_image
 from maya_core.model.maya import MayaForConditionalGeneration
 from maya_core.model.processor import MayaProcessor
 from maya_core.model.prompt import Message
-from maya_core.weights.checkpoint import save_model
+from maya_core.weights.checkpoint import load_model, load_processor, save_model
 from tests.local_hub import local_hub
 from tests.tiny import picture, tiny_session
 
@@ -41,7 +41,9 @@ QUESTIONS = ("What is this?", "यह क्या है?", "ما هذا؟")
 
 @pytest.fixture(scope="module")
 def embedded() -> ChatSession:
-    return load_session()
+    model = load_model(EMBEDDED, dtype=torch.float32)
+    model.config.keeps_to_script = False  # of which transformers' own `generate` knows nothing
+    return ChatSession(model, load_processor(EMBEDDED))
 
 
 @pytest.fixture(scope="module", params=["chat", "maya-v1"])
