@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import tyro
 
-from app.command import reworded
 from app.settings import cache_folder
 from app.uploads import own_folder
 from maya_core.commands.streams import end_quickly, prepare_streams, tell, until_nobody_reads
@@ -174,6 +173,8 @@ def _tell(*lines: str) -> None:
 
 def refuse(reason: str | Exception) -> NoReturn:
     """What the person can mend; once more in the terminal's language, where it is known there."""
+    from app.command import reworded  # only now: the page is to be there soon
+
     tell(reason)
     if isinstance(reason, MayaError) and (own := reworded(reason)):
         tell(own)
