@@ -251,8 +251,10 @@
   const chosen = new Map(); // address -> a promise of the file
   const EMPTY_MILLISECONDS = 1000; // after which none are there, for gradio may be drawing the box anew
   let forgetting = 0, inBox = []; // the addresses of those that are kept for when the page is loaded anew
+  const shownInBox = () => [...document.querySelectorAll("#maya-question .thumbnail-item img")].map((one) => one.src);
+  const keepInBox = () => window.mayaKeepPictures(inBox.map((one) => chosen.get(one)));
   function keepChosen() {
-    const shown = [...document.querySelectorAll("#maya-question .thumbnail-item img")].map((one) => one.src);
+    const shown = shownInBox();
     if (!isBusy()) for (const address of chosen.keys()) if (!shown.includes(address)) chosen.delete(address);
     for (const address of shown.filter((one) => !chosen.has(one))) {
       const coming = fetch(address).then((answer) => (answer.ok ? answer.blob() : Promise.reject(answer.status)));
@@ -263,9 +265,8 @@
     if (shown.length < inBox.length && !isBusy()) dismissNotice();
     inBox = shown;
     clearTimeout(forgetting);
-    const keep = () => window.mayaKeepPictures(shown.map((one) => chosen.get(one)));
-    if (shown.length) keep();
-    else forgetting = setTimeout(keep, EMPTY_MILLISECONDS);
+    if (shown.length) keepInBox();
+    else forgetting = setTimeout(keepInBox, EMPTY_MILLISECONDS);
   }
   const addressOf = (file) => new URL(file.url ?? "", document.baseURI).href;
   async function sentAgain(file) {
@@ -293,7 +294,7 @@
   let isGone = false; // the server, that would have to take them
   function writeUnsent() {
     if (unsentPictures && !isGone && within("input[type=file]")) {
-      unsentPictures.then((all) => all.filter(Boolean)).then((pictures) => pictures.length && window.mayaTakePictures(pictures));
+      unsentPictures.then((pictures) => pictures.length && window.mayaTakePictures(pictures));
       unsentPictures = null;
     }
     if (!unsent || !within("textarea")) return;
@@ -308,8 +309,12 @@
     if (!asking || !sent?.includes(JSON.stringify(asking.text))) return;
     const one = asking;
     asking = null;
-    if (hasCome) return void window.mayaKeepPictures([]);
-    [isGone, unsentPictures, answers] = [true, Promise.all(one.pictures), Math.max(0, answers - 1)];
+    if (hasCome) { // what waits beside it, as a question is edited, still waits
+      inBox = shownInBox();
+      return keepInBox();
+    }
+    const pictures = Promise.all(one.pictures).then((all) => all.filter(Boolean));
+    [isGone, unsentPictures, answers] = [true, pictures, Math.max(0, answers - 1)];
     showBusy();
     write([one.text, within("textarea").value].filter(Boolean).join("\n"));
   };

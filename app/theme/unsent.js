@@ -4,14 +4,14 @@
   const tab = sessionStorage.getItem("maya-tab") ?? `${Date.now()} ${Math.random()}`;
   sessionStorage.setItem("maya-tab", tab);
 
-  const opened = new Promise((done, failed) => {
-    const asked = indexedDB.open("maya");
-    asked.onupgradeneeded = () => asked.result.createObjectStore("unsent");
-    [asked.onsuccess, asked.onerror] = [() => done(asked.result), () => failed(asked.error)];
-  });
   const told = (asked) => new Promise((done, failed) => {
     [asked.onsuccess, asked.onerror] = [() => done(asked.result), () => failed(asked.error)];
   });
+  const opened = (async () => {
+    const asked = indexedDB.open("maya");
+    asked.onupgradeneeded = () => asked.result.createObjectStore("unsent");
+    return told(asked);
+  })();
   const store = async () => (await opened).transaction("unsent", "readwrite").objectStore("unsent");
 
   // Those that were there before, once; and no more of tabs that are closed.

@@ -205,6 +205,18 @@ def test_what_is_sent_to_a_server_that_is_gone_comes_back(open_page, site, way):
     assert [open_image(one).tobytes() for one in question.pictures] == [open_image(EXAMPLES / "1.png").tobytes()]
 
 
+def test_a_picture_that_waits_while_a_question_is_edited_stays_when_the_page_is_loaded_anew(open_page, site):
+    page = open_page(site, "en")
+    ask(page, "before", EXAMPLES / "2.png")
+    add_picture(page, EXAMPLES / "1.png")
+    page.wait_for_function(f"{KEPT_PICTURES}.then((kept) => kept.join() === '1.png')")
+    edit(page, 0, "other words")
+    finished(page)
+    settled(page)
+    page.reload()
+    page.wait_for_function("document.querySelectorAll('#maya-question .thumbnail-item img').length === 1")
+
+
 def test_pictures_of_a_tab_that_was_closed_yesterday_are_forgotten(open_page, site):
     page = open_page(site, "en")
     add_picture(page, EXAMPLES / "1.png")
