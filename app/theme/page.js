@@ -178,7 +178,7 @@
   // the one to send, and takes no other question. Both ends of an answer are those of gradio's event: what the server tells
   // on the way comes late to a slow browser, and of two events not in its order.
   let sending = null; // what gradio has not begun to ask yet
-  let answers = 0; // that are coming
+  let answers = 0, begun = 0; // that are coming, and those before them too
   const isBusy = () => Boolean(sending || answers);
   function showBusy() {
     document.body.classList.toggle("maya-busy", isBusy());
@@ -190,13 +190,14 @@
   }
   window.mayaIsBusy = isBusy;
   window.mayaAnswerBegins = (...given) => {
-    [sending, answers] = [null, answers + 1];
+    [sending, answers, begun] = [null, answers + 1, begun + 1];
     showBusy();
     return given;
   };
   window.mayaAnswerEnds = () => {
     answers -= 1;
     showBusy();
+    showNotice();
   };
 
   // A question's words leave the box as they are sent, before anything else can be typed: gradio asks for them only some
@@ -235,15 +236,19 @@
     if (event.target.closest("#maya-question .stop-button")) stop();
   }, true);
 
-  // What went wrong is told until a picture is taken out of the box, which it may have been, or something else is told.
+  // What went wrong is told until a picture is taken out of the box, which it may have been; anew, by the answer after that.
   const notice = () => document.getElementById("maya-notice");
-  let dismissed = "";
+  const noticeTold = () => notice().querySelector(".prose")?.textContent ?? ""; // beside it gradio counts the seconds of an event
+  let dismissed = null; // its words, and how many answers had begun
   function dismissNotice() {
-    if (notice()?.classList.contains("maya-trouble")) dismissed = notice().textContent;
+    if (notice()?.classList.contains("maya-trouble")) dismissed = { told: noticeTold(), begun };
   }
+  document.addEventListener("click", (event) => { // by a person: what is sent leaves the box by the same buttons
+    if (event.isTrusted && event.target.closest("#maya-question .delete-button")) dismissNotice();
+  }, true);
   function showNotice() {
     if (!notice()) return;
-    if (dismissed !== notice().textContent) dismissed = "";
+    if (dismissed && (dismissed.told !== noticeTold() || (dismissed.begun < begun && !answers))) dismissed = null;
     notice().hidden = Boolean(dismissed);
   }
 
@@ -253,6 +258,7 @@
   let forgetting = 0, inBox = []; // the addresses of those that are kept for when the page is loaded anew
   const shownInBox = () => [...document.querySelectorAll("#maya-question .thumbnail-item img")].map((one) => one.src);
   const keepInBox = () => window.mayaKeepPictures(inBox.map((one) => chosen.get(one)));
+  const forgetThose = () => shownInBox().length || window.mayaKeepPictures([]);
   function keepChosen() {
     const shown = shownInBox();
     if (!isBusy()) for (const address of chosen.keys()) if (!shown.includes(address)) chosen.delete(address);
@@ -262,11 +268,10 @@
       chosen.set(address, named.catch(() => void chosen.delete(address)));
     }
     if (shown.join() === inBox.join() || (!shown.length && (sending || asking || unsentPictures))) return;
-    if (shown.length < inBox.length && !isBusy()) dismissNotice();
     inBox = shown;
     clearTimeout(forgetting);
     if (shown.length) keepInBox();
-    else forgetting = setTimeout(keepInBox, EMPTY_MILLISECONDS);
+    else forgetting = setTimeout(forgetThose, EMPTY_MILLISECONDS);
   }
   const addressOf = (file) => new URL(file.url ?? "", document.baseURI).href;
   async function sentAgain(file) {

@@ -28,12 +28,13 @@
   // Where the browser keeps nothing, a page loaded anew has an empty box.
   let keeping = recall().catch(() => []);
   window.mayaUnsentPictures = keeping;
-  // pictures: promises of files
+  // pictures: promises of files; where none of them can be read, as of a page that is being left, what is kept stays
   window.mayaKeepPictures = (pictures) => {
     keeping = keeping.then(async () => {
       const there = (await Promise.all(pictures)).filter((one) => one instanceof File);
       const kept = await store();
-      await told(there.length ? kept.put({ at: Date.now(), pictures: there }, tab) : kept.delete(tab));
+      if (there.length) await told(kept.put({ at: Date.now(), pictures: there }, tab));
+      else if (!pictures.length) await told(kept.delete(tab));
     }).catch(() => {});
   };
 })();

@@ -4,6 +4,7 @@ import random
 import re
 import shutil
 import threading
+import time
 from pathlib import Path
 from zipfile import ZipFile
 
@@ -593,6 +594,36 @@ def test_a_file_that_is_no_picture_is_told_and_the_question_stays(open_page, sit
     add_picture(page, shutil.copy(file, tmp_path / "broken too.png"))
     page.locator("#maya-question textarea").press("Enter")
     notice.wait_for()
+
+
+def test_trouble_goes_with_its_picture_while_the_answer_has_not_ended_yet(open_page, site, tmp_path):
+    page = open_page(site, "en")
+    file = tmp_path / "broken.png"
+    file.write_bytes(b"not a picture at all")
+    add_picture(page, file)
+    send(page, "?")
+    notice = page.locator("#maya-notice.maya-trouble")
+    notice.wait_for()
+    finished(page)
+    page.evaluate("window.mayaAnswerBegins()")  # a slow browser hears of the end after the rest
+    page.locator("#maya-question .delete-button").click()
+    notice.wait_for(state="hidden")
+
+
+def test_trouble_stays_away_while_gradio_counts_the_seconds_of_an_event(open_page, site, tmp_path, monkeypatch):
+    page = open_page(site, "en")
+    file = tmp_path / "broken.png"
+    file.write_bytes(b"not a picture at all")
+    add_picture(page, file)
+    load = site.settings.load
+    monkeypatch.setattr(type(site.settings), "load", lambda _: (time.sleep(1.5), load())[1])
+    send(page, "?")
+    notice = page.locator("#maya-notice.maya-trouble")
+    notice.wait_for()
+    page.locator("#maya-question .delete-button").click()
+    notice.wait_for(state="hidden")
+    page.wait_for_timeout(3000)
+    assert not notice.is_visible()
 
 
 def test_an_example_is_asked_with_one_click(open_page, site):

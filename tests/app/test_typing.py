@@ -234,6 +234,35 @@ def test_pictures_of_a_tab_that_was_closed_yesterday_are_forgotten(open_page, si
     page.wait_for_function(f"{KEPT_PICTURES}.then((kept) => !kept.length)")
 
 
+def test_pictures_that_cannot_be_read_as_the_page_is_left_are_still_kept(open_page, site):
+    page = open_page(site, "en")
+    add_picture(page, EXAMPLES / "1.png")
+    page.wait_for_function(f"{KEPT_PICTURES}.then((kept) => kept.length === 1)")
+    page.evaluate("window.mayaKeepPictures([Promise.resolve(undefined)])")  # as a page's that is loaded anew meanwhile
+    settled(page)
+    page.reload()
+    page.wait_for_function("document.querySelectorAll('#maya-question .thumbnail-item img').length === 1")
+
+
+def test_a_box_that_is_drawn_anew_slowly_forgets_no_picture(open_page, site):
+    page = open_page(site, "en")
+    add_picture(page, EXAMPLES / "1.png")
+    page.wait_for_function(f"{KEPT_PICTURES}.then((kept) => kept.length === 1)")
+    page.evaluate("""() => {
+        const deleted = IDBObjectStore.prototype.delete;
+        IDBObjectStore.prototype.delete = function (key) { window.forgotten = true; return deleted.call(this, key); };
+        const shown = document.querySelector("#maya-question .thumbnails"), place = shown.parentElement;
+        shown.remove();
+        const frame = requestAnimationFrame;
+        return new Promise((done) => frame(() => frame(() => {
+            window.requestAnimationFrame = (draw) => setTimeout(() => frame(draw), 1500); // as in a tab that nobody sees
+            place.append(shown);
+            setTimeout(done, 2500);
+        })));
+    }""")
+    assert page.evaluate("window.forgotten") is None
+
+
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 # Types a letter in every turn of the event loop from the moment that an event begins to be heard: faster than any person,
 # so that what comes over them by a single turn is seen.
