@@ -83,7 +83,7 @@ def settled(page):
 
 
 def until(page, condition):
-    """Wait for something on the server's side."""
+    """Wait for something on the server's side, or a promise of the page's, which `wait_for_function` takes for true."""
     for _ in range(1000):
         if condition():
             return

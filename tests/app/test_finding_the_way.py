@@ -242,7 +242,7 @@ def test_keys_do_what_their_sheet_says(open_page, site, code):
     until(page, lambda: len(site.history.entries(site.history.conversations()[0].id)) == 2)
     settled(page)
     page.keyboard.press("Alt+c")
-    page.wait_for_function("navigator.clipboard.readText().then(text => text.startsWith('word0 word1'))")
+    until(page, lambda: page.evaluate("navigator.clipboard.readText()").startswith("word0 word1"))
     page.locator("body").click(position={"x": 3, "y": 3})
     page.keyboard.press("Shift+?")
     sheet = page.locator("#maya-sheet")

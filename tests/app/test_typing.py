@@ -34,6 +34,11 @@ KEPT_PICTURES = """new Promise((done) => {
 })"""
 
 
+def keeps(page, *names):
+    """Wait until these are the pictures that the browser keeps."""
+    until(page, lambda: page.evaluate(KEPT_PICTURES) == [*names])
+
+
 def slow_down(site, monkeypatch, seconds=0.4):
     """Let every reply take its time, so that a person can type before it comes."""
     load = site.settings.load
@@ -152,14 +157,14 @@ def test_pictures_that_wait_in_the_box_stay_when_the_page_is_loaded_anew(open_pa
     page = open_page(site, "en")
     add_picture(page, EXAMPLES / "1.png", EXAMPLES / "2.png")
     page.locator(BOX).fill("And the other?")
-    page.wait_for_function(f"{KEPT_PICTURES}.then((kept) => kept.length === 2)")
+    keeps(page, "1.png", "2.png")
     for file in Path(os.environ["GRADIO_TEMP_DIR"]).rglob("*.png"):  # as in a Maya that was started anew
         file.unlink()
     for _ in range(2):
         page.reload()
         page.wait_for_function("document.querySelectorAll('#maya-question .thumbnail-item img').length === 2")
         settled(page)
-        page.wait_for_function(f"{KEPT_PICTURES}.then((kept) => kept.length === 2)")
+        keeps(page, "1.png", "2.png")
     assert typed(page) == "And the other?"
     page.locator(BOX).press("Enter")
     finished(page)
@@ -167,7 +172,7 @@ def test_pictures_that_wait_in_the_box_stay_when_the_page_is_loaded_anew(open_pa
     question = site.history.entries(conversation.id)[0]
     kept = [open_image(picture).tobytes() for picture in question.pictures]
     assert kept == [open_image(EXAMPLES / f"{number}.png").tobytes() for number in (1, 2)]
-    page.wait_for_function(f"{KEPT_PICTURES}.then((kept) => !kept.length)")
+    keeps(page)
     page.reload()
     page.wait_for_function(READY)
     settled(page)
@@ -181,7 +186,7 @@ def test_what_is_sent_to_a_server_that_is_gone_comes_back(open_page, site, way):
         ask(page, "before", EXAMPLES / "2.png")
     add_picture(page, EXAMPLES / "1.png")
     page.locator(BOX).fill("" if way == "edited" else "Is it lost?")
-    page.wait_for_function(f"{KEPT_PICTURES}.then((kept) => kept.length)")
+    keeps(page, "1.png")
     page.route("**/*", lambda route: route.abort())
     if way == "edited":
         edit(page, 0, "Is it lost?")
@@ -209,7 +214,7 @@ def test_a_picture_that_waits_while_a_question_is_edited_stays_when_the_page_is_
     page = open_page(site, "en")
     ask(page, "before", EXAMPLES / "2.png")
     add_picture(page, EXAMPLES / "1.png")
-    page.wait_for_function(f"{KEPT_PICTURES}.then((kept) => kept.join() === '1.png')")
+    keeps(page, "1.png")
     edit(page, 0, "other words")
     finished(page)
     settled(page)
@@ -220,7 +225,7 @@ def test_a_picture_that_waits_while_a_question_is_edited_stays_when_the_page_is_
 def test_pictures_of_a_tab_that_was_closed_yesterday_are_forgotten(open_page, site):
     page = open_page(site, "en")
     add_picture(page, EXAMPLES / "1.png")
-    page.wait_for_function(f"{KEPT_PICTURES}.then((kept) => kept.length === 1)")
+    keeps(page, "1.png")
     page.evaluate("sessionStorage.clear()")  # the next page is another tab
     page.reload()
     page.wait_for_function(READY)
@@ -231,13 +236,13 @@ def test_pictures_of_a_tab_that_was_closed_yesterday_are_forgotten(open_page, si
     page.add_init_script("const now = Date.now; Date.now = () => now() + 25 * 3600 * 1000")
     page.reload()
     page.wait_for_function(READY)
-    page.wait_for_function(f"{KEPT_PICTURES}.then((kept) => !kept.length)")
+    keeps(page)
 
 
 def test_pictures_that_cannot_be_read_as_the_page_is_left_are_still_kept(open_page, site):
     page = open_page(site, "en")
     add_picture(page, EXAMPLES / "1.png")
-    page.wait_for_function(f"{KEPT_PICTURES}.then((kept) => kept.length === 1)")
+    keeps(page, "1.png")
     page.evaluate("window.mayaKeepPictures([Promise.resolve(undefined)])")  # as a page's that is loaded anew meanwhile
     settled(page)
     page.reload()
@@ -247,7 +252,7 @@ def test_pictures_that_cannot_be_read_as_the_page_is_left_are_still_kept(open_pa
 def test_a_box_that_is_drawn_anew_slowly_forgets_no_picture(open_page, site):
     page = open_page(site, "en")
     add_picture(page, EXAMPLES / "1.png")
-    page.wait_for_function(f"{KEPT_PICTURES}.then((kept) => kept.length === 1)")
+    keeps(page, "1.png")
     page.evaluate("""() => {
         const deleted = IDBObjectStore.prototype.delete;
         IDBObjectStore.prototype.delete = function (key) { window.forgotten = true; return deleted.call(this, key); };
