@@ -56,10 +56,12 @@ class Queued:
 
 @dataclass(frozen=True, kw_only=True)
 class Looking:
-    """pictures: how many the question brings, which the model reads before it says a word; share: how much of it it has."""
+    """pictures: how many the question brings, which the model reads before it says a word; share: how much of it it has;
+    passed: seconds since it began."""
 
     pictures: int
     share: float = 0.0
+    passed: int = 0
 
 
 Wait = Loading | Queued | Looking
@@ -173,13 +175,14 @@ class LocalEngine:
             yield Piece(waits=loading.progress)
             loading = self._started() if loading.is_left else loading
         options = GenerationOptions(temperature=temperature, max_new_tokens=most_tokens)
-        reading, pictures = _Reading(), len(messages[-1].images)
+        reading, pictures, began = _Reading(), len(messages[-1].images), time.monotonic()
         try:
             deltas = loading.result().deltas(messages, options, on_progress=reading.go_on)
             with ThreadPoolExecutor(1, "maya-read") as beside, closing(reading):
                 first = beside.submit(next, deltas, None)
                 while not first.done():
-                    yield Piece(waits=Looking(pictures=pictures, share=reading.share))
+                    passed = int(time.monotonic() - began)
+                    yield Piece(waits=Looking(pictures=pictures, share=reading.share, passed=passed))
                     wait_for([first], TOLD_EVERY)
             for delta in chain(filter(None, [first.result()]), deltas):
                 yield Piece(text=delta.text, tokens=delta.tokens, left_out=delta.left_out)

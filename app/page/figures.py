@@ -9,6 +9,7 @@ from app.history import Entry
 from app.i18n import Say, format_minutes, format_number, format_seconds, format_share
 
 LONG = 60.0  # seconds of loading that are told before
+SLOW = 2  # seconds of looking that are told: each of an 8B's layers may take as long
 FEWEST_WORDS = 2  # of which it can be said how fast they came
 # Scripts that write no space between words: each of their signs counts, as those who write them count.
 UNSPACED = r"[\p{Han}\p{Hiragana}\p{Katakana}]"
@@ -32,8 +33,9 @@ def waiting_told(wait: Wait | None, say: Say, *, native_digits: bool) -> str:
     told = say("Thinking…")
     if wait.pictures:
         told = say.number("Looking at the picture…", "Looking at the pictures…", wait.pictures)
-    share = format_share(wait.share, say.language, native_digits=native_digits)
-    return f"{told} {share}" if wait.share else told
+    share = [format_share(wait.share, say.language, native_digits=native_digits)] if wait.share else []
+    passed = [format_seconds(wait.passed, say.language, native_digits=native_digits)] if wait.passed >= SLOW else []
+    return " ".join([told, " · ".join(share + passed)]).strip()
 
 
 def loading_told(loading: Loading, say: Say, *, native_digits: bool) -> str:

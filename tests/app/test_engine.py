@@ -106,11 +106,12 @@ def test_how_far_a_question_is_read_is_told_and_nobody_reads_on_for_who_has_left
     monkeypatch.setattr(sessions_module, "load_best", lambda *_, **__: session)
     queue = OneAtATime(LocalEngine())
     pieces = queue.stream((Message(role="user", text="What?", images=(picture(),)),))
-    shares = []
-    while len(shares) < 3 or not shares[-1]:
+    shares, passed = [], [0]
+    while len(shares) < 3 or not shares[-1] or not passed[-1]:
         waits = next(pieces).waits
         shares += [waits.share] if isinstance(waits, Looking) else []
-    assert shares == sorted(shares)
+        passed += [waits.passed] if isinstance(waits, Looking) else []
+    assert shares == sorted(shares) and passed == sorted(passed)
     pieces.close()
     assert queue.busy == 0
     read = session.read
