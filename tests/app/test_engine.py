@@ -111,7 +111,8 @@ def test_how_far_a_question_is_read_is_told_and_nobody_reads_on_for_who_has_left
         waits = next(pieces).waits
         shares += [waits.share] if isinstance(waits, Looking) else []
         passed += [waits.passed] if isinstance(waits, Looking) else []
-    assert shares == sorted(shares) and passed == sorted(passed)
+    assert shares == sorted(shares)
+    assert passed == sorted(passed)
     pieces.close()
     assert queue.busy == 0
     read = session.read
