@@ -95,7 +95,9 @@ def _serve(options: AppOptions) -> None:
 
     running = Running(data_folder())
     if address := _shown_instead(options, running):
-        _tell(f"Maya is at {address} already. Another one opens with: maya-app --new")
+        unheard = " and ".join(f"--{name}" for name in ("model", "lang") if getattr(options, name) is not None)
+        without = f", without {unheard}" if unheard else ""
+        _tell(f"Maya is at {address} already{without}. Another one opens with: maya-app --new")
         if options.browser:
             webbrowser.open(address)
         return

@@ -141,7 +141,7 @@ class TerminalChat:
             self._tell(
                 self.say("There is no command {name}. {help} tells more.", name=question, help=self.say("/help"))
             )
-        elif missing := next((word for word in question.split() if _names_a_picture(word)), None):
+        elif missing := next((word for word in question.split() if _names_a_picture(word) or _is_folder(word)), None):
             self._tell(self.say("There is no file {path}.", path=missing))
             self._begun, self._pictures = line, []
         else:
@@ -232,6 +232,11 @@ def _readings(word: str) -> Iterator[str]:
 
 def _is_picture(path: str) -> bool:
     return _names_a_picture(path) and os.path.isfile(path)
+
+
+def _is_folder(word: str) -> bool:
+    """By its path, of more than the root's alone."""
+    return os.sep in word and len(word) > 1 and os.path.isdir(typed_path(word))
 
 
 def _names_a_picture(word: str) -> bool:

@@ -257,6 +257,8 @@
   const EMPTY_MILLISECONDS = 1000; // after which none are there, for gradio may be drawing the box anew
   let forgetting = 0, inBox = []; // the addresses of those that are kept for when the page is loaded anew
   const shownInBox = () => [...document.querySelectorAll("#maya-question .thumbnail-item img")].map((one) => one.src);
+  // What the server has no name for, as HEIC, gradio would take for no picture.
+  const kindOf = (blob, name) => (blob.type === "application/octet-stream" ? `image/${name.split(".").at(-1)}` : blob.type);
   const keepInBox = () => window.mayaKeepPictures(inBox.map((one) => chosen.get(one)));
   const forgetThose = () => shownInBox().length || window.mayaKeepPictures([]);
   function keepChosen() {
@@ -264,7 +266,8 @@
     if (!isBusy()) for (const address of chosen.keys()) if (!shown.includes(address)) chosen.delete(address);
     for (const address of shown.filter((one) => !chosen.has(one))) {
       const coming = fetch(address).then((answer) => (answer.ok ? answer.blob() : Promise.reject(answer.status)));
-      const named = coming.then((blob) => new File([blob], decodeURIComponent(address.split("/").at(-1)), { type: blob.type }));
+      const name = decodeURIComponent(address.split("/").at(-1));
+      const named = coming.then((blob) => new File([blob], name, { type: kindOf(blob, name) }));
       chosen.set(address, named.catch(() => void chosen.delete(address)));
     }
     if (shown.join() === inBox.join() || (!shown.length && (sending || asking || unsentPictures))) return;

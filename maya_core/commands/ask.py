@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from maya_core.answering.session import Delta
 
 PIPE = "-"  # in place of a file or a question: what comes through the pipe
+MOST_PIPED = 20 * 1024 * 1024 + 1  # one more byte than a picture may have, and far more letters than a question
 PARTLY = 1  # exit status where some of many questions could not be answered
 
 
@@ -90,8 +91,8 @@ def _asked(words: Sequence[str]) -> tuple[list[Path | bytes], str]:
         if name != PIPE and not os.path.exists(name):  # also what a shell calls /dev/fd/63
             raise FileMissing(f"There is no file {name}; check the path.")
     if question == PIPE:
-        question = sys.stdin.read().strip()
-    return [sys.stdin.buffer.read() if name == PIPE else Path(name) for name in names], _sayable(question)
+        question = sys.stdin.read(MOST_PIPED).strip()
+    return [sys.stdin.buffer.read(MOST_PIPED) if name == PIPE else Path(name) for name in names], _sayable(question)
 
 
 def _sayable(question: str) -> str:

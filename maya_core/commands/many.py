@@ -1,5 +1,6 @@
 """`maya ask --out`: questions about many pictures, each on its own, a row of a table for each."""
 
+import errno
 import glob
 import os
 from collections.abc import Iterator, Sequence
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from maya_core.answering.session import ChatSession
 
 BATCH = 8  # questions that are answered at once; with more, one that is long keeps more of them waiting
+MOST_LETTERS = 20_000_000  # in a file of questions; a device has no end
 PICTURES = (
     ".avif", ".bmp", ".gif", ".heic", ".heif", ".jfif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp",
 )  # fmt: skip
@@ -48,9 +50,13 @@ def _is_picture(file: str) -> bool:
 def questions_in(file: Path) -> list[str]:
     """The lines of a file that are not empty."""
     try:
-        questions = [line.strip() for line in file.read_text("utf-8-sig").splitlines()]
+        with file.open(encoding="utf-8-sig") as text:
+            read = text.read(MOST_LETTERS)
+            if len(read) == MOST_LETTERS:
+                raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
     except (OSError, UnicodeDecodeError):
         raise MayaError(f"{file} cannot be read; give a text file with a question on each line.") from None
+    questions = [line.strip() for line in read.splitlines()]
     if not any(questions):
         raise MayaError(f"There is no question in {file}; write one on each line.")
     return list(dict.fromkeys(question for question in questions if question))

@@ -115,8 +115,10 @@ def _lines() -> Iterator[Tell]:
 
     def write() -> None:
         while not ended.wait(_CLOCK.left()):
-            sys.stderr.write(f"{now} ({_CLOCK.passed():.0f} s)\n")  # whole
-            sys.stderr.flush()
+            passed = _CLOCK.passed()
+            if now:
+                sys.stderr.write(f"{now} ({passed:.0f} s)\n")  # whole
+                sys.stderr.flush()
 
     writer = threading.Thread(target=write, name="maya-progress", daemon=True)
     writer.start()

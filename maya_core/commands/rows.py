@@ -47,6 +47,8 @@ class RowFile:
     def __init__(self, path: Path) -> None:
         if path.suffix.lower() not in ENDINGS:
             raise MayaError(f"{path.name} should end in {' or '.join(ENDINGS)}.")
+        if path.exists() and not path.is_file():
+            raise MayaError(f"{path} cannot be written (it is not a regular file); choose another file.")
         self.path, self.is_csv = path, path.suffix.lower() == ".csv"
         try:
             there = path.read_bytes() if path.exists() else b""

@@ -317,6 +317,9 @@ def test_a_question_in_the_first_second_waits_for_the_model_and_is_answered(tmp_
     again = start(tmp_path)
     said, _ = again.communicate(timeout=120)
     assert (again.returncode, said) == (0, f"Maya is at {address} already. Another one opens with: maya-app --new\n")
+    again = start(tmp_path, "--lang", "ur")
+    said, _ = again.communicate(timeout=120)
+    assert said == f"Maya is at {address} already, without --lang. Another one opens with: maya-app --new\n"
     process.terminate()
     rest, _ = process.communicate(timeout=20)
     assert process.returncode == 0

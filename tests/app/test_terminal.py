@@ -83,6 +83,14 @@ def test_a_path_of_no_file_beside_words_is_told_and_the_line_comes_back(talk):
     assert engine.asked == ()
 
 
+def test_a_folder_beside_words_is_no_picture_and_a_stroke_between_words_is_no_folder(talk, tmp_path):
+    _, err = talk(f"{PHOTO} What is this?", f"{tmp_path} And this?", "A cup / a mug, and/or a glass?")
+    assert f"There is no file {tmp_path}." in err
+    assert [text for role, text, _ in said(talk.history) if role == "user"] == [
+        "What is this?", "A cup / a mug, and/or a glass?",
+    ]  # fmt: skip
+
+
 def test_without_a_picture_it_is_asked_for_and_the_question_comes_back(talk):
     begun = []
     typed = iter(["What?", f"{PHOTO} What?"])

@@ -179,6 +179,18 @@ def test_pictures_that_wait_in_the_box_stay_when_the_page_is_loaded_anew(open_pa
     assert page.locator("#maya-question .thumbnail-item").count() == 0
 
 
+def test_a_picture_of_a_telephone_that_the_browser_cannot_show_waits_too(open_page, site, tmp_path):
+    open_image(EXAMPLES / "1.png").save(tmp_path / "1.heic")  # Pillow can, once Maya has read a picture
+    page = open_page(site, "en")
+    add_picture(page, tmp_path / "1.heic", EXAMPLES / "2.png")
+    keeps(page, "1.heic", "2.png")
+    for _ in range(2):
+        page.reload()
+        page.wait_for_function("document.querySelectorAll('#maya-question .thumbnail-item img').length === 2")
+        settled(page)
+        keeps(page, "1.heic", "2.png")
+
+
 @pytest.mark.parametrize("way", ["first", "further", "edited"])
 def test_what_is_sent_to_a_server_that_is_gone_comes_back(open_page, site, way):
     page = open_page(site, "en")

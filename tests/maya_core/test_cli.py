@@ -202,7 +202,14 @@ def test_where_no_terminal_is_lines_tell_what_is_done(monkeypatch, capsys):
         tell("Loading the model", 0.25)
         while "Loading" not in said:
             said += capsys.readouterr().err
-    assert re.match(r"(?: \(0 s\)\n)*Loading the model: 25% \(\d+ s\)\n", said)
+    assert re.match(r"Loading the model: 25% \(\d+ s\)\n", said)
+
+
+def test_before_it_is_known_what_is_done_nothing_is_told(monkeypatch, capsys):
+    monkeypatch.setattr(progress, "SILENT_SECONDS", 0.001)
+    with progress.telling():
+        time.sleep(0.1)
+    assert capsys.readouterr().err == ""
 
 
 def test_what_is_told_next_goes_on_with_the_clock_of_what_was_told_before(monkeypatch, capsys):
@@ -214,6 +221,12 @@ def test_what_is_told_next_goes_on_with_the_clock_of_what_was_told_before(monkey
     assert re.search(r"^(two|three|four) \(", capsys.readouterr().err, re.MULTILINE)
 
 
+LITTLE_MEMORY = """
+import resource
+resource.setrlimit(resource.RLIMIT_AS, (4 * 1024**3, 4 * 1024**3))
+from maya_core import cli
+cli.main()
+"""
 LIGHT = """
 import sys
 from maya_core import cli
@@ -223,6 +236,25 @@ except SystemExit as left:
     print(left.code, [name for name in ("torch", "transformers", "PIL", "py3langid") if name in sys.modules])
 """
 PHOTO, NO_MODEL = str(asset_path("examples") / "1.png"), str(asset_path("examples"))
+
+
+@pytest.mark.skipif(not Path("/dev/zero").exists(), reason="Windows has no such files")
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (("-", "What?"), "The file has more than 20 MB"),
+        ((PHOTO, "-"), "more than 8000; shorten it"),
+        ((PHOTO, "--out", "answers.csv", "--questions", "/dev/zero"), "/dev/zero cannot be read"),
+        ((PHOTO, "What?", "--out", "zero.csv"), "zero.csv cannot be written"),
+    ],
+)
+def test_what_has_no_end_is_read_no_further_than_it_may_be(tmp_path, arguments, sentence):
+    (tmp_path / "zero.csv").symlink_to("/dev/zero")
+    command = [sys.executable, "-c", LITTLE_MEMORY, "ask", *arguments]
+    with open("/dev/zero", "rb") as zeros:
+        done = subprocess.run(command, stdin=zeros, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert done.returncode == 2, done.stderr
+    assert sentence in done.stderr
 
 
 def refused(*arguments):
