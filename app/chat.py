@@ -121,12 +121,13 @@ class Chat:
     is_heard: Callable[[], bool] = lambda: True
 
     def ask(self, conversation: str | None, typed: Typed) -> Generator[View]:
-        """A question, and its answer as it comes. Trouble is told, and what was typed goes back into the box."""
+        """A question, and its answer as it comes. Trouble is told, and what was typed goes back into the box; where nobody
+        is there to take it back, it is kept as far as it can be."""
         try:
             text = clean_text(typed.get("text") or "")
             pictures = tuple(self.history.keep_picture(path) for path in typed.get("files") or ())
             if not pictures and not self._has_picture(conversation):
-                yield replace(self.view(conversation), typed=typed, notice=later("Add a picture first."))
+                yield self._refused(conversation, typed, later("Add a picture first."))
                 return
             key = conversation or self.history.create(text)
             question = self.history.append(key, Entry(role="user", text=text, pictures=pictures))
@@ -134,9 +135,21 @@ class Chat:
             yield View(conversation=None, typed=typed, notice=error)
             return
         except MayaError as error:
-            yield replace(self.view(conversation), typed=typed, notice=error)
+            yield self._refused(conversation, typed, error)
             return
         yield from self._answer(key, question, typed)
+
+    def _refused(self, conversation: str | None, typed: Typed, notice: str | MayaError) -> View:
+        text = (typed.get("text") or "").strip()
+        if self.is_heard() or not text:
+            return replace(self.view(conversation), typed=typed, notice=notice)
+        kept = []
+        for path in typed.get("files") or ():
+            with suppress(MayaError):
+                kept.append(self.history.keep_picture(path))
+        key = conversation or self.history.create(text)
+        self.history.append(key, Entry(role="user", text=text, pictures=tuple(kept)))
+        return replace(self.view(key), notice=notice)
 
     def ask_again(
         self, conversation: str, turn: int, text: str | None = None, *, seen: Collection[int] | None = None

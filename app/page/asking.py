@@ -152,8 +152,10 @@ class Asking:
         given: list[Following] = []  # to this page, from when it is begun
 
         def is_heard() -> bool:
-            has_left = any(one.left for one in given)
-            return not has_left and (session in listening or answers.is_awaited(session))
+            until = time.monotonic() + DEAF_SECONDS
+            while answers.is_awaited(session) and session not in listening and time.monotonic() < until:
+                time.sleep(PATIENCE)  # it may be about to listen, or have been loaded anew meanwhile
+            return session in listening and not any(one.left for one in given)
 
         chat = replace(self.services.chat(code), is_heard=is_heard)
         returned = self._unchanged | {self.question_box.returned: typed}

@@ -11,7 +11,7 @@ from app.engine import Looking, OneAtATime, Piece, Queued
 from app.history import Entry, History, HistoryLocked, PictureGone, TurnGone
 from app.i18n import tell, translate
 from app.settings import Settings
-from maya_core.errors import GenerationError
+from maya_core.errors import GenerationError, ImageError
 from maya_core.languages import CODES, get_language
 from maya_core.model.images import open_image
 from tests.app.scripted import ScriptedEngine
@@ -331,6 +331,21 @@ def test_a_failed_first_question_leaves_no_conversation_and_comes_back_or_stays_
     assert (view.typed, view.half, len(view.shown)) == (EMPTY, True, 2)
     *_, view = chat(ScriptedEngine("A dog."), history).go_on(view.conversation)
     assert [entry.text for entry in history.entries(view.conversation)] == ["What?", "A dog."]
+
+
+def test_a_refused_question_of_a_page_that_has_gone_is_kept_with_what_can_be_read(photo, history, tmp_path):
+    cut = tmp_path / "cut.png"
+    cut.write_bytes(b"\xff\xd8\xff\xe0 and no more")
+    talk = replace(chat(ScriptedEngine("A dog."), history), is_heard=lambda: False)
+    [view] = talk.ask(None, {"text": "What?", "files": [photo, cut]})
+    assert (view.typed, view.half) == (EMPTY, True)
+    assert isinstance(view.notice, ImageError)
+    [entry] = history.entries(view.conversation)
+    assert (entry.text, len(entry.pictures)) == ("What?", 1)
+    *_, view = talk.go_on(view.conversation)
+    assert view.answer.text == "A dog."
+    [view] = talk.ask(None, {"text": "And this?", "files": []})
+    assert [entry.text for entry in history.entries(view.conversation)] == ["And this?"]
 
 
 def test_a_question_that_is_gone_on_with_in_vain_stays(photo, history):

@@ -179,6 +179,30 @@ def test_pictures_that_wait_in_the_box_stay_when_the_page_is_loaded_anew(open_pa
     assert page.locator("#maya-question .thumbnail-item").count() == 0
 
 
+def test_a_question_that_is_refused_after_its_page_was_loaded_anew_is_kept(open_page, site, tmp_path, monkeypatch):
+    cut = tmp_path / "cut.png"
+    cut.write_bytes((EXAMPLES / "2.png").read_bytes()[:999])
+    keep, reading, go_on = site.history.keep_picture, threading.Event(), threading.Event()
+    monkeypatch.setattr(
+        type(site.history), "keep_picture", lambda _, source: (reading.set(), go_on.wait(60), keep(source))[-1]
+    )
+    page = open_page(site, "en")
+    add_picture(page, EXAMPLES / "1.png", cut)
+    send(page, "Is it lost?")
+    until(page, reading.is_set)
+    page.reload()
+    page.wait_for_function(READY)
+    go_on.set()
+    until(page, lambda: len(site.history.conversations()) == 1)
+    [conversation] = site.history.conversations()
+    until(
+        page,
+        lambda: (
+            [(one.text, len(one.pictures)) for one in site.history.entries(conversation.id)] == [("Is it lost?", 1)]
+        ),
+    )
+
+
 def test_a_picture_of_a_telephone_that_the_browser_cannot_show_waits_too(open_page, site, tmp_path):
     open_image(EXAMPLES / "1.png").save(tmp_path / "1.heic")  # Pillow can, once Maya has read a picture
     page = open_page(site, "en")
