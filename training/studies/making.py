@@ -192,7 +192,8 @@ def examined(
     model: MayaForConditionalGeneration, examination: Examination, collator: SeenCollator
 ) -> tuple[dict[str, str], dict[str, list[float]]]:
     """By language: a figure a question, 1 where every token of the answer that is taught, its end among them, is the
-    likeliest, which is when greedy decoding writes it; and the loss of a scene's answers, nats a token."""
+    likeliest, which is when greedy decoding writes it that keeps to no script; and the loss of a scene's answers, nats a
+    token."""
     right: dict[str, list[str]] = {code: [] for code in examination.languages}
     lost: dict[str, list[float]] = {code: [] for code in examination.languages}
     for number in range(len(examination)):
