@@ -2,6 +2,7 @@
 
 import gc
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,6 +28,12 @@ WHOLE = ("tests/training/embedded/test_model.py", "tests/maya_core/learning/test
 def without_progress(monkeypatch: pytest.MonkeyPatch) -> None:
     """On a busy machine what a command is doing would be told among what a test expects."""
     monkeypatch.setattr("maya_core.commands.progress.SILENT_SECONDS", 1e6)
+
+
+@pytest.fixture(autouse=True)
+def interrupts_heard() -> None:
+    """A command that a test has run in this process, or a shell that began it behind, may have left them unheard."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def free_memory() -> int:

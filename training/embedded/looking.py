@@ -177,12 +177,13 @@ class Looking:
 
     @cached_property
     def _shown(self) -> Mapping[bool, list[str]]:
-        """What scenes show that list all there is, and those that do not; each thing as often as they do."""
+        """What scenes show that list all there is, and those that do not; each thing as often as they do. In one
+        order: that of a set is another in every process."""
         shown: Mapping[bool, list[str]] = {True: [*load_things()], False: [*load_things()]}
         rng = random.Random(f"shown/{self.seed}")
         for index in rng.sample(range(len(self.seen)), min(LOOKED_AT, len(self.seen))):
             scene, _ = self.simulator.vary(self.seen.scene(index), self.seen.features(index), rng)
-            shown[scene.lists_all].extend({seen.thing for seen in scene.things})
+            shown[scene.lists_all].extend(dict.fromkeys(seen.thing for seen in scene.things))
         return shown
 
     def _thing(self, scene: Scene, rng: random.Random) -> str:

@@ -113,7 +113,7 @@ class Simulator:
         return None
 
     def _swapped(self, scene: Scene, features_PD: Tensor, rng: random.Random) -> Scene:
-        others = {thing: rng.choice(list(self.made)) for thing in {seen.thing for seen in scene.things}}
+        others = {thing: rng.choice(list(self.made)) for thing in dict.fromkeys(seen.thing for seen in scene.things)}
         loudness = rng.uniform(*LOUDNESS)
         for seen in scene.things:
             self._change(features_PD, seen, loudness * self.made[others[seen.thing]], rng)
