@@ -140,8 +140,9 @@ class Chat:
         yield from self._answer(key, question, typed)
 
     def _refused(self, conversation: str | None, typed: Typed, notice: str | MayaError) -> View:
+        """What was typed, with why, to who asked; words of one who has left are kept, with the pictures that can be."""
         text = (typed.get("text") or "").strip()
-        if self.is_heard() or not text:
+        if not text or self.is_heard():
             return replace(self.view(conversation), typed=typed, notice=notice)
         kept = []
         for path in typed.get("files") or ():

@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from maya_core.answering.session import Delta
 
 PIPE = "-"  # in place of a file or a question: what comes through the pipe
-MOST_PIPED = 20 * 1024 * 1024 + 1  # one more byte than a picture may have, and far more letters than a question
 PARTLY = 1  # exit status where some of many questions could not be answered
 
 
@@ -90,9 +89,14 @@ def _asked(words: Sequence[str]) -> tuple[list[Path | bytes], str]:
             raise MayaError(f"{name} is not a picture; with --out answers.csv each picture there is asked about.")
         if name != PIPE and not os.path.exists(name):  # also what a shell calls /dev/fd/63
             raise FileMissing(f"There is no file {name}; check the path.")
+    if PIPE not in words:
+        return [Path(name) for name in names], _sayable(question)
+    from maya_core.model.images import MOST_BYTES
+
+    most = MOST_BYTES + 1  # which a picture may not have, and far more letters than a question may
     if question == PIPE:
-        question = sys.stdin.read(MOST_PIPED).strip()
-    return [sys.stdin.buffer.read(MOST_PIPED) if name == PIPE else Path(name) for name in names], _sayable(question)
+        question = sys.stdin.read(most).strip()
+    return [sys.stdin.buffer.read(most) if name == PIPE else Path(name) for name in names], _sayable(question)
 
 
 def _sayable(question: str) -> str:

@@ -91,6 +91,12 @@ def until(page, condition):
     raise AssertionError("it did not happen within 20 s")
 
 
+def slow_down(site, monkeypatch, seconds=0.4):
+    """Let every reply take its time, so that a person can type before it comes."""
+    load = site.settings.load
+    monkeypatch.setattr(type(site.settings), "load", lambda _: (time.sleep(seconds), load())[1])
+
+
 def finished(page):
     """Wait until the box is ready for the next question."""
     page.locator("#maya-question .submit-button").wait_for()
@@ -615,8 +621,7 @@ def test_trouble_stays_away_while_gradio_counts_the_seconds_of_an_event(open_pag
     file = tmp_path / "broken.png"
     file.write_bytes(b"not a picture at all")
     add_picture(page, file)
-    load = site.settings.load
-    monkeypatch.setattr(type(site.settings), "load", lambda _: (time.sleep(1.5), load())[1])
+    slow_down(site, monkeypatch, seconds=1.5)
     send(page, "?")
     notice = page.locator("#maya-notice.maya-trouble")
     notice.wait_for()

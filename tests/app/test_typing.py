@@ -13,7 +13,19 @@ from maya_core.errors import GenerationError
 from maya_core.languages import CODES
 from maya_core.model.images import open_image
 from tests.app.conftest import READY
-from tests.app.test_browser import MESSAGES, add_picture, ask, choose, edit, finished, is_well, send, settled, until
+from tests.app.test_browser import (
+    MESSAGES,
+    add_picture,
+    ask,
+    choose,
+    edit,
+    finished,
+    is_well,
+    send,
+    settled,
+    slow_down,
+    until,
+)
 
 pytestmark = [
     pytest.mark.browser,
@@ -39,10 +51,17 @@ def keeps(page, *names):
     until(page, lambda: page.evaluate(KEPT_PICTURES) == [*names])
 
 
-def slow_down(site, monkeypatch, seconds=0.4):
-    """Let every reply take its time, so that a person can type before it comes."""
-    load = site.settings.load
-    monkeypatch.setattr(type(site.settings), "load", lambda _: (time.sleep(seconds), load())[1])
+def shows_pictures(page, number):
+    """Wait until so many are drawn in the question box."""
+    page.wait_for_function(f"document.querySelectorAll('#maya-question .thumbnail-item img').length === {number}")
+
+
+def page_with_a_picture(open_page, site):
+    """A page in whose box a picture waits, which the browser keeps."""
+    page = open_page(site, "en")
+    add_picture(page, EXAMPLES / "1.png")
+    keeps(page, "1.png")
+    return page
 
 
 def slow_answer(site, *words, rate=20):
@@ -162,7 +181,7 @@ def test_pictures_that_wait_in_the_box_stay_when_the_page_is_loaded_anew(open_pa
         file.unlink()
     for _ in range(2):
         page.reload()
-        page.wait_for_function("document.querySelectorAll('#maya-question .thumbnail-item img').length === 2")
+        shows_pictures(page, 2)
         settled(page)
         keeps(page, "1.png", "2.png")
     assert typed(page) == "And the other?"
@@ -210,7 +229,7 @@ def test_a_picture_of_a_telephone_that_the_browser_cannot_show_waits_too(open_pa
     keeps(page, "1.heic", "2.png")
     for _ in range(2):
         page.reload()
-        page.wait_for_function("document.querySelectorAll('#maya-question .thumbnail-item img').length === 2")
+        shows_pictures(page, 2)
         settled(page)
         keeps(page, "1.heic", "2.png")
 
@@ -233,7 +252,7 @@ def test_what_is_sent_to_a_server_that_is_gone_comes_back(open_page, site, way):
     page.locator("#maya-lost").wait_for()
     with page.expect_navigation():  # gradio loads the page anew
         page.unroute("**/*")
-    page.wait_for_function("document.querySelectorAll('#maya-question .thumbnail-item img').length === 1")
+    shows_pictures(page, 1)
     settled(page)
     assert typed(page) == "Is it lost?"
     before = len(site.history.conversations())
@@ -255,13 +274,11 @@ def test_a_picture_that_waits_while_a_question_is_edited_stays_when_the_page_is_
     finished(page)
     settled(page)
     page.reload()
-    page.wait_for_function("document.querySelectorAll('#maya-question .thumbnail-item img').length === 1")
+    shows_pictures(page, 1)
 
 
 def test_pictures_of_a_tab_that_was_closed_yesterday_are_forgotten(open_page, site):
-    page = open_page(site, "en")
-    add_picture(page, EXAMPLES / "1.png")
-    keeps(page, "1.png")
+    page = page_with_a_picture(open_page, site)
     page.evaluate("sessionStorage.clear()")  # the next page is another tab
     page.reload()
     page.wait_for_function(READY)
@@ -276,19 +293,15 @@ def test_pictures_of_a_tab_that_was_closed_yesterday_are_forgotten(open_page, si
 
 
 def test_pictures_that_cannot_be_read_as_the_page_is_left_are_still_kept(open_page, site):
-    page = open_page(site, "en")
-    add_picture(page, EXAMPLES / "1.png")
-    keeps(page, "1.png")
+    page = page_with_a_picture(open_page, site)
     page.evaluate("window.mayaKeepPictures([Promise.resolve(undefined)])")  # as a page's that is loaded anew meanwhile
     settled(page)
     page.reload()
-    page.wait_for_function("document.querySelectorAll('#maya-question .thumbnail-item img').length === 1")
+    shows_pictures(page, 1)
 
 
 def test_a_box_that_is_drawn_anew_slowly_forgets_no_picture(open_page, site):
-    page = open_page(site, "en")
-    add_picture(page, EXAMPLES / "1.png")
-    keeps(page, "1.png")
+    page = page_with_a_picture(open_page, site)
     page.evaluate("""() => {
         const deleted = IDBObjectStore.prototype.delete;
         IDBObjectStore.prototype.delete = function (key) { window.forgotten = true; return deleted.call(this, key); };
