@@ -190,9 +190,10 @@ class Asking:
         }
         if answered != conversation:
             return shown
-        # Of two updates on their way at once gradio may show the second alone: whether the answer is whole, is said again.
-        unfinished = self.conversation.unfinished
-        return dict.fromkeys(shown, gr.skip()) | {unfinished: shown[unfinished]}
+        # Of two updates on their way at once gradio may show the second alone: whether the answer is whole, and what is told
+        # of it, is said again.
+        again = (self.conversation.unfinished, self.conversation.notice)
+        return dict.fromkeys(shown, gr.skip()) | {one: shown[one] for one in again}
 
     def say_again(self, told: Told, code: str, request: gr.Request) -> Updates:
         """What the page tells, in another language; in which an answer that is being made goes on."""

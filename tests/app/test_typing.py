@@ -5,10 +5,12 @@ import threading
 import time
 from pathlib import Path
 
+import gradio as gr
 import pytest
 
 from app.history import Entry
 from app.i18n import Say, translate
+from app.page.asking import Asking
 from maya_core.errors import GenerationError
 from maya_core.languages import CODES
 from maya_core.model.images import open_image
@@ -161,6 +163,7 @@ def test_what_is_typed_stays_when_the_page_is_loaded_anew(open_page, site):
     page.locator(BOX).fill("What is typed\nstays")
     for _ in range(2):
         page.reload()
+        page.wait_for_function(READY)
         settled(page)
         page.wait_for_function("document.querySelector('#maya-question textarea')?.value")
         assert typed(page) == "What is typed\nstays"
@@ -455,6 +458,20 @@ def test_a_question_comes_back_in_trouble_but_not_over_what_is_typed(open_page, 
     finished(page)
     settled(page)
     assert typed(page) == "Something else"
+
+
+def test_what_went_wrong_is_told_though_gradio_passes_over_the_view_that_tells_it(open_page, site, monkeypatch):
+    site.engine.trouble = GenerationError("NaN")
+    seen = Asking._seen
+    monkeypatch.setattr(
+        Asking,
+        "_seen",
+        lambda asking, *given, **named: seen(asking, *given, **named) | {asking.conversation.notice: gr.skip()},
+    )
+    page = open_page(site, "en")
+    add_picture(page, EXAMPLES / "1.png")
+    send(page, "What is this?")
+    page.get_by_text("The model could not answer.").wait_for()
 
 
 def test_a_question_that_did_not_reach_the_server_comes_back(open_page, site):
