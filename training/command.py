@@ -1,14 +1,16 @@
 """How a command ends, as `maya` does: with a status, and with a sentence for whatever a person or a disk has done."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 from maya_core.commands.streams import end_quickly, prepare_streams, tell, until_nobody_reads
-from maya_core.errors import MayaError, refused_by_the_system
+from maya_core.errors import DestinationError, MayaError, refused_by_the_system
 
 OURS = ("", "app", "maya_core", "training")  # a name that is missing in these is our own mistake
 EXTRAS = {"ray": "cluster"}  # modules that few need
 GOES_ON = "Stopped; what is done is kept, and the same command goes on."
 STOPPED = "Stopped."
+PICTURES = (".png", ".jpg", ".webp", ".pdf")  # what both Pillow and matplotlib write
 
 
 def ended(command: Callable[[], int | None], stopped: str = GOES_ON, *, extra: str = "train") -> int:
@@ -37,3 +39,12 @@ def ended(command: Callable[[], int | None], stopped: str = GOES_ON, *, extra: s
         tell(stopped)
         return 130
     return status
+
+
+def check_pictures(*files: Path | None) -> None:
+    """Before anything is done for them. Raises DestinationError where a file to write has no picture's ending."""
+    for file in filter(None, files):
+        if file.suffix.lower() not in PICTURES:
+            raise DestinationError(
+                f"{file.name} does not say what kind of picture it is; end it in {', '.join(PICTURES)}."
+            )

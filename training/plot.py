@@ -15,7 +15,7 @@ from maya_core.languages import CODES, get_language
 from maya_core.learning.data_languages import UNKNOWN
 from maya_core.learning.metrics import ALL, METRICS, read_records
 from maya_core.weights.durable import file_written
-from training.command import STOPPED, ended
+from training.command import STOPPED, check_pictures, ended
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -137,6 +137,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def draw(options: PlotOptions) -> Path:
     """The picture, written. Raises MayaError where there is no run, or the picture cannot be written."""
+    check_pictures(options.out)
     records = read_records(options.run / METRICS)
     if not records:
         raise MayaError(f"There is no metrics.jsonl with records in {options.run}; give the folder of a run.")

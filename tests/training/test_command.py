@@ -96,3 +96,22 @@ def unread(program):
     done = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, check=False, env=buffered)
     os.close(writing)
     return done.returncode, done.stderr
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("training.emoji_vqa", "preview", "--out"),
+        ("training.photo_vqa", "preview", "--out"),
+        ("training.photo_vqa", "evaluate", "--sheet"),
+        ("training.photo_vqa", "evaluate", "--failures"),
+        ("training.plot", ".", "--out"),
+    ],
+)
+def test_a_picture_of_no_kind_is_refused_before_anything_is_done(command, tmp_path):
+    module, *words = command
+    done = subprocess.run(
+        [sys.executable, "-m", module, *words, tmp_path / "sheet.doc"], capture_output=True, text=True
+    )
+    assert done.returncode == 2
+    assert done.stderr == "sheet.doc does not say what kind of picture it is; end it in .png, .jpg, .webp, .pdf.\n"

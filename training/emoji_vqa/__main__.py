@@ -8,7 +8,7 @@ from typing import Annotated
 
 import tyro
 
-from training.command import STOPPED, ended
+from training.command import STOPPED, check_pictures, ended
 from training.emoji_vqa.scenes import Split
 
 app = tyro.extras.SubcommandApp()
@@ -39,6 +39,7 @@ def preview(out: Path, split: Split = "test") -> None:
     """
     from training.emoji_vqa.preview import save_preview
 
+    check_pictures(out)
     save_preview(out, split)
     print(out)
 

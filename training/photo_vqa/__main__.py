@@ -11,7 +11,7 @@ from typing import Annotated
 
 import tyro
 
-from training.command import STOPPED, ended
+from training.command import STOPPED, check_pictures, ended
 from training.photo_vqa.questions import Wording
 from training.photo_vqa.scenes import Photograph, Split, photographs
 
@@ -31,6 +31,7 @@ def preview(out: Path, caltech: Caltech = None, coco: Coco = None, split: Split 
     """
     from training.photo_vqa.preview import preview as draw
 
+    check_pictures(out)
     out.parent.mkdir(parents=True, exist_ok=True)
     draw(photographs(caltech, coco, split)).save(out)
     print(out)
@@ -74,6 +75,7 @@ def evaluate(
     from training.photo_vqa.evaluate import evaluate as score
     from training.photo_vqa.preview import answered, failed
 
+    check_pictures(sheet, failures)
     console = Console(width=int(os.environ.get("COLUMNS", "110")))
     session, tested = load_session(model), _tested(caltech, coco)
     with console.status("asking") as status:
