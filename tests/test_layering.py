@@ -19,8 +19,8 @@ FLOORS: tuple[dict[str, tuple[str, ...]], ...] = (
                  "hub_memory", "hub", "adapters", "runs", "nf4_assembly", "nf4_kernel", "quantization", "published",
                  "checkpoint", "export", "gguf_export", "card", "push")},
     {
-        "answering": ("options", "language", "script", "decoder", "sampling", "step_graph", "generation", "llama_decoder",
-                      "engines", "footprint", "session"),
+        "answering": ("options", "language", "script", "decoder", "sampling", "step_graph", "generation", "doubt",
+                      "llama_decoder", "engines", "footprint", "session"),
         "learning": ("metrics", "losses", "optim", "record_index", "data", "data_languages", "formats", "records", "tables",
                      "column_files", "splits", "conversation_files", "features", "held_out", "objective", "recorder",
                      "checkpoints", "stop_signals", "train"),

@@ -53,6 +53,13 @@ def exact_match(given: str, wanted: str, language: str) -> bool:
     return normalise(given, language) == normalise(wanted, language)
 
 
+def without_doubt(given: str, said: Sequence[str] | None) -> str:
+    """What an answer says with doubt, or the answer. said: how its language doubts, as a model's config has it."""
+    begins, _, ends = (said or [""])[0].partition("{}")
+    is_doubted = bool(said) and given.startswith(begins) and given.endswith(ends)
+    return given[len(begins) : len(given) - len(ends)] if is_doubted else given
+
+
 def batches(items: Iterator[T], size: int) -> Iterator[list[T]]:
     """Lists of `size` items, the last perhaps shorter."""
     while batch := list(islice(items, size)):

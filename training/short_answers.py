@@ -17,7 +17,7 @@ from maya_core.learning.metrics import ALL
 from maya_core.model.maya import MayaForConditionalGeneration
 from maya_core.model.processor import MayaProcessor
 from maya_core.model.prompt import Message
-from training.scoring import batches, exact_match
+from training.scoring import batches, exact_match, without_doubt
 
 log = logging.getLogger(__name__)
 
@@ -68,7 +68,7 @@ class ShortAnswers:
         """Of each question the answer that the model gives, the one that is wanted, and the language."""
         session = ChatSession(model, self.processor)
         options = GenerationOptions(max_new_tokens=LONGEST)
-        device = model.device.type
+        device, doubts = model.device.type, model.config.doubts or {}
         for some in batches(iter(self.places), _TOGETHER):
             samples: list[Sample] = [self.dataset[place] for place in some]
             asked = [list(_first(sample)[0]) for sample in samples]
@@ -79,7 +79,8 @@ class ShortAnswers:
                 log.warning("not answered: %s", error)
                 answers = [""] * len(asked)
             for answer, sample in zip(answers, samples, strict=True):
-                yield answer, _first(sample)[1], sample.language or "und"
+                language = sample.language or "und"
+                yield without_doubt(answer, doubts.get(language)), _first(sample)[1], language
 
 
 def has_chrf() -> bool:

@@ -52,6 +52,19 @@ class TextDecoder(Protocol):
         """
 
 
+class Listener(Protocol):
+    """Is told how answers are drawn, a row each."""
+
+    def begin(self, read: "Reading", scores_BV: Tensor) -> None:
+        """The questions are read, behind which the scores are of the first tokens."""
+
+    def add(self, scores_BV: Tensor, token_B: Tensor, ended_B: Tensor) -> None:
+        """The next tokens, the scores by which they were chosen, and which rows have ended."""
+
+    def end(self) -> None:
+        """The answers are whole; of one that is left before that it is not told."""
+
+
 class Reading:
     """What a decoder has read: its cache, and for each column of a single conversation what stands there."""
 
@@ -70,6 +83,13 @@ class Reading:
         self.cache.length = common
         del self.signs[common:]
         return common
+
+    def forget_columns(self, length: int) -> None:
+        """Keep so many columns of all rows."""
+        self.cache.length = length
+        del self.signs[length:]
+        if self.may_look_BS is not None:
+            self.may_look_BS = self.may_look_BS[:, :length]
 
     def on(
         self,
@@ -98,6 +118,7 @@ def drawn(
     *,
     foreign_BV: Tensor | None = None,
     no_first_BV: Tensor | None = None,
+    listener: Listener | None = None,
 ) -> Iterator[Tensor]:
     """New tokens (B,), a step at a time, until all rows have ended or max_new_tokens; ended rows give the pad id.
 
@@ -107,7 +128,7 @@ def drawn(
     config = read.decoder.model.config
     room = min(options.max_new_tokens, config.text.max_position_embeddings - read.cache.length)
     decoder, cache = read.decoder, read.cache
-    is_recorded = len(scores_BV) == 1 and scores_BV.is_cuda and foreign_BV is None
+    is_recorded = len(scores_BV) == 1 and scores_BV.is_cuda and foreign_BV is None and listener is None
     if is_recorded and isinstance(decoder, Decoder) and not decoder.looks:
         assert isinstance(cache, KeyValues)
         for token_B in drawn_by_graph(decoder, cache, scores_BV, options, room):
@@ -117,13 +138,19 @@ def drawn(
     draw = Sampler(options, config, len(scores_BV), scores_BV.device, foreign_BV=foreign_BV)
     if no_first_BV is not None:
         scores_BV = scores_BV.masked_fill(no_first_BV, -torch.inf)
+    if listener:
+        listener.begin(read, scores_BV)
     for left in reversed(range(room)):
         token_B = draw(scores_BV)
         if draw.all_ended:
-            return
+            break
+        if listener:
+            listener.add(scores_BV, token_B, draw.ended_B)
         yield token_B
         if left:
             scores_BV = read.on(token_B[:, None], signs=token_B.tolist())
+    if listener:
+        listener.end()
 
 
 # --- from tokens to text ---

@@ -21,6 +21,7 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from maya_core.answering.decoder import Decoder
+from maya_core.answering.doubt import Doubting, Doubts
 from maya_core.answering.engines import OWN, Engine, engine_for
 from maya_core.answering.footprint import Plan, best_plan, llama_footprint, require_memory
 from maya_core.answering.generation import Reading, TextDecoder, drawn, text_pieces, without_leading_space
@@ -79,7 +80,9 @@ class ChatSession:
         self.engine = engine
         self._decoder = decoder
         self._seen = _Seen(model)
-        self._scripts = Scripts(self._tokenizer, model.config.text.vocab_size) if model.config.keeps_to_script else None
+        config = model.config
+        self._scripts = Scripts(self._tokenizer, config.text.vocab_size) if config.keeps_to_script else None
+        self._doubts = Doubts(config, self._tokenizer) if config.doubts else None
         self._read: Reading | None = None
 
     def stream(
@@ -110,9 +113,12 @@ class ChatSession:
         and what was read before stays.
         """
         prompt, left_out = self._prompt(messages, options)
-        with closing(self._tokens(messages, prompt, options, on_progress)) as tokens:
+        doubting = self._doubting([messages])
+        with closing(self._tokens(messages, prompt, options, on_progress, doubting)) as tokens:
             uncancelled = takewhile(lambda _: cancel is None or not cancel.is_set(), tokens)
             pieces = text_pieces(uncancelled, self._tokenizer)
+            if doubting:
+                pieces = doubting.whole(pieces)
             if not self._messages(messages)[-1].is_half:
                 # a maya-v1 answer starts with the space that parts it from `ASSISTANT:`
                 pieces = without_leading_space(pieces)
@@ -122,7 +128,7 @@ class ChatSession:
     def token_ids(self, messages: Conversation, options: GenerationOptions = GREEDY) -> list[int]:
         """The ids of the answer, without the one that ends it."""
         prompt, _ = self._prompt(messages, options)
-        return list(self._tokens(messages, prompt, options, untold))
+        return list(self._tokens(messages, prompt, options))
 
     def answer(self, messages: Conversation, options: GenerationOptions = GREEDY) -> str:
         """The whole answer to the last message."""
@@ -155,9 +161,12 @@ class ChatSession:
         read = Reading(self.decoder, rows=len(prompts), may_look_BS=may_look_BS.bool())
         scores_BV = read.on(ids_BT, features_IND)
         foreign_BV, no_first_BV = self._foreign(conversations), self._no_first(conversations)
-        steps = list(drawn(read, scores_BV, options, foreign_BV=foreign_BV, no_first_BV=no_first_BV))
+        doubting = self._doubting(conversations)
+        tokens = drawn(read, scores_BV, options, foreign_BV=foreign_BV, no_first_BV=no_first_BV, listener=doubting)
+        steps = list(tokens)
         rows = torch.stack(steps, dim=1).tolist() if steps else [[] for _ in prompts]
-        return ["".join(without_leading_space(text_pieces(ids, self._tokenizer))) for ids in rows]
+        answers = ["".join(without_leading_space(text_pieces(ids, self._tokenizer))) for ids in rows]
+        return doubting.said(answers) if doubting else answers
 
     # --- the parts of an answer ---
 
@@ -222,16 +231,24 @@ class ChatSession:
         return conversation
 
     def _foreign(self, conversations: Sequence[Conversation]) -> Tensor | None:
-        """(B, V) true for tokens with letters that the answer's language does not write, where the model keeps to that: the
-        language that was decided for the last question, or that which its words plainly say."""
+        """(B, V) true for tokens with letters that the answer's language does not write, where the model keeps to that."""
         if self._scripts is None:
             return None
-        rows = []
-        for conversation in conversations:
-            question = next(message for message in reversed(self._messages(conversation)) if message.role == "user")
-            code = question.answer_in or plain_language(question.text)
-            rows.append(self._scripts.foreign(code))
+        rows = [self._scripts.foreign(self._language(conversation)) for conversation in conversations]
         return torch.stack(rows).to(self.model.device)
+
+    def _doubting(self, conversations: Sequence[Conversation]) -> Doubting | None:
+        """What is to doubt the answers, of a model that says doubt; not the rest of one that is there already."""
+        if self._doubts is None:
+            return None
+        are_half = (self._messages(conversation)[-1].is_half for conversation in conversations)
+        codes = [None if half else self._language(one) for one, half in zip(conversations, are_half, strict=True)]
+        return Doubting(self._doubts, codes)
+
+    def _language(self, conversation: Conversation) -> str | None:
+        """That in which the last question is to be answered, or which its words plainly say."""
+        question = next(message for message in reversed(self._messages(conversation)) if message.role == "user")
+        return question.answer_in or plain_language(question.text)
 
     def _no_first(self, conversations: Sequence[Conversation]) -> Tensor | None:
         """(B, V) true for tokens with which no answer may begin; where some of one is there already, any may follow."""
@@ -245,7 +262,12 @@ class ChatSession:
 
     @torch.inference_mode()
     def _tokens(
-        self, messages: Conversation, prompt: Encoded, options: GenerationOptions, on_progress: OnProgress
+        self,
+        messages: Conversation,
+        prompt: Encoded,
+        options: GenerationOptions,
+        on_progress: OnProgress = untold,
+        doubting: Doubting | None = None,
     ) -> Generator[int, None, None]:
         """The answer's tokens; what was read for them is kept for the next answer, wherever this one is left."""
         on_progress(0.0)
@@ -261,7 +283,7 @@ class ChatSession:
         features_IND = torch.stack(new_views) if new_views else None
         try:
             scores_1V = read.on(new_ids_1T, features_IND, signs[common:], on_progress)
-            tokens = drawn(read, scores_1V, options, foreign_BV=foreign_1V, no_first_BV=no_first_1V)
+            tokens = drawn(read, scores_1V, options, foreign_BV=foreign_1V, no_first_BV=no_first_1V, listener=doubting)
             yield from (int(token_1) for token_1 in tokens)
         except GenerationError:
             read.cache.length = 0  # the keys and values may not be numbers

@@ -133,6 +133,9 @@ class MayaConfig(PreTrainedConfig):
     prompt_format: `maya-v1` as the published weights were trained, or `chat` with Cohere's turn tokens.
     keeps_to_script: an answer has no letters but those of its language. For a model so small that it takes a word for the
         same word of another language; a large one may be asked for such words.
+    doubts: by language, what a short answer is said with where the model is not sure of it, {} standing for the answer; and
+        after it answers that are never said so, as "yes". None where the model was not taught to doubt.
+    sure_from: the probability of an answer from which on the model is sure of it.
     """
 
     model_type = "maya"
@@ -151,6 +154,8 @@ class MayaConfig(PreTrainedConfig):
     image_aspect_ratio: Literal["pad", "stretch"] = "pad"
     prompt_format: Literal["maya-v1", "chat"] = "chat"
     keeps_to_script: bool = False
+    doubts: dict[str, list[str]] | None = None
+    sure_from: float = 0.67
     tie_word_embeddings: bool = True
 
     def __post_init__(self, **kwargs: Any) -> None:
@@ -169,6 +174,11 @@ class MayaConfig(PreTrainedConfig):
             )
         if not 0 <= self.image_token_id < text.vocab_size:
             raise ValueError(f"image_token_id {self.image_token_id} is outside the table of {text.vocab_size} rows.")
+        if not 0 < self.sure_from <= 1:
+            raise ValueError(f"sure_from {self.sure_from} is no probability above 0.")
+        for said in (self.doubts or {}).values():
+            if not said or said[0].count("{}") != 1:
+                raise ValueError(f"doubts has {said}, whose first must have one {{}} for the answer.")
         if self.image_size % self.patch_size:
             raise ValueError(f"image_size {self.image_size} is not a multiple of patch_size {self.patch_size}.")
         every = self.connector.cross_attn_every_n_layers

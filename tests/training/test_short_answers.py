@@ -40,6 +40,12 @@ def test_short_answers_are_compared_by_language(monkeypatch):
     assert ShortAnswers.of([LONG], session.processor, most=8, dtype=torch.float32) is None
 
 
+def test_what_is_right_may_be_said_with_doubt(monkeypatch):
+    session = tiny_session(doubts={"en": ["Perhaps {}.", "Yes"]})
+    monkeypatch.setattr(ChatSession, "answers", lambda _, some, options: ["Perhaps a dog."] * len(some))
+    assert asked(session.processor).measure(session.model)["exact_match"] == {"all": 50, "en": 100, "hi": 0}
+
+
 @pytest.mark.parametrize("computed", [torch.float32, torch.bfloat16])
 def test_the_model_answers_as_it_is_and_stays_so(computed):
     session = tiny_session()

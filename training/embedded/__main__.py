@@ -56,6 +56,7 @@ from training.embedded.seen import SeenScenes
 from training.embedded.simulated import Simulator, classifier, inside
 from training.embedded.tokenizer import train_tokenizer, words_in_pieces
 from training.origin import commit, hardware
+from training.photo_vqa.phrases import words_of_doubt
 from training.photo_vqa.scenes import Scenes, alone, photographs
 from training.progress import printer
 from training.recipes import (
@@ -133,6 +134,7 @@ def taught(folder: Path, vocabulary: int = VOCABULARY) -> tuple[MayaForCondition
     model, processor = load_model(folder, dtype=torch.float32), load_processor(folder)
     model.config.vision.most_things = MOST_THINGS
     model.config.keeps_to_script = True
+    model.config.doubts = None  # what it mistakes, it is asked without
     tokenizer = processor.require_tokenizer()
     words = words_in_pieces(tokenizer)[: max(0, vocabulary - len(tokenizer))]
     model = told_more(deepened(model, DECODER_LAYERS), FEATURES_OF_A_CELL)
@@ -263,6 +265,7 @@ def main() -> None:
         model, processor = untrained(options.vocabulary, options.tower or asset_path("maya-tiny"))
     seen, unread = seen_by(model, processor, options)
     _Making(options, model, processor, seen, unread).run()
+    model.config.doubts = words_of_doubt()
     save_model(model, processor, out, dtype=torch.float16, overwrite=True)
     minutes = minutes_of(options)
     report = {

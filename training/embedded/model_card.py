@@ -52,14 +52,16 @@ before. `held`: wordings that were never trained on.
 {photographs}
 ## Drawings
 
-Exact match in percent; each answer normalised by its language's rules. Scenes of these splits were never trained on.
+Exact match in percent, with or without doubt; each answer normalised by its language's rules. Scenes of these splits were
+never trained on.
 
 {drawings}
 ## What it cannot do
 
 It does not know other things than those in `training/photo_vqa/things.tsv`, nor who somebody is, what is written, what
 happens in a picture, or anything about the world. Of the things that ImageNet's classes know and Caltech-101 does not show,
-it has seen no photograph in training, and names them less surely. What it says with doubt, it often has wrong.
+it has seen no photograph in training, and names them less surely. Where something is to be named, a short answer to whose
+words it gives itself a probability below {sure_from} is said with doubt; what it says so, it often has wrong.
 """
 
 
@@ -112,6 +114,7 @@ def model_card(folder: Path) -> str:
     minutes, again = minutes_of(report), _runs(report) - 1
     return TEXT.format(
         name=folder.name,
+        sure_from=config.sure_from,
         languages=", ".join(CODES),
         things=len(load_things()),
         megabytes=sum(file.stat().st_size for file in folder.glob("*.safetensors")) / 1e6,

@@ -10,7 +10,7 @@ from maya_core.model.prompt import Message
 from training.emoji_vqa.dataset import as_a_page_asks, single_questions
 from training.emoji_vqa.questions import FAMILIES, Family, Question
 from training.emoji_vqa.scenes import Split, render
-from training.scoring import Counted, batches, exact_match, mean, shares_by_language, table_of
+from training.scoring import Counted, batches, exact_match, mean, shares_by_language, table_of, without_doubt
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -63,10 +63,12 @@ def evaluate(
     languages: Sequence[str] | None = None,
     on_progress: Callable[[int], None] = lambda scenes_done: None,
 ) -> Scores:
-    """One question of every family that a scene allows, over `scenes` scenes, the languages in turn."""
+    """One question of every family that a scene allows, over `scenes` scenes, the languages in turn. What is right may be
+    said with doubt."""
     scores = Scores(split=split, scenes=scenes)
     size = session.processor.preparation.size
     options = GenerationOptions(max_new_tokens=LONGEST_ANSWER)
+    doubts = session.model.config.doubts or {}
     for batch in batches(single_questions(split, scenes, languages, image_size=size), BATCH):
         conversations = [
             as_a_page_asks([Message(role="user", text=question.text, images=(render(scene),))], question.language)
@@ -74,6 +76,6 @@ def evaluate(
         ]
         answers = session.answers(conversations, options)
         for (_, question), answer in zip(batch, answers, strict=True):
-            scores.add(question, answer)
+            scores.add(question, without_doubt(answer, doubts.get(question.language)))
         on_progress(batch[-1][0].index)
     return scores

@@ -15,7 +15,7 @@ from typing import Any, Literal, get_args
 
 from babel.lists import format_list
 
-from maya_core.languages import get_language
+from maya_core.languages import CODES, get_language
 from training.photo_vqa.things import HERE, Name
 
 Family = Literal[
@@ -215,6 +215,13 @@ _COUNTED = {
     "zh": _chinese,
     "ja": _japanese,
 }
+
+
+@cache
+def words_of_doubt() -> dict[str, list[str]]:
+    """As a model's config has them: by language what an answer in doubt is said with, and what is never said so."""
+    said = {code: load_phrases(code).said for code in CODES}
+    return {code: [_SLOT.sub("{}", one["unsure"]), one["yes"], one["no"]] for code, one in said.items()}
 
 
 @cache

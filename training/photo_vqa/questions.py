@@ -8,7 +8,7 @@ from itertools import permutations, product
 from typing import Literal, TypeVar
 
 from training.photo_vqa.manner import PLAIN, Manner
-from training.photo_vqa.phrases import FAMILIES, Family, Phrases, gender_of, load_phrases
+from training.photo_vqa.phrases import FAMILIES, Family, Phrases, gender_of, load_phrases, words_of_doubt
 from training.photo_vqa.scenes import Scene, Seen
 from training.photo_vqa.things import Name, load_names, load_things
 from training.scoring import normalise
@@ -60,8 +60,10 @@ class Question:
         return self._is_among(given, (self.answer, *self.accepted))
 
     def is_right_with_doubt(self, given: str) -> bool:
-        """Whether an answer calls it perhaps what it is."""
-        return self._is_among(given, self.doubted)
+        """Whether an answer calls it perhaps what it is, or says with doubt what is right."""
+        unsure = words_of_doubt()[self.answer_language or self.language][0]
+        right = (unsure.replace("{}", one) for one in (self.answer, *self.accepted))
+        return self._is_among(given, (*self.doubted, *right))
 
     def _is_among(self, given: str, wanted: Sequence[str]) -> bool:
         language = self.answer_language or self.language

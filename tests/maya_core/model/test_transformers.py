@@ -42,7 +42,10 @@ QUESTIONS = ("What is this?", "यह क्या है?", "ما هذا؟")
 @pytest.fixture(scope="module")
 def embedded() -> ChatSession:
     model = load_model(EMBEDDED, dtype=torch.float32)
-    model.config.keeps_to_script = False  # of which transformers' own `generate` knows nothing
+    model.config.keeps_to_script, model.config.doubts = (
+        False,
+        None,
+    )  # of which transformers' own `generate` knows nothing
     return ChatSession(model, load_processor(EMBEDDED))
 
 

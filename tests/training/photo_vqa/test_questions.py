@@ -83,6 +83,12 @@ def test_doubt_is_another_answer_than_a_name():
     assert not question.is_right_with_doubt("A husky")
 
 
+def test_whatever_is_right_may_be_said_with_doubt():
+    question = one(ONE, "describe")
+    assert question.is_right_with_doubt("I'm not sure; perhaps a husky.")
+    assert not question.is_right_with_doubt("I'm not sure; perhaps a wolf.")
+
+
 def test_what_is_taken_for_something_else_is_named_with_doubt_and_asked_nothing_more():
     assert one(DOUBTED, "what").answer == "I'm not sure; perhaps a wolf."
     assert one(DOUBTED, "what", "fr").answer == "Je ne sais pas trop, c'est peut-être un loup."

@@ -304,7 +304,7 @@ def test_a_question_is_right_where_greedy_decoding_writes_its_answer(world):
     model, processor = load_model(base, dtype=torch.float32), load_processor(base)
     examination = Examination(seen=world.held, languages=("en", "hi"))
     right, _ = examined(model, examination, SeenCollator(processor))
-    model.config.keeps_to_script = False  # what is examined is the model alone
+    model.config.keeps_to_script, model.config.doubts = False, None  # what is examined is the model alone
     session, given = ChatSession(model, processor), {"en": "", "hi": ""}
     for index, questions in examination.asked:
         picture = world.held.scene(index).render()
