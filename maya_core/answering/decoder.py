@@ -69,8 +69,11 @@ class Decoder:
 
     reads_rows = True  # several conversations at once
 
-    def __init__(self, model: MayaForConditionalGeneration, *, on_progress: OnProgress = untold) -> None:
-        """on_progress: told which share of it is made."""
+    def __init__(
+        self, model: MayaForConditionalGeneration, *, eight_bits: bool = True, on_progress: OnProgress = untold
+    ) -> None:
+        """eight_bits: keep a copy of 4-bit layers in eight bits where that is faster. on_progress: told which share of it is
+        made."""
         decoder: Any = model.get_decoder()
         self.model = model
         self.config = model.config.text
@@ -84,12 +87,12 @@ class Decoder:
         self.head: Projection = (
             FourBitHead(table.detach(), lambda share: on_progress(share * of_head))
             if four_bits
-            else joined([model.language_model.lm_head], packed=packed)
+            else joined([model.language_model.lm_head], packed=packed, eight_bits=eight_bits)
         )
         self.layers = []
         for number, layer in enumerate(decoder.layers):
             on_progress(of_head + (1 - of_head) * number / len(decoder.layers))
-            self.layers.append(Layer(layer, self.config, packed=packed))
+            self.layers.append(Layer(layer, self.config, packed=packed, eight_bits=eight_bits))
         self.rotary_emb = decoder.rotary_emb
         self.norm = decoder.norm
 
@@ -163,7 +166,7 @@ class Decoder:
 class Layer:
     """One decoder layer; the order of its operations is that of the module's own forward."""
 
-    def __init__(self, layer: CohereDecoderLayer, config: CohereConfig, *, packed: bool) -> None:
+    def __init__(self, layer: CohereDecoderLayer, config: CohereConfig, *, packed: bool, eight_bits: bool) -> None:
         attention, mlp = layer.self_attn, layer.mlp
         self.heads, self.key_heads = config.num_attention_heads, config.num_key_value_heads
         self.head_dim = attention.head_dim
@@ -171,8 +174,10 @@ class Layer:
         self.width = (self.norm.weight.numel(),)
         self.act = mlp.act_fn
         of_input = [attention.q_proj, attention.k_proj, attention.v_proj, mlp.gate_proj, mlp.up_proj]
-        self.inward = joined(of_input, packed=packed)
-        self.o_proj, self.down_proj = (joined([part], packed=packed) for part in (attention.o_proj, mlp.down_proj))
+        parts = (of_input, [attention.o_proj], [mlp.down_proj])
+        self.inward, self.o_proj, self.down_proj = (
+            joined(part, packed=packed, eight_bits=eight_bits) for part in parts
+        )
         self.qk_norms = (attention.q_norm, attention.k_norm) if config.use_qk_norm else None
         looking = (self.heads + self.key_heads) * self.head_dim
         self.sizes = [looking, self.key_heads * self.head_dim, mlp.intermediate_size, mlp.intermediate_size]
@@ -241,10 +246,10 @@ def attention_mask(start: int, end: int, may_look_BS: Tensor | None, device: tor
 # --- projections ---
 
 
-def joined(linears: Sequence[nn.Linear], *, packed: bool) -> Projection:
+def joined(linears: Sequence[nn.Linear], *, packed: bool, eight_bits: bool) -> Projection:
     """One projection for several of the same input, their outputs one behind the other.
 
-    packed: keep a copy of the weights in the order that the CPU's bfloat16 kernel wants.
+    packed: keep a copy of the weights in the order that the CPU's bfloat16 kernel wants. eight_bits: as in `join_four_bit`.
     """
     if all(type(part) is nn.Linear for part in linears) and len({part.bias is None for part in linears}) == 1:
         weight = _shared([part.weight for part in linears])
@@ -253,7 +258,8 @@ def joined(linears: Sequence[nn.Linear], *, packed: bool) -> Projection:
         if packed:
             return partial(_packed_linear, packed_weight=torch.ops.mkldnn._reorder_linear_weight(weight, 1), bias=bias)
         return lambda inputs: linear(inputs, weight, bias)
-    return join_four_bit(linears) or (lambda inputs: torch.cat([part(inputs) for part in linears], dim=-1))
+    four_bit = join_four_bit(linears, eight_bits=eight_bits)
+    return four_bit or (lambda inputs: torch.cat([part(inputs) for part in linears], dim=-1))
 
 
 def _packed_linear(inputs: Tensor, packed_weight: Tensor, bias: Tensor | None) -> Tensor:

@@ -2,6 +2,7 @@
 
 import time
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 
 import torch
@@ -23,6 +24,7 @@ from maya_core.weights.quantization import (
     four_bit_groups,
     has_kernel,
     quantized,
+    reads_eight_bits,
     reads_table_in_four_bits,
 )
 
@@ -37,13 +39,15 @@ TABLES = 4 * (256 + 16)  # bytes of the two tables of numbers that each 4-bit ma
 @dataclass(frozen=True, kw_only=True)
 class Plan:
     """How a model is loaded. needed: bytes, with a conversation and what the process takes beside; to_quantize: numbers that
-    come to four bits meanwhile."""
+    come to four bits meanwhile. eight_bits: whether there is room for a copy of 4-bit layers in eight bits, where that is
+    faster."""
 
     device: str
     dtype: torch.dtype
     quantization: Quantization | None
     needed: int
     to_quantize: int = 0
+    eight_bits: bool = True
 
 
 def best_plan(config: MayaConfig, machine: Machine, *, is_quantized: bool = False) -> Plan:
@@ -60,14 +64,15 @@ def best_plan(config: MayaConfig, machine: Machine, *, is_quantized: bool = Fals
             forms = forms[1:]
     if machine.device == "mps":  # bitsandbytes has no kernels there
         forms = [(torch.bfloat16, None)]
-    for dtype, quantization in forms:
-        needed = footprint(config, dtype=dtype, quantization=quantization, device=machine.device)
+    for (dtype, quantization), eight_bits in product(forms, (True, False)):
+        needed = footprint(config, dtype=dtype, quantization=quantization, device=machine.device, eight_bits=eight_bits)
         needed += 0 if machine.device == "cuda" else BESIDE
         if needed <= machine.memory * (1 - SPARE):
             to_quantize = parameters.linear if quantization and not is_quantized else 0
             return Plan(
-                device=machine.device, dtype=dtype, quantization=quantization, needed=needed, to_quantize=to_quantize
-            )
+                device=machine.device, dtype=dtype, quantization=quantization, needed=needed, to_quantize=to_quantize,
+                eight_bits=eight_bits,
+            )  # fmt: skip
     raise _too_large(needed, machine)
 
 
@@ -105,9 +110,10 @@ def footprint(
     quantization: Quantization | None = None,
     device: str = "cpu",
     columns: int | None = None,
+    eight_bits: bool = True,
 ) -> int:
     """Bytes of weights and of a conversation of `columns` tokens and slots; if not given, as many as there is room for at
-    once on a GPU, and some turns elsewhere."""
+    once on a GPU, and some turns elsewhere. eight_bits: as in `Plan`."""
     if columns is None:
         columns = min(CHAT if device == "cuda" else CONVERSATION, config.text.max_position_embeddings)
     sizes, cache = _Sizes.of(config), _cache_bytes(config, columns, dtype)
@@ -123,7 +129,9 @@ def footprint(
             plain = 0
         if device == "cuda":
             needed += scales * 2  # for a product of one row
-        if device == "cpu" and sizes.fits_kernel:
+        if device == "cpu" and sizes.fits_kernel and eight_bits and reads_eight_bits():
+            needed += sizes.linear
+        elif device == "cpu" and sizes.fits_kernel:
             needed += scales * 2  # for tiles
             if has_kernel():  # weights and scales in its order
                 needed += sizes.linear * 0.5 + scales * 2

@@ -175,12 +175,13 @@ class ChatSession:
         """The language model as it answers, made when it is first asked."""
         return self.prepared()
 
-    def prepared(self, on_progress: OnProgress = untold) -> TextDecoder:
-        """The same, made now if it is not yet. on_progress: told which share of it is; what it raises ends that."""
+    def prepared(self, on_progress: OnProgress = untold, *, eight_bits: bool = True) -> TextDecoder:
+        """The same, made now if it is not yet. on_progress: told which share of it is; what it raises ends that.
+        eight_bits: as in `Plan`."""
         if self._decoder is None:
             # outside inference mode: the model shares the weights that are joined here, and may learn again
             with torch.inference_mode(False), torch.no_grad():
-                self._decoder = Decoder(self.model, on_progress=on_progress)
+                self._decoder = Decoder(self.model, eight_bits=eight_bits, on_progress=on_progress)
         return self._decoder
 
     @property
@@ -376,7 +377,7 @@ def load_best(
         on_progress=lambda share: on_progress(share * weights),
     )
     session.engine = engine
-    session.prepared(lambda share: on_progress(weights + share * (1 - weights)))
+    session.prepared(lambda share: on_progress(weights + share * (1 - weights)), eight_bits=plan.eight_bits)
     on_progress(1.0)
     return session
 

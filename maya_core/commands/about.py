@@ -73,7 +73,8 @@ def doctor() -> None:
         except ModelTooLarge as error:
             return str(error)
         bits = "4 bits (NF4)" if plan.quantization else str(plan.dtype).removeprefix("torch.")
-        return f"fits in {bits}, with {in_words(plan.needed)}; {usage}"
+        pace = "" if plan.eight_bits else ", slowly for want of memory"
+        return f"fits in {bits}, with {in_words(plan.needed)}{pace}; {usage}"
 
     rows = {
         "system": f"{platform.system()} {platform.machine()}",

@@ -10,11 +10,18 @@ from copy import copy
 
 import pytest
 import torch
-from bitsandbytes.functional import _convert_weight_packed_for_cpu, get_4bit_type, quantize_4bit
+from bitsandbytes.functional import (
+    _convert_weight_packed_for_cpu,
+    dequantize_4bit,
+    get_4bit_type,
+    quantize_4bit,
+)
 from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import BitsAndBytesConfig
 
+from maya_core.answering import footprint as footprints
+from maya_core.answering import session as sessions
 from maya_core.answering.footprint import best_plan, footprint
 from maya_core.answering.options import GenerationOptions
 from maya_core.answering.session import load_best, load_session
@@ -24,7 +31,7 @@ from maya_core.model.config import MayaConfig
 from maya_core.model.maya import MayaForConditionalGeneration
 from maya_core.model.prompt import Message
 from maya_core.weights import adapters, quantization
-from maya_core.weights.checkpoint import base_for_adapter, load_model, save_model
+from maya_core.weights.checkpoint import base_for_adapter, load_config, load_model, save_model
 from maya_core.weights.export import quantize_checkpoint
 from maya_core.weights.quantization import (
     BLOCK,
@@ -179,13 +186,50 @@ def test_the_joined_projection_is_bitsandbytes_own(in_bfloat16, monkeypatch):
     for each in (model, stock):
         quantize(each, device="cpu")
     attention, theirs = (each.get_decoder().layers[0].self_attn for each in (model, stock))
-    joined = join_four_bit([attention.q_proj, attention.k_proj, attention.v_proj])
+    joined = join_four_bit([attention.q_proj, attention.k_proj, attention.v_proj], eight_bits=False)
     assert joined is not None
     for rows in (1, 7, 96, 97, 300):
         inputs = torch.randn(2, rows, 256, generator=torch.Generator().manual_seed(rows)).bfloat16()
         with torch.inference_mode():
             expected = torch.cat([theirs.q_proj(inputs), theirs.k_proj(inputs), theirs.v_proj(inputs)], dim=-1)
             torch.testing.assert_close(joined(inputs), expected, atol=0.06, rtol=0.02)  # dtypes, too
+
+
+def without_kernel(monkeypatch):
+    """A processor on which bitsandbytes dequantises the weights for each product."""
+    for module in (quantization, footprints):
+        monkeypatch.setattr(module, "has_kernel", lambda: False)
+
+
+def test_without_the_kernel_no_layer_is_dequantised_for_an_answer(folders, monkeypatch):
+    without_kernel(monkeypatch)
+    session = load_session(folders[1], dtype=torch.bfloat16)
+    session.prepared()
+    monkeypatch.setattr(torch.ops.bitsandbytes, "dequantize_4bit", lambda *_: pytest.fail("weights were dequantised"))
+    assert session.token_ids(QUESTION, OPTIONS)
+
+
+@pytest.mark.parametrize("in_bfloat16", [True, False])
+@torch.inference_mode()
+def test_a_copy_in_eight_bits_is_near_the_four(in_bfloat16, monkeypatch):
+    monkeypatch.setattr(quantization, "has_bfloat16", lambda device: in_bfloat16)
+    monkeypatch.setattr(quantization, "NUMBERS_TO_EIGHT_BITS", 2**16)  # several tiles, the last a small one
+    generator = torch.Generator().manual_seed(0)
+    upper, lower = (torch.randn(rows, 2048, generator=generator).bfloat16() for rows in (96, 32))
+    upper[5] = 0
+    bias = torch.randn(128, generator=generator).bfloat16()
+    matrices = quantized([upper, lower], "cpu")
+    exact_NK = torch.cat([dequantize_4bit(*matrix) for matrix in matrices]).float()
+    ours = quantization.EightBitsOnCPU(matrices, bias)
+    copied_NK = ours.weight_NK * ours.scale_N[:, None].float()
+    share_N = (copied_NK * exact_NK).sum(1) / exact_NK.square().sum(1).clamp(min=1e-3)
+    assert share_N[exact_NK.any(1)].std() < 8e-4  # no row is a little too large or too small
+    for rows in (1, 7, 12, 13, 300):
+        inputs = torch.randn(rows, 2, 2048, generator=generator).bfloat16()[:, 0]  # not in one piece
+        product, expected = ours(inputs), inputs.float() @ exact_NK.T + bias
+        assert product.dtype == torch.bfloat16
+        assert (product - expected).norm() < 0.015 * expected.norm()
+        assert product[:, 5].equal(bias[5].expand(rows))
 
 
 @pytest.mark.parametrize("mode", [False, True])
@@ -316,15 +360,19 @@ def held() -> int:
 
 
 @pytest.mark.parametrize(
-    ("dtype", "form", "large_table"),
+    ("dtype", "form", "large_table", "changes"),
     [
-        (torch.float32, None, 2**27),
-        (torch.bfloat16, None, 2**27),
-        (torch.bfloat16, "nf4", 2**27),
-        (torch.bfloat16, "nf4", 1),
+        (torch.float32, None, 2**27, {}),
+        (torch.bfloat16, None, 2**27, {}),
+        (torch.bfloat16, "nf4", 2**27, {}),
+        (torch.bfloat16, "nf4", 1, {}),
+        (torch.bfloat16, "nf4", 2**27, {"eight_bits": True}),
+        (torch.bfloat16, "nf4", 2**27, {"eight_bits": False}),
     ],
 )
-def test_as_much_memory_is_used_as_was_said(dtype, form, large_table, tmp_path, monkeypatch):
+def test_as_much_memory_is_used_as_was_said(dtype, form, large_table, changes, tmp_path, monkeypatch):
+    if changes:
+        without_kernel(monkeypatch)
     monkeypatch.setattr(quantization, "LARGE_TABLE", large_table)
     config = tiny_config(text=BIGGER)
     session = tiny_session(text=BIGGER | {"vocab_size": 8192})
@@ -333,10 +381,12 @@ def test_as_much_memory_is_used_as_was_said(dtype, form, large_table, tmp_path, 
     gc.collect()
     before = held()
     session = load_session(tmp_path / "model", dtype=dtype, quantization=form)
+    session.prepared(**changes)
     session.answer([Message(role="user", text="What? " * 150)], OPTIONS)
     gc.collect()
     used = held() - before
-    said = footprint(config, dtype=dtype, quantization=form, device="cpu", columns=session._read.cache.capacity)
+    columns = session._read.cache.capacity
+    said = footprint(config, dtype=dtype, quantization=form, device="cpu", columns=columns, **changes)
     assert abs(said / used - 1) < 0.05, (said, used)
 
 
@@ -390,6 +440,25 @@ def test_the_published_model_takes_the_form_that_fits(device, gib, form):
     assert plan.needed < gib * GIB
     said = footprint(MayaConfig.published(), dtype=plan.dtype, quantization=plan.quantization, device=device)
     assert plan.needed == said + (0 if device == "cuda" else GIB // 2)  # of the main memory the process takes some too
+
+
+@pytest.mark.parametrize(("gib", "eight_bits"), [(16, True), (12, False)])
+def test_without_the_kernel_the_published_model_has_a_copy_in_eight_bits_where_it_fits(gib, eight_bits, monkeypatch):
+    without_kernel(monkeypatch)
+    plan = best_plan(MayaConfig.published(), Machine(device="cpu", name="X", memory=gib * GIB, cores=8))
+    assert (plan.quantization, plan.eight_bits) == ("nf4", eight_bits)
+    assert (plan.needed > 12 * GIB) == eight_bits
+
+
+@pytest.mark.parametrize("eight_bits", [True, False])
+def test_a_model_is_opened_as_it_was_planned(folders, eight_bits, monkeypatch):
+    without_kernel(monkeypatch)
+    needed = footprint(load_config(folders[1]), dtype=torch.bfloat16, quantization="nf4", eight_bits=eight_bits)
+    memory = int((needed + footprints.BESIDE) / (1 - footprints.SPARE)) + 2
+    monkeypatch.setattr(sessions, "inspect_machine", lambda: Machine(device="cpu", name="X", memory=memory, cores=2))
+    layer = load_best(folders[1]).decoder.layers[0]
+    kind = quantization.EightBitsOnCPU if eight_bits else quantization.FourBitOnCPU
+    assert {type(part) for part in (layer.inward, layer.o_proj, layer.down_proj)} == {kind}
 
 
 def test_a_model_that_fits_in_no_form_is_told_with_both_numbers():
