@@ -548,11 +548,13 @@ class EightBitsOnCPU:
         self.scale_N, self.bias = (scales_NS.abs().amax(1) / 127).clamp(min=1e-30).bfloat16(), bias
         scales_NS /= self.scale_N[:, None].float()
         self.rows = max(1, NUMBERS_TO_EIGHT_BITS // columns)
-        self.weight_NK, start = torch.empty(len(scales_NS), columns, dtype=torch.int8), 0
+        # numpy asks for large pages: to get small ones from the system takes a third of the time
+        self.weight_NK, start = torch.from_numpy(np.empty((len(scales_NS), columns), np.int8)), 0
         for data, _ in matrices:
             for tile_NK in torch.split(data.view(-1, columns // 2), self.rows):
                 some = slice(start, start + len(tile_NK))
-                self.weight_NK[some] = _dequantized(tile_NK, scales_NS[some], torch.float32).round_()
+                numbers_NK = _dequantized(tile_NK, scales_NS[some], torch.float32)
+                self.weight_NK[some] = numbers_NK.round_()
                 start = some.stop
 
     def __call__(self, inputs: Tensor) -> Tensor:

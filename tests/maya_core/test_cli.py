@@ -27,6 +27,7 @@ from maya_core.commands import opening, progress
 from maya_core.errors import NO_MEMORY
 from maya_core.hardware import GIB, Machine
 from maya_core.languages import CODES, get_language
+from maya_core.weights import quantization
 from maya_core.weights.checkpoint import load_model, save_model
 from tests.tiny import picture, tiny_session
 
@@ -647,11 +648,22 @@ def test_doctor_names_device_and_model():
 
 
 def test_doctor_says_on_a_small_computer_that_the_large_model_does_not_fit(monkeypatch, capsys):
-    small = Machine(device="cpu", name="X", memory=8 * GIB, cores=2)
+    small = Machine(device="cpu", name="X", memory=4 * GIB, cores=2)
     monkeypatch.setattr("maya_core.hardware.inspect_machine", lambda: small)
     monkeypatch.setenv("COLUMNS", "200")
     said = maya(monkeypatch, capsys, "doctor")
-    assert re.search(r"│ The model needs \d+\.\d GiB, and X has 8\.0; choose a smaller one\. +│", said)
+    assert re.search(r"│ The model needs \d+\.\d GiB, and X has 4\.0; choose a smaller one\. +│", said)
+
+
+@pytest.mark.parametrize(("gib", "pace"), [(16, ""), (12, ", slowly for want of memory")])
+def test_doctor_says_where_memory_is_too_little_for_speed(gib, pace, monkeypatch, capsys):
+    machine = Machine(device="cpu", name="X", memory=gib * GIB, cores=2)
+    monkeypatch.setattr("maya_core.hardware.inspect_machine", lambda: machine)
+    for module in (footprint, quantization):
+        monkeypatch.setattr(module, "has_kernel", lambda: False)
+    monkeypatch.setenv("COLUMNS", "200")
+    said = maya(monkeypatch, capsys, "doctor")
+    assert re.search(rf"Maya 8B +│ fits in 4 bits \(NF4\), with \d+\.\d GiB{pace}; use it with", said)
 
 
 def test_the_embedded_maya_answers_from_a_cold_start():
