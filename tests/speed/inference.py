@@ -30,7 +30,7 @@ from maya_core.model.maya import MayaForConditionalGeneration
 from maya_core.model.processor import ImagePreparation, MayaProcessor
 from maya_core.model.prompt import Message
 from maya_core.weights.gguf_file import write_language_model
-from maya_core.weights.quantization import FourBitHead, quantize
+from maya_core.weights.quantization import FourBitHead, has_kernel, quantize
 from tests.speed.report import Row, record
 from training.embedded.tokenizer import train_tokenizer
 
@@ -333,8 +333,8 @@ def _published_shapes(layers: int, tokenizer: Any) -> tuple[ChatSession, Any]:
 
 
 def llama(options: Options, tokenizer: Any) -> list[Row]:
-    """The layers of the published shapes in four bits, ours in NF4 and llama.cpp's in Q4_0, one and two extrapolated to 32:
-    a token, and a prompt. The table of words is small, and the head is not in it."""
+    """The layers of the published shapes, ours as NF4 is read and llama.cpp's in Q4_0, one and two extrapolated to 32: a
+    token, and a prompt. The table of words is small, and the head is not in it."""
     if not is_installed():
         raise SystemExit(f"llama.cpp is not here: pip install {PACKAGE}=={VERSION}")
     tokens, prompts = [], []
@@ -346,11 +346,12 @@ def llama(options: Options, tokenizer: Any) -> list[Row]:
         writers = [partial(our_token_seconds, session, short, 9) for session in (ours, theirs)]
         tokens.append(medians(options.rounds, *writers))
         prompts.append(medians(options.rounds, *readers))
+    instructions = "AVX512-BF16" if has_kernel() else torch.backends.cpu.get_cpu_capability()
     rows = []
     for what, (one, two) in (("a token", tokens), (f"a prompt of {ids_1T.shape[1]}", prompts)):
         mine, other = (PUBLISHED_LAYERS * (after - before) for before, after in zip(one, two, strict=True))
         row = Row(
-            what=f"{what}, 8B in four bits, layers alone", peer=f"llama.cpp, Q4_0 ({PACKAGE} {VERSION})",
+            what=f"{what}, 8B in four bits, layers alone, on {instructions}", peer=f"llama.cpp, Q4_0 ({PACKAGE} {VERSION})",
             ours=milliseconds(mine), theirs=milliseconds(other), ratio=other / mine,
             agreement=_near_in_both_engines(tokenizer),
         )  # fmt: skip
