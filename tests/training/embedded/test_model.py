@@ -21,7 +21,7 @@ from training.photo_vqa.texts import forms_of
 from training.photo_vqa.things import load_names, load_things
 
 FOLDER = asset_path("maya-tiny")
-SCENES = 100
+SCENES = 40
 
 
 def test_it_is_small():

@@ -2,7 +2,6 @@
 
 import json
 import re
-import shutil
 import sys
 from itertools import combinations
 
@@ -11,7 +10,7 @@ import torch
 
 from maya_core.errors import DataError
 from maya_core.model.towers.photograph import FOLLOWING
-from maya_core.weights.checkpoint import load_model, load_processor
+from maya_core.weights.checkpoint import load_config, load_model, load_processor
 from tests.tiny import tiny_session
 from tests.training.embedded import conftest
 from training.embedded import __main__ as embedded
@@ -51,16 +50,20 @@ def test_every_stage_runs_and_a_second_start_finds_all_done(folders, tmp_path, m
     assert (tmp_path / "out" / "model.safetensors").read_bytes() == weights
     assert json.loads((tmp_path / "out" / "training.json").read_text())["minutes"] == report["minutes"]
 
-    paths = ["--model", str(tmp_path / "out"), "--run", str(tmp_path / "more"), "--out", str(tmp_path / "taught")]
-    (tmp_path / "more").mkdir()
-    for name in ("seen", "calibration"):
-        shutil.copytree(tmp_path / "run" / name, tmp_path / "more" / name)
-    monkeypatch.setattr(sys, "argv", ["embedded", *data[:4], *paths, *sizes, *steps])
+
+@pytest.mark.long(25)
+def test_a_model_goes_on_from_another(folders, tmp_path, monkeypatch, capsys):
+    steps = ["--answer-steps", "1", "--doubt-steps", "1", "--scenes", "12", "--workers", "0"]
+    data = ["--caltech", str(folders / "caltech"), "--coco", str(folders / "coco")]
+    paths = ["--model", str(conftest.TOWER), "--run", str(tmp_path / "run"), "--out", str(tmp_path / "taught")]
+    monkeypatch.setattr(sys, "argv", ["embedded", *data, *paths, *steps])
     embedded.main()
-    more = json.loads((tmp_path / "taught" / "training.json").read_text())
-    assert list(more["minutes"]) == ["answers", "doubting", "all"]
-    assert more["before"] == report
-    assert (tmp_path / "taught" / "model.safetensors").read_bytes() != weights
+    report = json.loads((tmp_path / "taught" / "training.json").read_text())
+    assert list(report["minutes"]) == ["answers", "doubting", "all"]
+    assert report["before"] == json.loads((conftest.TOWER / "training.json").read_text())
+    weights = [(folder / "model.safetensors").read_bytes() for folder in (conftest.TOWER, tmp_path / "taught")]
+    assert weights[0] != weights[1]
+    assert load_config(tmp_path / "taught").doubts == load_config(conftest.TOWER).doubts
 
 
 def test_a_photograph_that_nobody_has_is_told_before_anything_is_trained(tmp_path, monkeypatch):
