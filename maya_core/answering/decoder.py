@@ -84,15 +84,16 @@ class Decoder:
             table.device.type, table.numel()
         )
         of_head = TABLE if four_bits else 0.0
+        project = partial(joined, packed=packed, eight_bits=eight_bits)
         self.head: Projection = (
             FourBitHead(table.detach(), lambda share: on_progress(share * of_head))
             if four_bits
-            else joined([model.language_model.lm_head], packed=packed, eight_bits=eight_bits)
+            else project([model.language_model.lm_head])
         )
         self.layers = []
         for number, layer in enumerate(decoder.layers):
             on_progress(of_head + (1 - of_head) * number / len(decoder.layers))
-            self.layers.append(Layer(layer, self.config, packed=packed, eight_bits=eight_bits))
+            self.layers.append(Layer(layer, self.config, project))
         self.rotary_emb = decoder.rotary_emb
         self.norm = decoder.norm
 
@@ -166,7 +167,10 @@ class Decoder:
 class Layer:
     """One decoder layer; the order of its operations is that of the module's own forward."""
 
-    def __init__(self, layer: CohereDecoderLayer, config: CohereConfig, *, packed: bool, eight_bits: bool) -> None:
+    def __init__(
+        self, layer: CohereDecoderLayer, config: CohereConfig, project: Callable[[Sequence[nn.Linear]], Projection]
+    ) -> None:
+        """project: makes one projection of several, as `joined`."""
         attention, mlp = layer.self_attn, layer.mlp
         self.heads, self.key_heads = config.num_attention_heads, config.num_key_value_heads
         self.head_dim = attention.head_dim
@@ -174,10 +178,8 @@ class Layer:
         self.width = (self.norm.weight.numel(),)
         self.act = mlp.act_fn
         of_input = [attention.q_proj, attention.k_proj, attention.v_proj, mlp.gate_proj, mlp.up_proj]
-        parts = (of_input, [attention.o_proj], [mlp.down_proj])
-        self.inward, self.o_proj, self.down_proj = (
-            joined(part, packed=packed, eight_bits=eight_bits) for part in parts
-        )
+        self.inward = project(of_input)
+        self.o_proj, self.down_proj = (project([part]) for part in (attention.o_proj, mlp.down_proj))
         self.qk_norms = (attention.q_norm, attention.k_norm) if config.use_qk_norm else None
         looking = (self.heads + self.key_heads) * self.head_dim
         self.sizes = [looking, self.key_heads * self.head_dim, mlp.intermediate_size, mlp.intermediate_size]

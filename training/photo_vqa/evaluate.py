@@ -13,7 +13,7 @@ from maya_core.answering.session import ChatSession
 from maya_core.languages import CODES
 from maya_core.model.prompt import Message
 from training.emoji_vqa.dataset import as_a_page_asks, as_messages
-from training.photo_vqa.phrases import FAMILIES, load_phrases
+from training.photo_vqa.phrases import FAMILIES, load_phrases, words_of_doubt
 from training.photo_vqa.questions import Question, Wording, ask, ask_whether, follow
 from training.photo_vqa.scenes import Photograph, Scene, Scenes, alone
 from training.scoring import Counted, batches, mean, normalise, shares_by_language, table_of
@@ -91,10 +91,8 @@ class Scores(Counted[Part]):
 def said_with_doubt(given: str, language: str) -> tuple[bool, bool]:
     """Whether an answer says "I am not sure; perhaps", and whether it says "I don't know"."""
     said = load_phrases(language).said
-    before, _, behind = said["unsure"].partition("{")
-    _, _, behind = behind.partition("}")
     text = normalise(given, language)
-    begins, ends = normalise(before, language), normalise(behind, language)
+    begins, _, ends = (normalise(part, language) for part in words_of_doubt()[language][0].partition("{}"))
     is_doubted = text.startswith(begins) and text.endswith(ends) and len(text) > len(begins) + len(ends)
     return is_doubted, text == normalise(said["unknown"], language)
 

@@ -8,35 +8,22 @@ import torch
 from maya_core.answering import doubt
 from maya_core.answering.doubt import Doubting, Doubts
 from maya_core.answering.options import GenerationOptions
-from maya_core.answering.session import ChatSession, load_session
+from maya_core.answering.session import load_session
 from maya_core.assets import asset_path
 from maya_core.languages import CODES
-from maya_core.model.processor import ImagePreparation, MayaProcessor
 from maya_core.model.prompt import Message
 from maya_core.weights.checkpoint import load_config, save_model
-from tests.tiny import picture, tiny_model
-from training.embedded.tokenizer import train_tokenizer
+from tests.tiny import picture
 from training.photo_vqa.phrases import load_phrases, words_of_doubt
 from training.photo_vqa.things import load_names
 
 SHORT = GenerationOptions(max_new_tokens=4)
 
 
-@pytest.fixture(scope="module")
-def tokenizer():
-    return train_tokenizer(4096)
-
-
 @pytest.fixture
-def make(tokenizer):
-    """A random model, which is sure of nothing."""
-
-    def session(**fields):
-        image = tokenizer.get_added_vocab()["<image>"]
-        model = tiny_model(text={"vocab_size": 4160}, image_token_id=image, **{"doubts": words_of_doubt()} | fields)
-        return ChatSession(model, MayaProcessor(model.config, ImagePreparation(size=64), tokenizer))
-
-    return session
+def make(make):
+    """Models that doubt: a random one is sure of nothing."""
+    return lambda **fields: make(**{"doubts": words_of_doubt()} | fields)
 
 
 @pytest.fixture

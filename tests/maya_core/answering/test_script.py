@@ -5,14 +5,11 @@ import pytest
 from maya_core.answering.language import answer_language
 from maya_core.answering.options import GenerationOptions
 from maya_core.answering.script import PART_OF_A_CHARACTER, Scripts
-from maya_core.answering.session import ChatSession
 from maya_core.assets import asset_path
 from maya_core.languages import CODES
-from maya_core.model.processor import ImagePreparation, MayaProcessor
 from maya_core.model.prompt import Message, answered_in
 from maya_core.weights.checkpoint import load_config, load_processor, save_model
-from tests.tiny import picture, tiny_model
-from training.embedded.tokenizer import train_tokenizer
+from tests.tiny import picture
 from training.photo_vqa.phrases import load_phrases
 from training.photo_vqa.things import load_names
 
@@ -23,23 +20,6 @@ QUESTIONS = {
 }  # fmt: skip
 LONG = GenerationOptions(max_new_tokens=40)
 BY_CHANCE = GenerationOptions(max_new_tokens=40, temperature=3.0, seed=0)
-
-
-@pytest.fixture(scope="module")
-def tokenizer():
-    return train_tokenizer(4096)
-
-
-@pytest.fixture(scope="module")
-def make(tokenizer):
-    """A random model with words of every language: it says any of them."""
-
-    def session(*, keeps_to_script):
-        image = tokenizer.get_added_vocab()["<image>"]
-        model = tiny_model(text={"vocab_size": 4160}, image_token_id=image, keeps_to_script=keeps_to_script)
-        return ChatSession(model, MayaProcessor(model.config, ImagePreparation(size=64), tokenizer))
-
-    return session
 
 
 @pytest.fixture(scope="module")
