@@ -195,7 +195,7 @@ class CellObjective(nn.Module):
         )
 
     def forward(self, batch: Batch) -> LossSum:
-        """batch: vision_features (B, C, D); things and colours (B, C), as `looking.Lain` has them."""
+        """batch: vision_features (B, C, D); things and colours (B, C), as in `looking.LookingSample`."""
         table_VE = table_of(self.model)
         embeds_CE = self.model.connector(batch["vision_features"]).float().flatten(0, 1)
         directions_CE = _direction(embeds_CE, self.model)

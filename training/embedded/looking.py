@@ -20,11 +20,12 @@ from maya_core.languages import CODES
 from maya_core.learning.data import Batch, Collator, PackedCollator, PackedSample, PreparedPack
 from maya_core.model.config import OVERVIEWS, THIRDS
 from maya_core.model.processor import IGNORED
-from maya_core.model.towers.photograph import PARTS
+from maya_core.model.towers.photograph import PARTS, TONES
 from training.embedded.seen import SeenScenes
 from training.embedded.simulated import Simulator, inside
 from training.emoji_vqa import questions as emoji
 from training.emoji_vqa.dataset import as_a_page_asks, as_messages, asking_for
+from training.photo_vqa.colours import named
 from training.photo_vqa.manner import Manner
 from training.photo_vqa.phrases import COLOURS, Family
 from training.photo_vqa.questions import Question, ask, follow
@@ -48,56 +49,58 @@ DRAWINGS_OFTEN: Mapping[emoji.Family, float] = {
     "describe": 5,
 }  # fmt: skip
 LARGE = 0.45  # of a picture's sides: what is as large and alone is what the picture shows
+MOST_OF_IT = 0.6  # of a cell or part of a picture that has one colour, to be called by it
 LEAST_SHOWN = 0.2  # of a cell: what is smaller does not stand for it where something larger lies
 ASKED_IN_VAIN = 12  # things among which one is that is not there
 LOOKED_AT = 1500  # scenes that tell what they show
 SAYS_LITTLE = ("?", "??", "ok", "…", "🙂", "📷", "!", "1", "hm", "?!")  # questions of no language: what is it?
 
 
-@dataclass(frozen=True, kw_only=True)
-class Lain:
-    """What lies on a picture's cells, each (P,): numbers of things, of kinds are theirs, and of colours."""
-
-    things: Tensor
-    colours: Tensor
-
-
-def lain_on(scene: Scene, grid: int) -> Lain:
-    """things: NOTHING on a plain ground, UNKNOWN where nobody has said. colours: UNKNOWN where it is not clear."""
+def lain_on(scene: Scene, grid: int) -> Tensor:
+    """(P,) numbers of things on cells: NOTHING on a plain ground, UNKNOWN where nobody has said."""
     numbers = _numbers()
     is_laid = len(scene.pieces) > 1 or any(piece.box[2] < 1 for piece in scene.pieces)
     is_plain = bool(scene.drawing) or (is_laid and not scene.lists_all)
     things_P = torch.full((grid * grid,), NOTHING if is_plain else UNKNOWN)
-    ground = COLOURS.index(scene.ground) if scene.ground and is_plain else UNKNOWN
-    colours_P = torch.full((grid * grid,), ground)
     for seen in sorted(scene.things, key=lambda seen: -seen.width * seen.height):
         cells_P = inside(seen, grid, share=0.85 if seen.width < 0.99 else 0.7)
         if scene.lists_all and seen.width * seen.height < LEAST_SHOWN / grid**2:
             cells_P &= things_P < 0
         things_P[cells_P] = numbers[seen.thing]
-        colours_P[cells_P] = COLOURS.index(seen.colour) if seen.colour else UNKNOWN
     if scene.drawing and not scene.are_counted:  # a drawing that is none of our things lies there too
         things_P[things_P == NOTHING] = UNKNOWN
-    return Lain(things=things_P, colours=colours_P)
+    return things_P
 
 
-def lain_behind(scene: Scene, behind_ND: Tensor) -> Lain:
-    """Of what stands behind the cells: of the whole, what is alone in the picture; of its parts, what lies there; of what
-    was found, what its finder takes it for; and UNKNOWN where nothing stands."""
-    things_ND = behind_ND[OVERVIEWS:]
-    best_N = things_ND[:, PARTS].max(1)
+def lain_behind(scene: Scene, behind_ND: Tensor) -> Tensor:
+    """Of what stands behind the cells, as `lain_on`: of the whole, what is alone in the picture; of its parts, what lies
+    there; of what was found, what its finder takes it for; and UNKNOWN where nothing stands."""
+    best_N = behind_ND[OVERVIEWS:, PARTS].max(1)
     numbers_K = torch.tensor([_numbers()[name] for name in by_coco().values()])
     found_N = torch.where(best_N.values > 0, numbers_K[best_N.indices], UNKNOWN)
     whole = UNKNOWN
     if len(scene.things) == 1 and not scene.lists_all:
         [alone] = scene.things
         whole = _numbers()[alone.thing] if min(alone.width, alone.height) >= LARGE else UNKNOWN
-    parts = lain_on(scene, THIRDS)
-    things_V = torch.cat([torch.tensor([whole]), parts.things])[: len(behind_ND)]  # none where nothing stands behind
-    colours_V = torch.cat([torch.tensor([UNKNOWN]), parts.colours])[: len(behind_ND)]
-    return Lain(
-        things=torch.cat([things_V, found_N]), colours=torch.cat([colours_V, torch.full_like(found_N, UNKNOWN)])
-    )
+    views_V = torch.cat([torch.tensor([whole]), lain_on(scene, THIRDS)])
+    return torch.cat([views_V[: len(behind_ND)], found_N])  # no views where nothing stands behind
+
+
+def colours_of(features_PD: Tensor, grid: int) -> Tensor:
+    """(P,) the colour that most of a cell has, of the whole picture, and of its parts; of what was found, that which it
+    was found with. UNKNOWN where none has most of it, and where nothing stands.
+
+    A cell says its own colour, not that of the thing on it: what most of a thing is, attention can tell by their mean.
+    """
+    tones_PCQ = features_PD[:, TONES].float().unflatten(1, (3, -1))
+    named_PQ = torch.from_numpy(named((127.5 * (tones_PCQ + 1)).round().clamp(0, 255).byte().transpose(1, 2).numpy()))
+    shares_PK = torch.nn.functional.one_hot(named_PQ, len(COLOURS)).float().mean(1)
+    if len(features_PD) > grid**2:
+        shares_Khw = shares_PK[: grid**2].T.unflatten(1, (grid, grid))
+        views = [torch.nn.functional.adaptive_avg_pool2d(shares_Khw, parts).flatten(1).T for parts in (1, THIRDS)]
+        shares_PK[grid**2 : grid**2 + OVERVIEWS] = torch.cat(views)
+    most_P = shares_PK.max(1)
+    return torch.where((most_P.values >= MOST_OF_IT) & features_PD.any(1), most_P.indices, UNKNOWN)
 
 
 @cache
@@ -107,11 +110,12 @@ def _numbers() -> dict[str, int]:
 
 @dataclass(frozen=True, kw_only=True)
 class LookingSample:
-    """features: (P, D). lain: on its cells. packed: conversations. names: of things, there or not; cells: for each the
-    places, of nine, at which its things lie."""
+    """features: (P, D). things, colours: on its cells and behind them, (P,). packed: conversations. names: of things, there
+    or not; cells: for each the places, of nine, at which its things lie."""
 
     features: Tensor
-    lain: Lain
+    things: Tensor
+    colours: Tensor
     packed: PackedSample | None = None
     names: tuple[str, ...] = ()
     cells: tuple[tuple[int, ...], ...] = ()
@@ -159,13 +163,11 @@ class Looking:
             )
         asked = [self._thing(scene, rng) for _ in range(self.names)]
         packed = self._conversations(scene, rng) if self.conversations else None
-        on_cells, behind = lain_on(scene, self.grid), lain_behind(scene, features_PD[self.grid**2 :].float())
-        lain = Lain(
-            things=torch.cat([on_cells.things, behind.things]), colours=torch.cat([on_cells.colours, behind.colours])
-        )
+        behind_ND = features_PD[self.grid**2 :].float()
         return LookingSample(
             features=features_PD.half(),
-            lain=lain,
+            things=torch.cat([lain_on(scene, self.grid), lain_behind(scene, behind_ND)]),
+            colours=colours_of(features_PD, self.grid),
             packed=packed,
             names=tuple(_inside_a_sentence(thing, rng) for thing in asked),
             cells=tuple(tuple(seen.cell for seen in scene.things if seen.thing == thing) for thing in asked),
@@ -295,8 +297,8 @@ class CellCollator(Collator):
 def _seen(samples: Sequence[LookingSample]) -> Batch:
     return {
         "vision_features": torch.stack([one.features for one in samples]).float(),
-        "things": torch.stack([one.lain.things for one in samples]),
-        "colours": torch.stack([one.lain.colours for one in samples]),
+        "things": torch.stack([one.things for one in samples]),
+        "colours": torch.stack([one.colours for one in samples]),
     }
 
 

@@ -29,12 +29,12 @@ SIZES = 2  # width and height of a thing, in shares of the picture's
 FINER = 2  # quarters of a cell, each way
 COLOURS = 3
 PLACES = 2  # of a cell's middle, across and down: -1 to 1
-# Of a cell: which of COCO's classes have a part there; which have their middle in each of its quarters; its colours; and of
-# the surest of a class, how sure the next ones are.
+# Of a cell: which of COCO's classes have a part there; which have their middle in each of its quarters; each quarter's red,
+# green and blue, -1 to 1; and of the surest of a class, how sure the next ones are.
 PARTS = slice(FEATURES, FEATURES + CLASSES)
 MIDDLES = slice(PARTS.stop, PARTS.stop + FINER**2 * CLASSES)
-_COLOURS = slice(-PLACES - FINER**2 * COLOURS, -PLACES)
-FOLLOWING = slice(MIDDLES.stop + FINER**2 * SIZES, _COLOURS.start)
+TONES = slice(-PLACES - FINER**2 * COLOURS, -PLACES)
+FOLLOWING = slice(MIDDLES.stop + FINER**2 * SIZES, TONES.start)
 NOTICED, FAINT = 0.25, 0.1  # least score of a thing that its cell tells, and that stands behind the cells
 
 
@@ -137,7 +137,7 @@ def as_cell(
     thing_D[FEATURES + kind] = 1
     row, column = (min(FINER * side - 1, int(FINER * side * share)) for side, share in ((height, y), (width, x)))
     tell(thing_D, row, column, kind, score, (right - left, bottom - top))
-    thing_D[_COLOURS] = _colours(cells_PD[cells_in(cells, box)])
+    thing_D[TONES] = _colours(cells_PD[cells_in(cells, box)])
     thing_D[-PLACES:] = cells_PD.new_tensor([2 * x - 1, 2 * y - 1])
     return thing_D
 
@@ -169,8 +169,8 @@ def overviews(cells_PD: Tensor, cells: tuple[int, int]) -> Tensor:
     for parts in (1, THIRDS):
         view_Dhw = cells_PD.new_zeros(cells_PD.shape[1], parts, parts)
         view_Dhw[:FEATURES] = adaptive_avg_pool2d(cells_DHW[:FEATURES], parts)
-        quarters_CQhw = adaptive_avg_pool2d(cells_DHW[_COLOURS], parts).reshape(COLOURS, FINER**2, parts, parts)
-        view_Dhw[_COLOURS] = quarters_CQhw.mean(1).repeat_interleave(FINER**2, dim=0)
+        quarters_CQhw = adaptive_avg_pool2d(cells_DHW[TONES], parts).reshape(COLOURS, FINER**2, parts, parts)
+        view_Dhw[TONES] = quarters_CQhw.mean(1).repeat_interleave(FINER**2, dim=0)
         view_Dhw[-PLACES:] = _places(view_Dhw[None], (parts, parts))[0]
         views.append(view_Dhw.flatten(1).T)
     return torch.cat(views)
@@ -178,7 +178,7 @@ def overviews(cells_PD: Tensor, cells: tuple[int, int]) -> Tensor:
 
 def _colours(cells_PD: Tensor) -> Tensor:
     """The mean colour of cells, for each quarter of a cell."""
-    colours_PCQ = cells_PD[:, _COLOURS].reshape(-1, COLOURS, FINER**2)
+    colours_PCQ = cells_PD[:, TONES].reshape(-1, COLOURS, FINER**2)
     return colours_PCQ.mean((0, 2)).repeat_interleave(FINER**2)
 
 

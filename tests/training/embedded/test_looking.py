@@ -10,6 +10,8 @@ import torch
 
 from maya_core.languages import CODES, LANGUAGES
 from maya_core.learning.data import IGNORED, PackedCollator
+from maya_core.model.config import OVERVIEWS
+from maya_core.model.towers.photograph import TONES
 from tests.training.embedded.conftest import GRID, ROWS, SIZE, WIDTH
 from training.embedded.looking import (
     NOTHING,
@@ -20,6 +22,7 @@ from training.embedded.looking import (
     CellCollator,
     Looking,
     LookingCollator,
+    colours_of,
     lain_on,
 )
 from training.embedded.simulated import Simulator
@@ -59,32 +62,27 @@ def texts(sample, role):
 
 def test_on_a_photograph_alone_what_nobody_named_is_unknown():
     dog = Seen(thing="dog", x=0.25, y=0.25, width=0.5, height=0.5, colour="brown")
-    lain = lain_on(Scene(pieces=(WHOLE,), things=(dog,), ground="green"), 6)
-    things, colours = lain.things.view(6, 6), lain.colours.view(6, 6)
+    things = lain_on(Scene(pieces=(WHOLE,), things=(dog,), ground="green"), 6).view(6, 6)
     assert (things[:3, :3] == NUMBERS["dog"]).all()
-    assert (colours[:3, :3] == COLOURS.index("brown")).all()
     assert set(things[3:].flatten().tolist()) == {UNKNOWN}
-    assert set(colours[3:].flatten().tolist()) == {UNKNOWN}  # a photograph's edge says little about its middle
 
 
-def test_between_what_is_pasted_or_drawn_lies_nothing_of_the_grounds_colour():
+def test_between_what_is_pasted_or_drawn_lies_nothing():
     dog = Seen(thing="dog", x=0.25, y=0.25, width=0.5, height=0.5)
     for scene in (
         Scene(pieces=(PART,), things=(dog,), ground="green"),
         Scene(pieces=(PART, replace(PART, box=(0.5, 0.5, 0.5, 0.5))), things=(dog,), ground="green"),
     ):
-        lain = lain_on(scene, 6)
-        assert (lain.things.view(6, 6)[:3, :3] == NUMBERS["dog"]).all()
-        assert set(lain.things.view(6, 6)[3:].flatten().tolist()) == {NOTHING}
-        assert set(lain.colours.view(6, 6)[3:].flatten().tolist()) == {COLOURS.index("green")}
-        assert set(lain.colours.view(6, 6)[:3, :3].flatten().tolist()) == {UNKNOWN}
+        things = lain_on(scene, 6).view(6, 6)
+        assert (things[:3, :3] == NUMBERS["dog"]).all()
+        assert set(things[3:].flatten().tolist()) == {NOTHING}
 
 
 def test_what_is_smaller_lies_on_top():
     """Whatever comes first."""
     large, small = Seen(thing="table", width=0.9, height=0.9), Seen(thing="cup", x=0.25, y=0.75, width=0.2, height=0.2)
     for things in ((large, small), (small, large)):
-        lain = lain_on(Scene(pieces=(WHOLE,), things=things), 6).things.view(6, 6)
+        lain = lain_on(Scene(pieces=(WHOLE,), things=things), 6).view(6, 6)
         assert lain[4, 1] == NUMBERS["cup"]
         assert (lain == NUMBERS["cup"]).sum() == 1
         assert (lain == NUMBERS["table"]).sum() > 10
@@ -93,11 +91,33 @@ def test_what_is_smaller_lies_on_top():
 def test_a_drawing_that_is_none_of_our_things_may_lie_anywhere_else(monkeypatch):
     drawing = make_scene("train", 3, number=2)
     known = lain_on(drawn(drawing), 6)
-    assert NOTHING in known.things
-    assert UNKNOWN not in known.things
+    assert NOTHING in known
+    assert UNKNOWN not in known
     monkeypatch.setattr(photo, "by_emoji", dict)
     unknown = lain_on(drawn(drawing), 6)
-    assert set(unknown.things.tolist()) == {UNKNOWN}
+    assert set(unknown.tolist()) == {UNKNOWN}
+
+
+def test_a_cell_says_its_own_colour_and_the_picture_and_its_parts_what_most_of_them_has():
+    """Whatever lies there: an elephant that is grey has black feet."""
+    tones = {"red": (205, 50, 45), "blue": (65, 115, 205), "white": (245, 245, 245)}
+    features_PD = torch.zeros(36 + OVERVIEWS + 3, WIDTH)
+
+    def paint(rows, *names):  # a colour for each quarter
+        parts_CQ = torch.tensor([tones[name] for name in names]).T / 127.5 - 1
+        features_PD[rows, TONES] = parts_CQ.flatten()
+
+    features_PD[: 36 + OVERVIEWS, -1] = 1  # their places
+    paint(slice(0, 36), *["blue"] * 4)
+    paint(slice(0, 12), *["red"] * 4)  # the upper third
+    paint(12, "red", "blue", "blue", "blue")
+    paint(13, "red", "red", "blue", "blue")  # neither has most of it
+    paint(36 + OVERVIEWS, *["white"] * 4)  # what was found
+    named = [COLOURS[number] if number != UNKNOWN else "" for number in colours_of(features_PD.half(), 6).tolist()]
+    assert named[:15] == ["red"] * 12 + ["blue", "", "blue"]
+    assert named[36:46] == ["blue"] + ["red"] * 3 + ["blue"] * 6
+    assert named[46:] == ["white", "", ""]  # and where nothing was found
+    assert len(colours_of(features_PD[:36], 6)) == 36
 
 
 # --- samples ---
@@ -107,7 +127,7 @@ def test_a_sample_repeats_and_each_round_asks_anew(looking):
     assert len(looking) == looking.rounds * SIZE
     one, again, later = looking[3], looking[3], looking[3 + SIZE]
     assert torch.equal(one.features, again.features)
-    assert torch.equal(one.lain.things, again.lain.things)
+    assert torch.equal(one.things, again.things)
     assert (one.packed, one.names, one.cells) == (again.packed, again.names, again.cells)
     assert texts(one, "user") != texts(later, "user")
     assert texts(replace(looking, seed=1)[3], "user") != texts(one, "user")
@@ -252,7 +272,7 @@ def test_cells_become_one_batch(looking):
     assert {name: tuple(values.shape) for name, values in batch.items()} == {
         "vision_features": (3, ROWS, WIDTH), "things": (3, ROWS), "colours": (3, ROWS)}  # fmt: skip
     assert batch["vision_features"].dtype == torch.float32
-    assert torch.equal(batch["things"][1], samples[1].lain.things)
+    assert torch.equal(batch["things"][1], samples[1].things)
 
 
 def test_a_name_sees_the_picture_and_itself_and_no_conversation_sees_it(looking, embedded_processor):
