@@ -1,7 +1,9 @@
 """Which tokens an answer in one language may hold: those whose letters it is written with. Shape letters: V vocabulary."""
 
 import re
-from functools import cached_property
+import unicodedata
+from functools import cache, cached_property
+from typing import NamedTuple
 
 import torch
 from tokenizers import Tokenizer
@@ -12,6 +14,16 @@ from maya_core.answering.language import SCRIPTS_OF, scripts
 
 PART_OF_A_CHARACTER = "\ufffd"
 _CAPITALS = re.compile("[A-Z]")
+# Bytes that begin a character of two or three and do not end it. Nearly all letters are written so, and of what four bytes
+# begin, emoji among them, none says its script by the first.
+_BEGUN = re.compile(rb"(?:[\xc2-\xdf]|[\xe0-\xef][\x80-\xbf]?)\Z")
+
+
+class _Letters(NamedTuple):
+    """Of a token: the scripts of its whole letters, and those of which one is the letter that it begins."""
+
+    whole: frozenset[str]
+    begun: frozenset[str]
 
 
 class Scripts:
@@ -26,8 +38,9 @@ class Scripts:
     def foreign(self, code: str | None) -> Tensor:
         """(V,) true for tokens that have letters of scripts in which a language is not written; None: no language."""
         if code not in self._foreign:
-            written = [bool(code and of - SCRIPTS_OF[code]) for of in self._of_tokens]
-            self._foreign[code] = torch.tensor(written + [False] * (self.vocabulary - len(written)))
+            own = SCRIPTS_OF[code] if code else frozenset()
+            are = [bool(code) and bool(of.whole - own or (of.begun and not of.begun & own)) for of in self._of_tokens]
+            self._foreign[code] = torch.tensor(are + [False] * (self.vocabulary - len(are)))
         return self._foreign[code]
 
     @cached_property
@@ -42,12 +55,38 @@ class Scripts:
         return torch.tensor(none + [False] * (self.vocabulary - len(none)))
 
     @cached_property
-    def _of_tokens(self) -> list[frozenset[str]]:
-        """Control tokens and parts of a character have no script; nor have Latin capitals, which every language writes
-        ("DVD", "T恤")."""
+    def _of_tokens(self) -> list[_Letters]:
+        """Control tokens have no script; nor have Latin capitals, which every language writes ("DVD", "T恤")."""
         control = self.tokenizer.get_added_tokens_decoder()
-        texts = (self.tokenizer.decode([token]) for token in range(self.tokenizer.get_vocab_size()))
-        return [
-            frozenset() if number in control or PART_OF_A_CHARACTER in text else scripts(_CAPITALS.sub("", text))
-            for number, text in enumerate(texts)
-        ]
+        byte_of = {letter: byte for byte, letter in bytes_to_unicode().items()}
+        letters = []
+        for number in range(self.tokenizer.get_vocab_size()):
+            if number in control:
+                letters.append(_Letters(frozenset(), frozenset()))
+                continue
+            whole = self.tokenizer.decode([number]).replace(PART_OF_A_CHARACTER, "")
+            written = bytes(byte_of.get(letter, 0) for letter in self.tokenizer.id_to_token(number) or "")
+            begun = _BEGUN.search(written)
+            letters.append(_Letters(scripts(_CAPITALS.sub("", whole)), _scripts_from(begun[0] if begun else b"")))
+        return letters
+
+
+@cache
+def _scripts_from(begun: bytes) -> frozenset[str]:
+    """Of all that may become of a character's first bytes; none where that may be no letter."""
+    if not begun:
+        return frozenset()
+    size = 2 if begun[0] < 0xE0 else 3
+    rest = size - len(begun)
+    ends = (int.from_bytes(begun + bytes([byte] * rest)) for byte in (0x80, 0xBF))
+    first, last = (_code_point(end.to_bytes(size)) for end in ends)
+    every = [one for one in map(chr, range(first, last + 1)) if unicodedata.category(one) not in ("Cn", "Cs")]
+    return scripts("".join(every)) if all(scripts(one) for one in every) else frozenset()
+
+
+def _code_point(written: bytes) -> int:
+    """As UTF-8 counts, also where no character has these bytes."""
+    number = written[0] & (0x1F if len(written) == 2 else 0x0F)
+    for byte in written[1:]:
+        number = number << 6 | byte & 0x3F
+    return number

@@ -1,6 +1,7 @@
 """A small model keeps to the letters of the language that it answers in."""
 
 import pytest
+from transformers.convert_slow_tokenizer import bytes_to_unicode
 
 from maya_core.answering.language import answer_language
 from maya_core.answering.options import GenerationOptions
@@ -68,6 +69,22 @@ def test_no_answer_begins_inside_a_character_or_ends_before_it_began(make, scrip
         assert not scripts.no_first[first]
     half = [asked("bn"), Message(role="assistant", text="এটা", is_half=True)]
     assert session._no_first([[asked("bn")], half]).any(1).tolist() == [True, False]
+
+
+def test_no_answer_begins_a_character_that_can_only_become_a_foreign_letter(scripts):
+    """Of a letter in pieces every piece is a token without letters."""
+    named = {scripts.tokenizer.id_to_token(token): token for token in range(scripts.tokenizer.get_vocab_size())}
+    as_byte = bytes_to_unicode()
+    are_foreign = {
+        b"\xe9": {"zh": False, "ja": False, "ru": True, "hi": True, "ar": True},  # all that it begins is Chinese
+        b"\xd0": {"ru": False, "zh": True, "hi": True, "en": True},  # Cyrillic
+        b"\xe2": dict.fromkeys(CODES, False),  # dashes and quotation marks, too
+        b"\xf0": dict.fromkeys(CODES, False),  # emoji
+        b"\x9a": dict.fromkeys(CODES, False),  # goes on
+    }
+    for begun, foreign in are_foreign.items():
+        token = named["".join(as_byte[byte] for byte in begun)]
+        assert {code: bool(scripts.foreign(code)[token]) for code in foreign} == foreign
 
 
 def test_words_that_say_no_language_are_answered_with_any_letters(make, scripts):
