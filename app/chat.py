@@ -14,7 +14,7 @@ from app.plain import shown_plain
 from app.settings import Settings
 from maya_core.answering.language import AnswerLanguage, answer_language
 from maya_core.errors import MayaError
-from maya_core.model.images import open_image
+from maya_core.model.images import of_each, open_image
 from maya_core.model.prompt import Message, clean_text
 
 Shown = list[dict[str, Any]]  # gradio's messages: {"role": ..., "content": text or {"path": ...}}
@@ -125,7 +125,7 @@ class Chat:
         is there to take it back, it is kept as far as it can be."""
         try:
             text = clean_text(typed.get("text") or "")
-            pictures = tuple(self.history.keep_picture(path) for path in typed.get("files") or ())
+            pictures = tuple(of_each(self.history.keep_picture, typed.get("files") or ()))
             if not pictures and not self._has_picture(conversation):
                 yield self._refused(conversation, typed, later("Add a picture first."))
                 return

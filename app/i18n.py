@@ -38,6 +38,7 @@ from maya_core.errors import (
     HubBusy,
     HubUnreachable,
     ImageAnimated,
+    ImageError,
     ImageShapeUnsupported,
     ImageTooLarge,
     ImageTypeUnsupported,
@@ -60,6 +61,9 @@ from maya_core.model.prompt import MAX_CHARACTERS
 
 SOURCE = "en"
 LOCALES = Path(__file__).parent / "locales"
+
+
+ISOLATED = "\u2068{}\u2069"  # what has a direction of its own, as a file's name in an Arabic sentence
 
 
 class Unexpected(MayaError):
@@ -298,14 +302,17 @@ def kind_of(error: MayaError) -> type[MayaError]:
 
 
 def describe_error(error: MayaError, language: str) -> str:
-    """What went wrong and what to do, in the user's language; chosen by class, the message is never shown."""
+    """What went wrong and what to do, in the user's language; chosen by class, the message is never shown. Of several
+    pictures it says which."""
     limits = {
         "megabytes": MOST_BYTES // 1024**2,
         "megapixels": MOST_PIXELS // 10**6,
         "characters": MAX_CHARACTERS,
         "pictures": getattr(error, "most", 0),
     }
-    return translate(SENTENCES[kind_of(error)], language).format(**limits)
+    told = translate(SENTENCES[kind_of(error)], language).format(**limits)
+    name = error.name if isinstance(error, ImageError) else ""
+    return f"{ISOLATED.format(name)}: {told}" if name else told
 
 
 def tell(notice: str | MayaError, language: str) -> str:

@@ -38,7 +38,7 @@
     └── GenerationError            the model gave something that is not an answer (NaN)
 
 The message of each is one English sentence that names the numbers and says what to do; it never holds the
-user's own text. The app shows its own translated sentence, chosen by class.
+user's own text, but for a file's name. The app shows its own translated sentence, chosen by class.
 """
 
 from collections.abc import Sequence
@@ -49,7 +49,12 @@ class MayaError(Exception):
 
 
 class ImageError(MayaError):
-    """A picture cannot be used."""
+    """A picture cannot be used. name: of its file, where it is one of several."""
+
+    name = ""
+
+    def __str__(self) -> str:
+        return f"{self.name}: {super().__str__()}" if self.name else super().__str__()
 
 
 class ImageUnreadable(ImageError):

@@ -12,8 +12,9 @@ from app.history import Entry
 from app.i18n import Say, tell
 from app.page.updates import Updates
 from app.page.words import Words
+from app.plain import shown_plain
 from maya_core.assets import asset_path
-from maya_core.errors import MayaError, PromptEmpty
+from maya_core.errors import ImageError, MayaError, PromptEmpty
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,7 +119,10 @@ class Conversation:
         """Something to know, or trouble, which looks otherwise."""
         is_trouble = isinstance(notice, MayaError) and not isinstance(notice, PromptEmpty)
         kinds = [TROUBLE] if is_trouble else []
-        return {self.notice: gr.update(value=tell(notice, code), elem_classes=kinds)}
+        told = tell(notice, code)
+        if isinstance(notice, ImageError):  # which may hold a file's name
+            told = shown_plain(told)
+        return {self.notice: gr.update(value=told, elem_classes=kinds)}
 
     def take_example(self, code: str, chosen: gr.SelectData) -> Typed:
         """What an example asks."""

@@ -109,9 +109,9 @@ def _sayable(question: str) -> str:
 def _ask_one(
     pictures: Sequence[Path | bytes], question: str, manner: Manner, model: str | None, *, as_json: bool
 ) -> None:
-    from maya_core.model.images import open_image
+    from maya_core.model.images import of_each, open_image
 
-    images = [open_image(picture) for picture in pictures]
+    images = of_each(open_image, pictures)
     folder = here(model)
     with ExitStack() as waiting:
         tell = waiting.enter_context(telling())

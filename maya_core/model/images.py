@@ -11,7 +11,7 @@ import subprocess
 import sys
 import warnings
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO, NoReturn, TypeVar
@@ -75,6 +75,7 @@ _FIRST_OF_SEVERAL = ("MPO", "HEIF")
 pillow_heif.register_heif_opener(thumbnails=False)
 
 _Used = TypeVar("_Used")
+_Source = TypeVar("_Source")
 
 
 def open_image(source: str | Path | bytes | BinaryIO) -> Image.Image:
@@ -109,6 +110,19 @@ def _decode(file: BinaryIO) -> Image.Image:
         with suppress(*_DAMAGED):
             ImageOps.exif_transpose(picture, in_place=True)
         return as_rgb(to_srgb(picture))
+
+
+def of_each(open_one: Callable[[_Source], _Used], sources: Sequence[_Source]) -> list[_Used]:
+    """`open_one` of each; where there are several, an ImageError says which of the files it is about."""
+    opened = []
+    for source in sources:
+        try:
+            opened.append(open_one(source))
+        except ImageError as error:
+            if len(sources) > 1 and isinstance(source, str | Path):
+                error.name = Path(source).name
+            raise
+    return opened
 
 
 def open_image_apart(source: str | Path | bytes, *, longest_side: int) -> Image.Image:

@@ -597,9 +597,11 @@ def test_a_file_that_is_no_picture_is_told_and_the_question_stays(open_page, sit
     page.wait_for_function("document.querySelector('#maya-question textarea').value === '?؟'")
     page.locator("#maya-question .delete-button").click()
     notice.wait_for(state="hidden")  # with what it was about
-    add_picture(page, shutil.copy(file, tmp_path / "broken too.png"))
+    add_picture(page, ROOT / "assets" / "examples" / "1.png")
+    add_picture(page, shutil.copy(file, tmp_path / "_broken_too_.png"))
     page.locator("#maya-question textarea").press("Enter")
     notice.wait_for()
+    assert notice.inner_text() == f"\u2068_broken_too_.png\u2069: {told}"  # which of the two
 
 
 def test_trouble_goes_with_its_picture_while_the_answer_has_not_ended_yet(open_page, site, tmp_path):

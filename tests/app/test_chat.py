@@ -168,6 +168,15 @@ def test_trouble_is_told_and_nothing_is_lost(photo, tmp_path, history, language)
 
 
 @pytest.mark.parametrize("language", CODES)
+def test_of_several_pictures_the_trouble_says_which_it_is_about(photo, tmp_path, history, language):
+    damaged = tmp_path / "my_*dog*.png"
+    damaged.write_bytes(b"not a picture")
+    [view] = chat(ScriptedEngine(), history).ask(None, {"text": "What?", "files": [photo, str(damaged)]})
+    sentence = translate("This file is not a picture that can be read. Choose another one.", language)
+    assert tell(view.notice, language) == f"\u2068my_*dog*.png\u2069: {sentence}"  # in its own direction
+
+
+@pytest.mark.parametrize("language", CODES)
 def test_a_question_that_the_model_could_not_answer_goes_back_into_the_box(photo, history, language):
     typed = {"text": "What?", "files": [photo]}
     engine = ScriptedEngine(trouble=GenerationError("NaN"))

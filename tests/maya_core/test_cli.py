@@ -547,6 +547,10 @@ def test_a_program_is_told_how_far_four_bits_are(folder, monkeypatch, capsys, tm
     [
         (("ask", "no-such.png", "What?"), "There is no file no-such.png"),
         (("ask", "{photo}", "no-such.png", "What?"), "There is no file no-such.png"),
+        (
+            ("ask", "{photo}", "{folder}/config.json", "What?"),
+            "config.json: The file is not a picture that can be read",
+        ),
         (("ask", "x" * 300, "What?"), "There is no file xxx"),
         (("ask", "What is this?", "{photo}"), "There is no file What is this?"),
         (("info", "--model", "~nobody-of-this-name/maya"), "There is no folder ~nobody"),

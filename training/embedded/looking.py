@@ -92,11 +92,11 @@ def colours_of(features_PD: Tensor, grid: int) -> Tensor:
 
     A cell says its own colour, not that of the thing on it: what most of a thing is, attention can tell by their mean.
     """
-    tones_PCQ = features_PD[:, TONES].float().unflatten(1, (3, -1))
+    tones_PCQ = features_PD[:, TONES].float().reshape(len(features_PD), 3, -1)
     named_PQ = torch.from_numpy(named((127.5 * (tones_PCQ + 1)).round().clamp(0, 255).byte().transpose(1, 2).numpy()))
     shares_PK = torch.nn.functional.one_hot(named_PQ, len(COLOURS)).float().mean(1)
     if len(features_PD) > grid**2:
-        shares_Khw = shares_PK[: grid**2].T.unflatten(1, (grid, grid))
+        shares_Khw = shares_PK[: grid**2].T.reshape(-1, grid, grid)
         views = [torch.nn.functional.adaptive_avg_pool2d(shares_Khw, parts).flatten(1).T for parts in (1, THIRDS)]
         shares_PK[grid**2 : grid**2 + OVERVIEWS] = torch.cat(views)
     most_P = shares_PK.max(1)
