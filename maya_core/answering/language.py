@@ -60,12 +60,13 @@ _ROMANISED = {
     "meri", "mere", "kehte", "kehtay", "sakte", "sakti", "neeche", "neechay", "peeche", "andar", "bahar", "baayi",
     "daayi", "baen", "daen", "taraf", "karo", "karna", "karein", "kijiye", "koun", "hota", "hoti", "gino",
     "bolo", "likho", "likh", "chuno", "jaldi", "chhodo", "tumhe", "nhi", "khn", "tafseel", "tadad", "tadaad", "chahiye",
-    "isay", "kahun",
+    "isay", "kahun", "bhi", "phir", "kripya", "pehchano", "pehchaniye", "samjhao", "dijiye", "batayein", "ginkar", "sankhya",
+    "vivaran", "tasver", "milega", "milegi", "dhoondne", "dhundne", "dikha", "kidr", "accha", "achha", "yaar", "kaha",
 }  # fmt: skip
 _MAYBE_ROMANISED = {
-    "hai", "ye", "wo", "woh", "ka", "ki", "ko", "mein", "ek", "bhi", "kis", "kaha", "na", "nai", "rang", "raha", "rahi",
+    "hai", "ye", "wo", "woh", "ka", "ki", "ko", "mein", "ek", "kis", "na", "nai", "rang", "raha", "rahi",
     "rahe", "zara", "upar", "oopar", "sirf", "lag", "lagta", "ya", "aa", "nazar", "kar", "dein", "gin", "ginti", "jo",
-    "kaho", "naam", "ke", "kul",
+    "kaho", "naam", "ke", "kul", "kia", "acha", "mili", "mila", "kon",
 }  # fmt: skip
 _ENOUGH = 2
 
