@@ -61,8 +61,6 @@ from maya_core.model.prompt import MAX_CHARACTERS
 
 SOURCE = "en"
 LOCALES = Path(__file__).parent / "locales"
-
-
 ISOLATED = "\u2068{}\u2069"  # what has a direction of its own, as a file's name in an Arabic sentence
 
 

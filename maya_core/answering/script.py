@@ -3,6 +3,7 @@
 import re
 import unicodedata
 from functools import cache, cached_property
+from itertools import product
 from typing import NamedTuple
 
 import torch
@@ -76,17 +77,8 @@ def _scripts_from(begun: bytes) -> frozenset[str]:
     """Of all that may become of a character's first bytes; none where that may be no letter."""
     if not begun:
         return frozenset()
-    size = 2 if begun[0] < 0xE0 else 3
-    rest = size - len(begun)
-    ends = (int.from_bytes(begun + bytes([byte] * rest)) for byte in (0x80, 0xBF))
-    first, last = (_code_point(end.to_bytes(size)) for end in ends)
-    every = [one for one in map(chr, range(first, last + 1)) if unicodedata.category(one) not in ("Cn", "Cs")]
-    return scripts("".join(every)) if all(scripts(one) for one in every) else frozenset()
-
-
-def _code_point(written: bytes) -> int:
-    """As UTF-8 counts, also where no character has these bytes."""
-    number = written[0] & (0x1F if len(written) == 2 else 0x0F)
-    for byte in written[1:]:
-        number = number << 6 | byte & 0x3F
-    return number
+    rest = (2 if begun[0] < 0xE0 else 3) - len(begun)
+    endings = map(bytes, product(range(0x80, 0xC0), repeat=rest))
+    written = b"".join(begun + ending for ending in endings).decode(errors="ignore")  # some are no character
+    every = [one for one in written if unicodedata.category(one) != "Cn"]
+    return scripts("".join(every)) if all(map(scripts, every)) else frozenset()
